@@ -44,6 +44,8 @@ pub enum Flag {
     Unauthorized,
     /// RL: a rate limit refused the request.
     RateLimited,
+    /// RLSE: the rate limit service did not answer.
+    RateLimitService,
     /// OD: a captured connection must not be forwarded to its original destination, or has none.
     OriginalDestination,
     /// FI: the route injected an abort.
@@ -54,7 +56,7 @@ pub enum Flag {
 
 impl Flag {
     /// All flags, in the order of [`Flag::index`].
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NoRoute,
         Self::NoHealthyUpstream,
         Self::UpstreamConnectFailure,
@@ -68,6 +70,7 @@ impl Flag {
         Self::Overload,
         Self::Unauthorized,
         Self::RateLimited,
+        Self::RateLimitService,
         Self::OriginalDestination,
         Self::FaultInjected,
         Self::DelayInjected,
@@ -89,6 +92,7 @@ impl Flag {
             Self::Overload => "OM",
             Self::Unauthorized => "UAEX",
             Self::RateLimited => "RL",
+            Self::RateLimitService => "RLSE",
             Self::OriginalDestination => "OD",
             Self::FaultInjected => "FI",
             Self::DelayInjected => "DI",

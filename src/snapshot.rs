@@ -18,10 +18,10 @@ use crate::jwt::Provider;
 use crate::mesh::{Capture, Direction, EndpointAddresses};
 use crate::message;
 use crate::net::{Bind, TcpLiveness};
+use crate::resilience::{GlobalLimit, RateLimit, RateLimits, Sources};
 pub use crate::resilience::{
     Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, Watched,
 };
-use crate::resilience::{RateLimit, Sources};
 use crate::route::{Rule, Shift, Table};
 use crate::tls::reason::Failure;
 use crate::tls::{CertificateInfo, ServerTls};
@@ -40,7 +40,7 @@ pub struct Snapshot {
     /// All route rules, by their index.
     pub rules: Vec<Arc<Rule>>,
     /// All rate limits of listeners, services and rules.
-    pub rate_limits: Vec<Arc<RateLimit>>,
+    pub rate_limits: RateLimits,
     /// All shifts.
     pub shifts: Vec<Arc<Shift>>,
     /// The authorization rules.
@@ -81,7 +81,7 @@ impl Snapshot {
             services: Vec::new(),
             endpoint_addresses: None,
             rules: Vec::new(),
-            rate_limits: Vec::new(),
+            rate_limits: RateLimits::default(),
             shifts: Vec::new(),
             authorization: Policies::default(),
             limits: Limits::default(),
@@ -228,6 +228,8 @@ pub struct Listener {
     pub requests_max: u32,
     /// The rate limit on requests.
     pub rate_limit: Option<Arc<RateLimit>>,
+    /// The limit that a rate limit service counts.
+    pub global_limit: Option<Arc<GlobalLimit>>,
     /// The time limits for clients.
     pub timeouts: Timeouts,
     /// How the kernel detects a dead TCP peer.

@@ -110,6 +110,11 @@ node_packages() { # those of tests/grpc/node, in the versions of its lock file
     npm ci --prefix "$into" --ignore-scripts --no-audit --no-fund >> "$install_log" 2>&1 &&
     cp "$from/package-lock.json" "$into/installed.json" || lacks 'grpc-js (npm package @grpc/grpc-js)'
 }
+rate_limit_service() { # the reference implementation of Envoy's protocol
+  need redis-server redis-server && need curl curl && need python3 python3 || return 1
+  local version=v1.4.1-0.20260122083618-3fb702589d36
+  go_tool service_cmd "github.com/envoyproxy/ratelimit/src/service_cmd@$version"
+}
 h2spec() {
   need nghttpd nghttp2-server && need python3 python3 && need openssl openssl || return 1
   go_tool h2spec github.com/summerwind/h2spec/cmd/h2spec@latest

@@ -39,7 +39,7 @@ services:
     retries: {attempts: 1}
     circuit_breaker: {max_requests: 100}
     concurrency: adaptive
-    rate_limit: {requests: 1, by: source}
+    rate_limit: [{requests: 1, by: source}, {service: shop, domain: shop, descriptors: [source]}]
     outlier_detection: {consecutive_5xx: 5}
   site: {versions: {v1: ['127.0.0.1:9001'], v2: ['127.0.0.1:9002']}}
 jwt: {id: {issuer: robots, jwks: {file: keys.json}}}

@@ -31,6 +31,8 @@ mod http2_translation;
 mod jwt;
 #[path = "../fuzz/properties/proxy_protocol.rs"]
 mod proxy_protocol;
+#[path = "../fuzz/properties/rate_limit.rs"]
+mod rate_limit;
 
 #[test]
 fn frames_never_break_the_proxy() {
@@ -92,6 +94,11 @@ fn no_token_is_accepted_that_nobody_has_signed() {
 #[test]
 fn a_proxy_header_can_be_sent_again() {
     for_many("proxy_protocol", 10_000, proxy_protocol::holds);
+}
+
+#[test]
+fn answers_of_a_rate_limit_service_are_read_safely() {
+    for_many("rate_limit", 10_000, rate_limit::holds);
 }
 
 /// Calls `holds` with each seed of `target`, and with `count` mutated seeds.

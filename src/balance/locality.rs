@@ -45,7 +45,7 @@ pub struct LevelHealth {
 /// The part of the requests that a level gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LevelShare {
-    /// The share, in parts of [`WHOLE`].
+    /// The share, in ten thousandths of the requests.
     pub share: u64,
     /// Too few endpoints are available, so all endpoints of the level get requests.
     pub everyone: bool,

@@ -20,7 +20,7 @@ use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::net::{Address, DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
-use crate::resilience::{RateLimit, RetryBudget, RetryPolicy};
+use crate::resilience::{GlobalLimit, RateLimit, RetryBudget, RetryPolicy};
 use crate::time::Time;
 use crate::tls::ClientTls;
 
@@ -155,6 +155,8 @@ pub struct Service {
     pub concurrency: Option<Arc<Concurrency>>,
     /// The rate limit on requests to the service.
     pub rate_limit: Option<Arc<RateLimit>>,
+    /// The limit that a rate limit service counts.
+    pub global_limit: Option<Arc<GlobalLimit>>,
     /// How long a pooled connection is kept while it is idle.
     pub idle_timeout: Duration,
     /// The maximum number of idle connections to each endpoint, over all workers.
@@ -240,6 +242,7 @@ impl Service {
             breaker: self.breaker.clone(),
             concurrency: self.concurrency.clone(),
             rate_limit: self.rate_limit.clone(),
+            global_limit: self.global_limit.clone(),
             idle_timeout: self.idle_timeout,
             max_idle_connections: self.max_idle_connections,
             send_proxy_protocol: self.send_proxy_protocol,

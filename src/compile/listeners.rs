@@ -44,10 +44,13 @@ pub(super) fn listeners(
         }
         let liveness = tcp::liveness(compiler, &written.tcp, compiler.egress.liveness);
         let name = written.name.value.as_str();
-        let rate_limit = written.rate_limit.as_ref();
-        let rate_limit = rate_limit.and_then(|item| {
-            rate_limits::limit(compiler, &Owner::named(Scope::Listener, name), item)
-        });
+        let not_http = match written.protocol {
+            ListenerProtocol::Tcp => Some("the listener has `protocol: tcp`"),
+            ListenerProtocol::Tls => Some("the listener has `protocol: tls`"),
+            _ => None,
+        };
+        let owner = Owner::named(Scope::Listener, name, not_http);
+        let limits = rate_limits::limits(compiler, &owner, &written.rate_limits);
         let per_source = at_least_one(compiler, written.connections_per_source.as_ref())
             .map(|max| PerSource { max, sources: compiler.registry.sources(name) });
         let requests_max = at_least_one(compiler, written.requests_per_connection.as_ref());
@@ -74,7 +77,8 @@ pub(super) fn listeners(
             connections_max: written.connections.unwrap_or(u32::MAX),
             per_source,
             requests_max,
-            rate_limit,
+            rate_limit: limits.local,
+            global_limit: limits.global,
             timeouts: timeouts(&written.timeouts),
             liveness,
             stats: compiler.registry.listener(name),

@@ -5,6 +5,7 @@ mod authorization;
 mod breaker;
 mod endpoints;
 mod faults;
+mod global_limits;
 pub mod habits;
 mod health;
 mod http2;
@@ -47,7 +48,7 @@ use crate::mesh::{EndpointAddresses, MARK};
 use crate::message::HeaderEdits;
 use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal, Severity};
 use crate::net::{Bind, DnsName, Egress};
-use crate::resilience::RateLimit;
+use crate::resilience::RateLimits;
 use crate::route::{Action, Matcher, Rule, Shift};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
@@ -128,7 +129,7 @@ struct Compiler<'a> {
     /// The names of the services to which a rule with a retry policy forwards requests.
     retried: HashSet<&'a str>,
     /// The compiled rate limits.
-    rate_limits: Vec<Arc<RateLimit>>,
+    rate_limits: RateLimits,
     /// All shifts.
     shifts: Vec<Arc<Shift>>,
     /// The validity periods of the certificates, for warnings.
@@ -270,7 +271,7 @@ impl<'a> Compiler<'a> {
             egress: Egress::default(),
             bind_places: HashMap::new(),
             retried: retries::retried(model),
-            rate_limits: Vec::new(),
+            rate_limits: RateLimits::default(),
             shifts: Vec::new(),
             validity: Vec::new(),
         }
@@ -335,6 +336,7 @@ impl<'a> Compiler<'a> {
             fault: None,
             mirror: None,
             rate_limit: None,
+            global_limit: None,
             priority: None,
             body_idle: None,
             jwt: None,

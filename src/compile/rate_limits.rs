@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::registry::{LimitId, Unit};
-use super::{Compiler, is_token};
+use super::{Compiler, global_limits, is_token};
 use crate::model::{self, Item, LimitHeaders};
 use crate::resilience::{
-    ByteLimit, FILL_TIME_MAX, LimitBy, LimitFields, RATE_LIMIT_KEYS, RATE_PER, Rate, RateError,
-    RateLimit, RequestLimit, Scope, quoted,
+    ByteLimit, FILL_TIME_MAX, GlobalLimit, LimitBy, LimitFields, RATE_LIMIT_KEYS, RATE_PER, Rate,
+    RateError, RateLimit, RequestLimit, Scope, quoted,
 };
 
 /// The listener, service or rule that a limit belongs to.
@@ -18,22 +18,72 @@ pub(super) struct Owner<'a> {
     pub(super) name: &'a str,
     /// The number of earlier rules with the same host and name.
     pub(super) nth: usize,
+    /// The reason why it has no requests that a global limit could count.
+    pub(super) not_http: Option<&'a str>,
 }
 
 impl<'a> Owner<'a> {
     /// Creates the owner for a listener or a service.
-    pub(super) fn named(scope: Scope, name: &'a str) -> Self {
-        Self { scope, host: "", name, nth: 0 }
+    pub(super) fn named(scope: Scope, name: &'a str, not_http: Option<&'a str>) -> Self {
+        Self { scope, host: "", name, nth: 0, not_http }
     }
 }
 
-/// Compiles a limit. Returns `None` if it has an error.
-pub(super) fn limit(
+/// The limits of a part of the configuration.
+#[derive(Default)]
+pub(super) struct Limits {
+    /// The limit that this proxy counts.
+    pub(super) local: Option<Arc<RateLimit>>,
+    /// The limit that a rate limit service counts.
+    pub(super) global: Option<Arc<GlobalLimit>>,
+}
+
+/// Compiles the limits of `owner`: at most one of each kind.
+pub(super) fn limits(
+    compiler: &mut Compiler<'_>,
+    owner: &Owner<'_>,
+    written: &[Item<model::RateLimit>],
+) -> Limits {
+    let is_global = |item: &Item<model::RateLimit>| item.value.service.is_some();
+    for (index, item) in written.iter().enumerate() {
+        if written[..index].iter().any(|earlier| is_global(earlier) == is_global(item)) {
+            let (message, help) = match is_global(item) {
+                false => (
+                    "this is the second limit that this proxy counts",
+                    "a listener, a rule and a service may have one each",
+                ),
+                true => (
+                    "this is the second limit with a `service`",
+                    "add its `descriptors` to those of the first: one question has them all",
+                ),
+            };
+            compiler.fault_with_help(&item.origin, message, help);
+        }
+    }
+    let mut limits = Limits::default();
+    for item in written {
+        match &item.value.service {
+            None => limits.local = limit(compiler, owner, item),
+            Some(asked) => limits.global = global_limits::limit(compiler, owner, item, asked),
+        }
+    }
+    limits
+}
+
+/// Compiles a limit that this proxy counts. Returns `None` if it has an error.
+fn limit(
     compiler: &mut Compiler<'_>,
     owner: &Owner<'_>,
     written: &Item<model::RateLimit>,
 ) -> Option<Arc<RateLimit>> {
     let value = &written.value;
+    if let Some((origin, key)) = global_limits::global_key(value) {
+        let message = format!("`{key}` is for a global limit, which has a `service`");
+        let help = "write `service: NAME`, the rate limit service; the keys of other limits are \
+                    `by: {header: NAME}`, `by: identity` and `by: source`";
+        compiler.fault_with_help(origin, message, help);
+        return None;
+    }
     if value.requests.is_none() && value.bytes.is_none() {
         let help = "write `rate_limit: {requests: 100, per: 1s}`, or `bytes: 10MiB`";
         compiler.missing(&written.origin, "a rate limit needs `requests` or `bytes`", help);
@@ -44,7 +94,7 @@ pub(super) fn limit(
         compiler.fault_with_help(&burst.origin, "`burst` is a number of requests", help);
     }
     let by = by(compiler, value);
-    let &Owner { scope, host, name, nth } = owner;
+    let &Owner { scope, host, name, nth, .. } = owner;
     let unit = Unit::Requests;
     let id = LimitId { scope, host: host.into(), name: name.into(), nth, unit };
     let keys_max = compiler.model.settings.limits.rate_limit_keys.as_ref();
@@ -78,14 +128,19 @@ pub(super) fn limit(
         requests,
         bytes,
         label: quoted(value.name.as_deref().unwrap_or(name)),
-        fields: LimitFields {
-            standard: matches!(value.headers, LimitHeaders::Standard | LimitHeaders::Both),
-            envoy: matches!(value.headers, LimitHeaders::Envoy | LimitHeaders::Both),
-        },
+        fields: fields(value.headers),
         stats,
     });
-    compiler.rate_limits.push(Arc::clone(&limit));
+    compiler.rate_limits.local.push(Arc::clone(&limit));
     Some(limit)
+}
+
+/// The fields of responses.
+pub(super) fn fields(headers: LimitHeaders) -> LimitFields {
+    LimitFields {
+        standard: matches!(headers, LimitHeaders::Standard | LimitHeaders::Both),
+        envoy: matches!(headers, LimitHeaders::Envoy | LimitHeaders::Both),
+    }
 }
 
 fn of_bytes(

@@ -17,8 +17,8 @@ use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
 use crate::resilience::{
-    Buckets, InFlight, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope, ShiftPlan,
-    ShiftState, Sources,
+    Buckets, GlobalLimitCells, InFlight, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope,
+    ShiftPlan, ShiftState, Sources,
 };
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
@@ -39,6 +39,7 @@ pub struct Registry {
     zones: Family<(Box<str>, Box<str>, Level), ZoneCells>,
     sources: HashMap<String, Weak<Sources>>,
     rate_limits: Family<LimitId, RateLimitCells>,
+    global_limits: Family<LimitId, GlobalLimitCells>,
     buckets: HashMap<LimitId, (LimitTerms, Weak<Buckets>)>,
     shifts: HashMap<String, Weak<ShiftState>>,
     services: FxHashMap<Box<str>, OfService>,
@@ -66,6 +67,7 @@ impl Registry {
             zones: Family::default(),
             sources: HashMap::new(),
             rate_limits: Family::default(),
+            global_limits: Family::default(),
             buckets: HashMap::new(),
             shifts: HashMap::new(),
             services: FxHashMap::default(),
@@ -223,6 +225,11 @@ impl Registry {
     /// The counters of a rate limit.
     pub fn rate_limit(&mut self, id: &LimitId) -> Arc<PerWorker<RateLimitCells>> {
         self.rate_limits.find(id.clone(), self.workers)
+    }
+
+    /// The counters of a global rate limit.
+    pub fn global_limit(&mut self, id: &LimitId) -> Arc<PerWorker<GlobalLimitCells>> {
+        self.global_limits.find(id.clone(), self.workers)
     }
 
     /// The counters of endpoints without a service, to which a listener for captured traffic

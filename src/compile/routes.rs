@@ -8,6 +8,7 @@ use super::rate_limits::{self, Owner};
 use super::{Compiler, faults, is_token, jwt, methods, mirrors, overload, retries, shifts};
 use crate::balance::HashKey;
 use crate::cluster::Service;
+use crate::http1::framing::FRAMING_FIELDS;
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
 use crate::model::{self, FieldEdits, Item, Match};
@@ -174,10 +175,10 @@ fn rule_of(
     let fault = fault.map(|item| faults::fault(compiler, item, forwards));
     let mirror = written.mirror.as_ref();
     let mirror = mirror.and_then(|item| mirrors::mirror(compiler, services, item, forwards));
-    let rate_limit = written.rate_limit.as_ref().and_then(|item| {
-        let RuleName { host, ref name, nth } = called;
-        rate_limits::limit(compiler, &Owner { scope: Scope::Route, host, name, nth }, item)
-    });
+    let RuleName { host, ref name, nth } = called;
+    let not_http = (!forwards).then_some("this rule answers without a service");
+    let owner = Owner { scope: Scope::Route, host, name, nth, not_http };
+    let limits = rate_limits::limits(compiler, &owner, &written.rate_limits);
     let priority = overload::priority(compiler, written, forwards);
     let (matcher, action) = (matcher?, action?);
     let place = compiler.model.files.line_of(&item.origin).into();
@@ -197,7 +198,8 @@ fn rule_of(
         retries,
         fault,
         mirror,
-        rate_limit,
+        rate_limit: limits.local,
+        global_limit: limits.global,
         priority,
         body_idle: written.body_idle,
         jwt,
@@ -432,10 +434,6 @@ fn path_match(compiler: &mut Compiler<'_>, written: &Item<PathMatch>) -> Option<
     }
     fits.then(|| written.value.clone())
 }
-
-/// Fields that decide the framing of a message (RFC 9112 6). Rules must not change them.
-const FRAMING_FIELDS: [&str; 5] =
-    ["content-length", "transfer-encoding", "connection", "upgrade", "te"];
 
 fn edits(compiler: &mut Compiler<'_>, written: Option<&FieldEdits>) -> HeaderEdits {
     let Some(FieldEdits { set, add, remove }) = written else { return HeaderEdits::none() };

@@ -76,9 +76,10 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let breaker = written.circuit_breaker.as_ref();
     let breaker = breaker.map(|written| Arc::new(breaker::breaker(compiler, name, written)));
     let concurrency = breaker::concurrency(compiler, name, written).map(Arc::new);
-    let rate_limit = written.rate_limit.as_ref();
-    let rate_limit = rate_limit
-        .and_then(|item| rate_limits::limit(compiler, &Owner::named(Scope::Service, name), item));
+    let not_http =
+        (written.protocol == ServiceProtocol::Tcp).then_some("the service has `protocol: tcp`");
+    let owner = Owner::named(Scope::Service, name, not_http);
+    let limits = rate_limits::limits(compiler, &owner, &written.rate_limits);
     let budgeted = retries.is_some() || compiler.retried.contains(name);
     Service {
         name: name.into(),
@@ -102,7 +103,8 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         retries,
         breaker,
         concurrency,
-        rate_limit,
+        rate_limit: limits.local,
+        global_limit: limits.global,
         idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         max_idle_connections: written.max_idle_connections.unwrap_or(MAX_IDLE_CONNECTIONS),
         send_proxy_protocol: match written.send_proxy_protocol {

@@ -6,6 +6,7 @@
 
 mod messages;
 pub mod methods;
+pub mod rate_limit;
 mod status;
 mod timeout;
 mod web;

@@ -204,6 +204,10 @@ pub fn is_of_connections(name: &[u8]) -> bool {
     )
 }
 
+/// Fields that decide the framing of a message. Only the proxy writes them.
+pub const FRAMING_FIELDS: [&str; 5] =
+    ["content-length", "transfer-encoding", "connection", "upgrade", "te"];
+
 /// The field with the length of a body, in lower case.
 pub const LENGTH_FIELD: &str = "content-length";
 

@@ -45,8 +45,8 @@ pub struct Listener {
     pub connections_per_source: Option<Item<u32>>,
     /// The number of requests after which a connection closes. `None` means no limit.
     pub requests_per_connection: Option<Item<u32>>,
-    /// A limit on the requests of all clients together.
-    pub rate_limit: Option<Item<RateLimit>>,
+    /// The limits on the requests of all clients together.
+    pub rate_limits: Vec<Item<RateLimit>>,
     /// Whether requests without `x-request-id` get one. `None` means the default, true.
     pub request_id: Option<bool>,
     /// The name of this proxy in an added `via` field (RFC 9110 7.6.3). `None` means that no field

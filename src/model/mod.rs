@@ -48,7 +48,7 @@ pub use outlier::{FailurePercentage, OutlierDetection, SuccessRate};
 pub use overload::{Overload, Priority, PriorityBy, Watched};
 pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
-pub use rate_limit::{LimitBy, LimitHeaders, RateLimit};
+pub use rate_limit::{DescriptorEntry, EntryFact, LimitBy, LimitHeaders, OnFailure, RateLimit};
 pub use retry::{HedgeAfter, Retries};
 pub use route::{Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule, Sticky};
 pub use service::{

@@ -38,7 +38,7 @@ pub struct Rule {
     /// The copies of requests that go to another service. `None` means no copies.
     pub mirror: Option<Box<Item<Mirror>>>,
     /// A limit on the requests of this rule.
-    pub rate_limit: Option<Box<Item<RateLimit>>>,
+    pub rate_limits: Vec<Item<RateLimit>>,
     /// The priority of the requests. `None` means that the header field of `overload.priority` may
     /// determine it.
     pub priority: Option<Item<Priority>>,

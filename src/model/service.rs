@@ -47,7 +47,7 @@ pub struct Service {
     /// The adaptive concurrency limit. `None` means no limit.
     pub concurrency: Option<Item<Concurrency>>,
     /// A limit on the requests to the service.
-    pub rate_limit: Option<Item<RateLimit>>,
+    pub rate_limits: Vec<Item<RateLimit>>,
     /// How long an idle connection is kept. `None` means the default.
     pub idle_timeout: Option<Duration>,
     /// The maximum number of idle connections for each endpoint. `None` means the default.

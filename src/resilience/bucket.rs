@@ -161,6 +161,26 @@ impl Bucket {
         }
     }
 
+    /// Gives `units` back that [`Bucket::owe`] took and nobody used.
+    pub fn forgive(&self, rate: Rate, units: u64, now: Time) {
+        let (now_ns, cost_ns) = (nanos(now), rate.cost_ns(units));
+        let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
+        // A bucket that is full by now has got them back already.
+        while full_at_ns > now_ns {
+            let next_ns = full_at_ns.saturating_sub(cost_ns).max(now_ns);
+            match self.swap(full_at_ns, next_ns) {
+                Ok(_) => return,
+                Err(changed) => full_at_ns = changed,
+            }
+        }
+    }
+
+    /// The time until the bucket owes nothing. Zero means that it owes nothing now.
+    pub fn debt(&self, rate: Rate, now: Time) -> Duration {
+        let ahead_ns = self.full_at_ns.load(Ordering::Relaxed).saturating_sub(nanos(now));
+        Duration::from_nanos(ahead_ns.saturating_sub(rate.tolerance_ns))
+    }
+
     fn swap(&self, from: u64, to: u64) -> Result<u64, u64> {
         // The number protects no other data, so the order of other memory accesses does not matter.
         self.full_at_ns.compare_exchange_weak(from, to, Ordering::Relaxed, Ordering::Relaxed)
@@ -300,5 +320,22 @@ mod tests {
         assert_eq!(owe(100, 1000), 100);
         assert_eq!(owe(100, 1200), 0);
         assert_eq!(owe(2000, 10_000), 1500, "more than the burst at once");
+    }
+
+    #[test]
+    fn bytes_that_nobody_used_are_given_back() {
+        let (bucket, rate) = (Bucket::default(), Rate::of_bytes(1000, SECOND, 500).unwrap());
+        let debt = |ms| bucket.debt(rate, at_ms(ms)).as_millis();
+        assert_eq!(debt(1000), 0);
+        bucket.owe(rate, 2000, at_ms(1000));
+        assert_eq!((debt(1000), debt(2000), debt(9000)), (1500, 500, 0));
+        bucket.forgive(rate, 800, at_ms(1000));
+        assert_eq!(debt(1000), 700);
+        // No more than all of it: the bucket is full then, not fuller.
+        bucket.forgive(rate, 10_000, at_ms(1100));
+        assert_eq!(bucket.owe(rate, 500, at_ms(1100)).as_millis(), 0);
+        assert_eq!(bucket.owe(rate, 1, at_ms(1100)).as_millis(), 1);
+        bucket.forgive(rate, 1, at_ms(9000));
+        assert_eq!(bucket.owe(rate, 501, at_ms(9000)).as_millis(), 1);
     }
 }

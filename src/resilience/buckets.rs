@@ -66,6 +66,22 @@ impl Buckets {
         }
     }
 
+    /// Gives `units` back to the bucket of `key`.
+    pub fn forgive(&self, key: KeyHash, rate: Rate, units: u64, now: Time) {
+        match self {
+            Self::One(bucket) => bucket.forgive(rate, units, now),
+            Self::Keyed(keyed) => keyed.with(key.0, now, |bucket| bucket.forgive(rate, units, now)),
+        }
+    }
+
+    /// The time until the bucket of `key` owes nothing.
+    pub fn debt(&self, key: KeyHash, rate: Rate, now: Time) -> Duration {
+        match self {
+            Self::One(bucket) => bucket.debt(rate, now),
+            Self::Keyed(keyed) => keyed.with(key.0, now, |bucket| bucket.debt(rate, now)),
+        }
+    }
+
     /// The number of keys in the table, for the metric.
     pub fn keys(&self) -> u64 {
         match self {

@@ -7,8 +7,10 @@ mod buckets;
 mod budget;
 mod concurrency;
 mod fault;
+mod global;
 mod gradient;
 mod hedge;
+mod log_budget;
 mod mirror;
 mod overload;
 mod rate_limit;
@@ -26,11 +28,16 @@ pub use buckets::{Buckets, KeyHash, Keyed, RATE_LIMIT_KEYS};
 pub use budget::{BUDGET_WINDOW_S, RetryBudget};
 pub use concurrency::{Concurrency, Flight, InFlight};
 pub use fault::{Abort, Bandwidth, Chance, FaultPolicy, Injected};
+pub use global::{
+    DESCRIPTORS_MAX, Descriptor, Entry, Fact, Facts, GLOBAL_TIMEOUT, GlobalLimit, GlobalLimitCells,
+    OnFailure, RateLimits,
+};
 pub use gradient::{
     CONCURRENCY_MAX, CONCURRENCY_MIN, ConcurrencyTerms, PERCENTILE, PROBE_INTERVAL, PROBE_REQUESTS,
     UPDATE_INTERVAL,
 };
 pub use hedge::{HEDGE_SAMPLES_MIN, HEDGE_WINDOW, HedgeAfter, Hedged, Latencies};
+pub use log_budget::{LogBudget, REFUSAL_LINES_MAX};
 pub use mirror::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy, Mirrored};
 pub use overload::{
     Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, SHED_PERCENT,

@@ -6,12 +6,17 @@ use std::time::Duration;
 
 use super::bucket::{Rate, Taken};
 use super::buckets::{Buckets, KeyHash};
+use super::log_budget::LogBudget;
 use crate::cells::{Count, PerWorker};
 use crate::error::{Flag, Refusal};
 use crate::time::Time;
 
 /// The default of `per`, the period of a rate limit.
 pub const RATE_PER: Duration = Duration::from_secs(1);
+
+/// How many times `per` a bucket of bytes may owe before it refuses requests. Each request in
+/// progress adds one portion of its body at most, so the debt has a limit.
+pub const BYTES_DEBT_MAX: u32 = 60;
 
 /// The property of a request by which the limit counts. Requests with an equal value share a
 /// bucket.
@@ -134,6 +139,8 @@ pub struct RateLimitCells {
     pub limited: Count,
     /// The number of times that a body had to wait.
     pub delays: Count,
+    /// The lines of refused requests.
+    pub lines: LogBudget,
 }
 
 /// The state of a bucket after a request, for the fields of the response.
@@ -151,6 +158,26 @@ impl RateLimit {
     /// The hash of the key of a request. `key` is the value of the property [`RateLimit::by`].
     pub fn hash(&self, key: &[u8]) -> KeyHash {
         if self.by == LimitBy::All { KeyHash::default() } else { KeyHash::of(key) }
+    }
+
+    /// The state of the limit on bytes for a request of `worker` with `key` that must be refused,
+    /// because the bucket of a direction owes too much. Counts the request then.
+    pub fn indebted(&self, key: KeyHash, worker: usize, now: Time) -> Option<Quota> {
+        let ByteLimit { rate, buckets } = self.bytes.as_ref()?;
+        let debt = buckets.iter().map(|buckets| buckets.debt(key, *rate, now)).max()?;
+        let wait = debt.checked_sub(rate.per().saturating_mul(BYTES_DEBT_MAX))?;
+        if wait.is_zero() {
+            return None;
+        }
+        self.stats.worker(worker).limited.increment();
+        Some(Quota::of(Taken { wait, left: 0, full_in: debt }))
+    }
+
+    /// Gives `bytes` back that were counted and not sent.
+    pub fn forgive(&self, key: KeyHash, way: Way, bytes: u64, now: Time) {
+        if let Some(limit) = &self.bytes {
+            limit.buckets[way as usize].forgive(key, limit.rate, bytes, now);
+        }
     }
 
     /// Decides about a request of `worker` with `key`, and counts it. A request that would have to
@@ -278,6 +305,37 @@ mod tests {
         let cells = limit.stats.worker(0);
         assert_eq!((cells.passed.value(), cells.limited.value()), (2, 1));
         assert_eq!(limit.to_string(), "2 requests per 3s, burst 0, by header x-user");
+    }
+
+    #[test]
+    fn a_limit_on_bytes_refuses_requests_while_it_owes_too_much() {
+        let buckets = || Arc::new(Buckets::keyed(10));
+        let rate = Rate::of_bytes(1000, Duration::from_secs(1), 1000).unwrap();
+        let limit = RateLimit {
+            scope: Scope::Route,
+            host: "*".into(),
+            name: "*#1".into(),
+            place: "a.yaml:1".into(),
+            by: LimitBy::Header("x-user".into()),
+            requests: None,
+            bytes: Some(ByteLimit { rate, buckets: [buckets(), buckets()] }),
+            label: quoted("*#1"),
+            fields: LimitFields::default(),
+            stats: Arc::new(PerWorker::new(1)),
+        };
+        let (ada, bob) = (limit.hash(b"ada"), limit.hash(b"bob"));
+        let at = |s: u64| Time::from_micros(s * 1_000_000);
+        limit.owe(ada, Way::Down, 61_000, 0, at(1));
+        assert_eq!(limit.indebted(ada, 0, at(1)), None, "the limit itself is allowed");
+        limit.owe(ada, Way::Down, 5_000, 0, at(1));
+        let quota = Quota { left: 0, full_in_s: 65, wait_s: 5 };
+        assert_eq!(limit.indebted(ada, 0, at(1)), Some(quota));
+        assert_eq!((limit.indebted(bob, 0, at(1)), limit.indebted(ada, 0, at(6))), (None, None));
+        assert_eq!(limit.stats.worker(0).limited.value(), 1);
+        limit.forgive(ada, Way::Down, 5_000, at(1));
+        assert_eq!(limit.indebted(ada, 0, at(1)), None);
+        limit.owe(ada, Way::Up, 90_000, 0, at(1));
+        assert!(limit.indebted(ada, 0, at(1)).is_some(), "each direction owes for itself");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use table::{HTTP_PORT, HTTPS_PORT, Looked, Table};
 use crate::cells::PerWorker;
 use crate::jwt::Requirement;
 use crate::message::HeaderEdits;
-use crate::resilience::{Priority, RateLimit, RetryPolicy};
+use crate::resilience::{GlobalLimit, Priority, RateLimit, RetryPolicy};
 
 /// A compiled route rule.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ pub struct Rule {
     pub mirror: Option<Box<Mirror>>,
     /// The rate limit of the rule.
     pub rate_limit: Option<Arc<RateLimit>>,
+    /// The limit that a rate limit service counts.
+    pub global_limit: Option<Arc<GlobalLimit>>,
     /// How important its requests are when the process is overloaded.
     pub priority: Option<Priority>,
     /// The maximum time without a byte of a body in either direction. It overrides the time of the

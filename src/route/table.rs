@@ -148,6 +148,7 @@ mod tests {
             fault: None,
             mirror: None,
             rate_limit: None,
+            global_limit: None,
             priority: None,
             body_idle: None,
             jwt: None,

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use super::breaker;
 use super::download::Failure;
 use super::downstream::Downstream;
+use super::global_limit;
 use super::guard;
 use super::limits;
 use super::outgoing::Outgoing;
@@ -211,6 +212,13 @@ fn plan_of<I: Io>(
         places,
         fault,
         mirror: mirror_of(downstream, local, rule),
+        limiters: global_limit::limiters(
+            downstream,
+            local,
+            listener,
+            (rule, &service.config),
+            request,
+        ),
         deadline: timeout.map_or(Time::NEVER, |timeout| record.began + timeout),
         body_idle: rule.body_idle.unwrap_or(record.terms().timeouts.body_idle),
     };

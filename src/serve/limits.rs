@@ -2,15 +2,18 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::downstream::Downstream;
 use super::record::ExchangeRecord;
 use crate::cluster::Service;
 use crate::error::Refusal;
+use crate::grpc::rate_limit::{Answer, Decision};
+use crate::http1::framing;
 use crate::http1::sink::Sink;
-use crate::message::HeadView;
+use crate::message::{HeadView, is_token};
 use crate::propagation::forwarded;
-use crate::resilience::{LimitBy, Quota, Rate, RateLimit, Scope};
+use crate::resilience::{GlobalLimit, LimitBy, Quota, Rate, RateLimit, Scope, quoted};
 use crate::route::Rule;
 use crate::runtime::io::Io;
 
@@ -64,10 +67,12 @@ fn check_limit<I: Io>(
         LimitBy::Source => source(forwarded::client(request, hops, peer.address), &mut octets),
     };
     let key = limit.hash(key);
-    if limit.bytes.is_some() {
+    let worker = downstream.worker.index;
+    let indebted = limit.indebted(key, worker, record.began);
+    if limit.bytes.is_some() && indebted.is_none() {
         record.throttle(limit.scope, key);
     }
-    let Some(quota) = limit.check(key, downstream.worker.index, record.began) else {
+    let Some(quota) = indebted.or_else(|| limit.check(key, worker, record.began)) else {
         return Ok(());
     };
     record.set_quota(limit.scope, quota);
@@ -119,20 +124,71 @@ pub fn put_fields(out: &mut dyn Sink, limits: [Option<&RateLimit>; Scope::COUNT]
 }
 
 fn put_standard(out: &mut dyn Sink, label: &str, rate: Rate, quota: Quota) {
-    let label = label.as_bytes();
+    put_policy(out, label, rate.units(), Some(rate.per()));
+    put_state(out, label, quota.left, Some(quota.full_in_s));
+}
+
+fn put_policy(out: &mut dyn Sink, label: &str, units: u64, window: Option<Duration>) {
     let mut digits = [[0; 20]; 2];
     let [first, second] = &mut digits;
-    let units = decimal(first, rate.units());
+    let units = decimal(first, units);
     // The window is an integer in structured fields, so it is left out unless it is in whole
     // seconds.
-    let window: [&[u8]; 2] = match rate.per() {
-        per if per.subsec_nanos() == 0 => [b";w=", decimal(second, per.as_secs())],
+    let window: [&[u8]; 2] = match window {
+        Some(per) if per.subsec_nanos() == 0 => [b";w=", decimal(second, per.as_secs())],
         _ => [b"", b""],
     };
-    out.add(b"ratelimit-policy", &[label, b";q=", units, window[0], window[1]]);
-    let left = decimal(first, quota.left.into());
-    let full_in = decimal(second, quota.full_in_s.into());
-    out.add(b"ratelimit", &[label, b";r=", left, b";t=", full_in]);
+    out.add(b"ratelimit-policy", &[label.as_bytes(), b";q=", units, window[0], window[1]]);
+}
+
+fn put_state(out: &mut dyn Sink, label: &str, left: u32, reset_s: Option<u32>) {
+    let mut digits = [[0; 20]; 2];
+    let [first, second] = &mut digits;
+    let left = decimal(first, left.into());
+    let reset: [&[u8]; 2] = match reset_s {
+        Some(reset_s) => [b";t=", decimal(second, reset_s.into())],
+        None => [b"", b""],
+    };
+    out.add(b"ratelimit", &[label.as_bytes(), b";r=", left, reset[0], reset[1]]);
+}
+
+/// Writes the fields about a global limit, and those that the rate limit service adds.
+pub fn put_answer(out: &mut dyn Sink, limit: &GlobalLimit, answer: &Answer) {
+    if limit.fields.standard {
+        for state in &answer.limits {
+            let named = (!state.name.is_empty()).then(|| quoted(&state.name));
+            let label = named.as_deref().unwrap_or(&limit.label);
+            put_policy(out, label, state.requests.into(), state.window);
+            put_state(out, label, state.left, state.reset_s);
+        }
+    }
+    let next = answer.limits.iter().min_by_key(|state| state.left);
+    if let Some(state) = next.filter(|_| limit.fields.envoy) {
+        put(out, b"x-ratelimit-limit", state.requests.into());
+        put(out, b"x-ratelimit-remaining", state.left.into());
+        put(out, b"x-ratelimit-reset", state.reset_s.unwrap_or_default().into());
+    }
+    let fields = || answer.fields.iter().filter(|(name, value)| may_add(name, value));
+    fields().for_each(|(name, value)| out.add(name, &[value]));
+    if answer.decision == Some(Decision::OverLimit) {
+        out.add(b"x-envoy-ratelimited", &[b"true"]);
+        let over = answer.limits.iter().filter(|state| state.is_over);
+        let wait_s = over.filter_map(|state| state.reset_s).max();
+        let has_wait = fields().any(|(name, _)| name.eq_ignore_ascii_case(b"retry-after"));
+        if let Some(wait_s) = wait_s.filter(|_| !has_wait) {
+            put(out, b"retry-after", wait_s.into());
+        }
+    }
+}
+
+/// Whether a rate limit service may add this field to a response: it must be a valid field, and
+/// neither framing nor the status of a gRPC call.
+fn may_add(name: &[u8], value: &[u8]) -> bool {
+    let is_own =
+        framing::FRAMING_FIELDS.iter().any(|own| name.eq_ignore_ascii_case(own.as_bytes()));
+    let is_grpc = name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"grpc-"));
+    let is_plain = |&byte: &u8| byte == b'\t' || byte >= b' ' && byte != 0x7f;
+    is_token(name) && !is_own && !is_grpc && value.iter().all(is_plain)
 }
 
 fn put(out: &mut dyn Sink, name: &[u8], value: u64) {

@@ -4,10 +4,12 @@
 
 mod body;
 mod breaker;
+mod call;
 mod download;
 mod downstream;
 pub mod exchange;
 mod fault;
+mod global_limit;
 pub mod guard;
 mod hedge;
 pub mod limits;

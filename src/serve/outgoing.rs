@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use super::body::BodyProgress;
+use super::download::Failure;
 use super::exchange::Exchange;
+use super::global_limit::{self, Limiters};
 use super::mirror::MirroredRequest;
 use super::private;
 use super::record::ExchangeRecord;
@@ -83,6 +85,20 @@ impl<'x, I: Io> Outgoing<'x, I> {
     /// The number of bytes of the body that were received together with the head.
     pub fn first_bytes(&self) -> u64 {
         self.first.len() as u64
+    }
+
+    /// Asks the rate limit services about the request.
+    ///
+    /// # Errors
+    /// See [`global_limit::ask`].
+    pub async fn ask_limiters(
+        &self,
+        exchange: &Exchange<'_, I>,
+        limiters: &Limiters<I>,
+    ) -> Result<(), Failure> {
+        let questions =
+            self.with_request(|request| global_limit::questions(exchange, limiters, request));
+        global_limit::ask(exchange, questions.unwrap_or_default()).await
     }
 
     /// Copies the request for the mirror. Sends the copy if the whole body is buffered.

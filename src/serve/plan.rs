@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::breaker::Places;
 use super::downstream::Downstream;
+use super::global_limit::Limiters;
 use super::record::ExchangeRecord;
 use crate::cluster::{Destination, Protocol};
 use crate::decision::UNKNOWN;
@@ -43,6 +44,8 @@ pub struct Plan<I: Io> {
     pub fault: Option<Injected>,
     /// The service that gets a copy of the request. `None` if it is not mirrored.
     pub mirror: Option<Rc<LocalService<I>>>,
+    /// The rate limit services to ask about the request.
+    pub limiters: Option<Box<Limiters<I>>>,
     /// The deadline of the whole exchange, including retries.
     pub deadline: Time,
     /// The idle timeout of bodies: the longest time without a byte in either direction.

@@ -67,8 +67,12 @@ pub async fn response<I: Io>(
     }
     // The first portion may be the whole response, so wait for its bytes before it is sent. For all
     // other portions, wait after they are sent, without a buffer.
-    let mut wait = exchange.record.owe(Way::Down, portion.buf.len() as u64);
-    throttle(exchange, upstream, wait.take()).await.map_err(before_head)?;
+    let first_bytes = portion.buf.len() as u64;
+    let mut wait = exchange.record.owe(Way::Down, first_bytes);
+    throttle(exchange, upstream, wait.take()).await.map_err(|failure| {
+        exchange.record.forgive(Way::Down, first_bytes);
+        before_head(failure)
+    })?;
     let slow = slow.as_ref();
     buf = match slow.filter(|_| !portion.buf.is_empty()) {
         None => head_to_client(exchange, &drafts.scratch, &reply.body, portion.buf).await?,
@@ -330,10 +334,13 @@ pub async fn throttle_first<I: Io>(
     let Some(wait) = exchange.record.owe(Way::Up, first_bytes) else { return Ok(()) };
     let end = exchange.downstream.worker.io.now() + wait;
     let left = "the client left while its request waited at a limit on bytes";
-    match Box::pin(wait_until(exchange, end, left)).await? {
-        true => Ok(()),
-        false => Err(Failure::Refused(LIMITED_TOO_LONG)),
-    }
+    let waited = match Box::pin(wait_until(exchange, end, left)).await {
+        Ok(true) => return Ok(()),
+        Ok(false) => Failure::Refused(LIMITED_TOO_LONG),
+        Err(failure) => failure,
+    };
+    exchange.record.forgive(Way::Up, first_bytes);
+    Err(waited)
 }
 
 /// The deadline of a request has passed while its first bytes waited at a limit on bytes.

@@ -112,7 +112,7 @@ pub fn attempt_count(number: u32) -> Replaced {
 }
 
 /// The host for a request that has none: the address of the endpoint.
-fn host_of(address: &Address) -> String {
+pub fn host_of(address: &Address) -> String {
     match address {
         Address::Tcp(address) => address.to_string(),
         Address::Unix(_) => "localhost".to_owned(),

@@ -38,6 +38,9 @@ pub async fn send<I: Io>(
     drafts: &mut Drafts,
     outgoing: &Outgoing<'_, I>,
 ) -> Result<Answered<I>, Failure> {
+    if let Some(limiters) = &exchange.plan.limiters {
+        Box::pin(outgoing.ask_limiters(exchange, limiters)).await?;
+    }
     relay::throttle_first(exchange, outgoing.first_bytes()).await?;
     if let Some(fault) = &exchange.plan.fault {
         Box::pin(fault::inject(exchange, fault)).await?;

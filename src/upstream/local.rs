@@ -10,7 +10,7 @@ use super::pool::{PoolTerms, Waiting};
 use super::service::LocalService;
 use crate::cells::PerWorker;
 use crate::cluster::{Destination, Service};
-use crate::resilience::RateLimit;
+use crate::resilience::{GlobalLimit, RateLimit};
 use crate::route::Rule;
 use crate::runtime::core::Core;
 use crate::runtime::io::Io;
@@ -72,6 +72,8 @@ pub struct Terms {
     pub requests_max: u32,
     /// The limit on requests of the listener.
     pub rate_limit: Option<Arc<RateLimit>>,
+    /// The limit that a rate limit service counts.
+    pub global_limit: Option<Arc<GlobalLimit>>,
     /// The limits on messages and frames of peers.
     pub limits: Limits,
     /// The access log lines. `None` means no access log.
@@ -91,6 +93,7 @@ impl Terms {
             abort_on_close: listener.abort_on_close,
             requests_max: listener.requests_max,
             rate_limit: listener.rate_limit.clone(),
+            global_limit: listener.global_limit.clone(),
             limits: snapshot.limits,
             access_log: snapshot.access_log.as_ref().map(|log| log.lines),
         })

@@ -15,6 +15,7 @@ mod early;
 mod expect;
 mod faults;
 mod generated;
+mod global_limits;
 mod handshakes;
 mod heads;
 mod health;

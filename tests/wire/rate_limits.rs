@@ -493,3 +493,72 @@ fn a_connection_that_carries_bytes_has_the_rate_of_bytes() {
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(850), "{took:?}");
 }
+
+#[test]
+fn a_limit_on_bytes_that_owes_too_much_refuses_and_a_client_that_leaves_gives_bytes_back() {
+    let body = "x".repeat(30_000);
+    let origin = Origin::saying(&body);
+    let settings = Settings { port: free_port(), origin };
+    // 60 times `per` is 60 000 bytes: two responses fit.
+    let proxy = Proxy::start(&settings.rule("{bytes: 1000, per: 1h}"));
+    let begin = || {
+        let mut client = Client::connect(settings.port);
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        client
+    };
+    let waiting = |count: f64| {
+        let delays = || proxy.metric("ringway_rate_limit_delays_total");
+        eventually("a response that waits", || (delays() == count).then_some(()));
+    };
+    let mut clients = Vec::new();
+    for count in [1.0, 2.0, 3.0] {
+        clients.push(begin());
+        waiting(count);
+    }
+    let answer = settings.ask("/", "");
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.text(), "too many requests for the rate limit of the route");
+    let wait: u32 = answer.field("retry-after").unwrap().parse().unwrap();
+    assert!((28 * 3600..=30 * 3600).contains(&wait), "{wait}");
+    assert_eq!(limited(&proxy), 1.0);
+    drop(clients.pop());
+    let flagged = "ringway_service_response_flags_total{service=\"app\",flag=\"DC\"}";
+    eventually("the client is gone", || (proxy.metric(flagged) == 1.0).then_some(()));
+    clients.push(begin());
+    waiting(4.0);
+    assert_eq!(limited(&proxy), 1.0);
+}
+
+#[test]
+fn a_flood_of_refused_requests_is_not_a_flood_of_lines() {
+    let settings = Settings::new();
+    let text = settings.rule("{requests: 1, per: 1h}");
+    let text = text.replace("path: stdout", "path: stdout, filter: failed");
+    let proxy = Proxy::start_with(&text, 1);
+    let mut client = Client::connect(settings.port);
+    assert_eq!(client.get("a.test", "/").status, 200);
+    let mut refused = 0;
+    let suppressed = eventually("a line that counts others", || {
+        for _ in 0..50 {
+            assert_eq!(client.get("a.test", "/").status, 429);
+            refused += 1;
+        }
+        let log = proxy.log();
+        let line = log.lines().find(|line| line.contains("\"suppressed\":"))?;
+        let count = line.split("\"suppressed\":").nth(1)?.split([',', '}']).next()?;
+        count.parse::<u64>().ok()
+    });
+    let lines = proxy.log().lines().filter(|line| line.contains("\"status\":429")).count() as u64;
+    assert!(suppressed > 0 && lines + suppressed <= refused, "{lines}, {suppressed}, {refused}");
+    assert_eq!(limited(&proxy), refused as f64);
+    // A log of all requests has all lines.
+    let settings = Settings::new();
+    let text = settings.rule("{requests: 1, per: 1h}");
+    let proxy = Proxy::start_with(&text.replace("path: stdout", "path: stdout, filter: all"), 1);
+    let mut client = Client::connect(settings.port);
+    for _ in 0..50 {
+        client.get("a.test", "/");
+    }
+    let lines = || proxy.log().lines().filter(|line| line.contains("\"status\":429")).count();
+    eventually("all lines", || (lines() == 49).then_some(()));
+}

@@ -19,6 +19,9 @@ pub(super) fn title(out: &mut String, listener: &Listener) {
     if let Some(limit) = &listener.rate_limit {
         writeln!(out, "  rate limit {limit}").ok();
     }
+    if let Some(limit) = &listener.global_limit {
+        writeln!(out, "  global rate limit: {limit}").ok();
+    }
 }
 
 /// The security of a client's connection.

@@ -134,6 +134,9 @@ fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
     if let Some(limit) = &rule.rate_limit {
         writeln!(out, "  rate limit {limit}").ok();
     }
+    if let Some(limit) = &rule.global_limit {
+        writeln!(out, "  global rate limit: {limit}").ok();
+    }
 }
 
 fn explain_split(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) {
@@ -200,6 +203,9 @@ pub(super) fn write_service(
     }
     if let Some(limit) = &service.rate_limit {
         writeln!(out, "    rate limit {limit}").ok();
+    }
+    if let Some(limit) = &service.global_limit {
+        writeln!(out, "    global rate limit: {limit}").ok();
     }
     if let Some(outlier) = &service.outlier {
         writeln!(out, "    outlier detection: {}", outlier.policy).ok();

@@ -119,6 +119,11 @@ pub const RETRY: &str = "write `retries: {attempts: {#|num_retries|attempts=2}, 
     on: [{*retry_on=connect-failure}]}`";
 pub const RATE_LIMIT: &str = "write `rate_limit: {{bucket=requests: 100, per: 1s}}`; \
     with `by: source`, each client has its own";
+pub const GLOBAL: &str = "write `rate_limit: {service: NAME, domain: NAME, descriptors: [source]}` \
+    for a rate limit service; `rate_limit: {requests: 100, per: 1s}` needs none";
+pub const GLOBAL_SERVICE: &str = "write `service: NAME`, a service with `protocol: grpc`";
+pub const GLOBAL_DESCRIPTORS: &str =
+    "write `descriptors: [[{header: x-user}, path], source]`, a list of entries each";
 pub const ATTEMPT_COUNT: &str =
     "write `retries: {attempt_count: both}`; `request` or `response` for one of them";
 pub const HEDGE: &str = "write `retries: {hedge: {after: p95}}`; a time instead of p95 works, too";

@@ -1,8 +1,8 @@
 //! The keys of other proxies for faults, mirrors and rate limits, with the advice for each.
 
 use super::Word;
-use super::advice::BUCKET;
-use super::words::{RULE, SERVICE};
+use super::advice::{BUCKET, GLOBAL, GLOBAL_DESCRIPTORS, GLOBAL_SERVICE};
+use super::words::{LISTENER, RULE, SERVICE};
 
 const OF_SERVICE: &str = "write it in the service, not in the rule";
 const OF_RULE: &str = "write it in a rule of `routes`, not in the service";
@@ -12,6 +12,7 @@ const ABORT: &str = "grpc_status";
 const FAULT_MAP: &str = "bandwidth";
 const BANDWIDTH_MAP: &str = "bytes_per_second";
 const RATE: &str = "burst";
+const ENTRY: &str = "default";
 
 const FAULT: &str = "write `fault: {delay: {duration: {~|fixeddelay|fixed_delay=2s}, percent: 5}, \
     abort: {status: {#|httpstatus|http_status=503}, percent: 1}}`";
@@ -76,7 +77,26 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("interval", RATE, "write `per: {~=1s}`"),
     ("unit", RATE, "write `per: 1s`, 1m or 1h"),
     ("token_bucket", RATE, BUCKET),
-    ("descriptors", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
+    ("actions", RATE, GLOBAL_DESCRIPTORS),
+    ("failure_mode_deny", RATE, "write `on_failure: deny`"),
+    ("failure_mode_allow", RATE, "write `on_failure: allow`, which is the default"),
+    ("rate_limit_service", RATE, GLOBAL_SERVICE),
+    ("grpc_service", RATE, GLOBAL_SERVICE),
+    ("stage", RATE, "leave it out: a limit of the listener is asked before one of the rule"),
+    ("rate_limited_as_resource_exhausted", RATE, "leave it out: gRPC calls get RESOURCE_EXHAUSTED"),
+    ("rate_limit_service", RULE, GLOBAL),
+    ("rate_limit_service", LISTENER, GLOBAL),
+    ("rate_limit_service", SERVICE, GLOBAL),
+    ("request_headers", ENTRY, "write `{header: NAME, key: KEY}`"),
+    ("header_name", ENTRY, "write `{header: {*=NAME}}`"),
+    ("descriptor_key", ENTRY, "write `key: {*=KEY}`"),
+    ("descriptor_value", ENTRY, "write `value: {*=TEXT}`"),
+    ("generic_key", ENTRY, "write `{value: TEXT}`: its key is generic_key"),
+    ("remote_address", ENTRY, "write `source`: its key is remote_address"),
+    ("masked_remote_address", ENTRY, "write `source`: its key is remote_address"),
+    ("destination_cluster", ENTRY, "write `service`: its key is destination_cluster"),
+    ("source_cluster", ENTRY, "write `identity`, the SPIFFE ID of the client"),
+    ("skip_if_absent", ENTRY, "write `default: TEXT`, the value without the header"),
     ("key", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
     ("source_criterion", RATE, "write `by: {header: NAME}`, `by: identity` or `by: source`"),
     ("nodelay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),

@@ -5,7 +5,7 @@ use super::advice::*;
 use super::{ANY, Word};
 
 pub(super) const TOP: &str = "listeners";
-const LISTENER: &str = "trusted_hops";
+pub(super) const LISTENER: &str = "trusted_hops";
 pub(super) const RULE: &str = "respond";
 const MATCH: &str = "query";
 pub(super) const SERVICE: &str = "max_idle_connections";
@@ -297,7 +297,7 @@ pub(super) const WORDS: &[Word] = &[
     ("limit_req_zone", RULE, RATE_LIMIT),
     ("local_ratelimit", RULE, RATE_LIMIT),
     ("local_rate_limit", RULE, RATE_LIMIT),
-    ("rate_limits", RULE, RATE_LIMIT),
+    ("rate_limits", RULE, GLOBAL),
     ("throttle", RULE, RATE_LIMIT),
     ("limit_conn", LISTENER, "write `connections_per_source: {#=100}`"),
     ("limit_conn_zone", LISTENER, "write `connections_per_source: 100`"),
@@ -308,12 +308,12 @@ pub(super) const WORDS: &[Word] = &[
     ("limit_req", LISTENER, RATE_LIMIT),
     ("local_ratelimit", LISTENER, RATE_LIMIT),
     ("local_rate_limit", LISTENER, RATE_LIMIT),
-    ("rate_limits", LISTENER, RATE_LIMIT),
+    ("rate_limits", LISTENER, GLOBAL),
     ("rate_limit_sessions", LISTENER, RATE_LIMIT),
     ("limit_req", SERVICE, RATE_LIMIT),
     ("local_ratelimit", SERVICE, RATE_LIMIT),
     ("local_rate_limit", SERVICE, RATE_LIMIT),
-    ("rate_limits", SERVICE, RATE_LIMIT),
+    ("rate_limits", SERVICE, GLOBAL),
     ("retry_on", RETRIES, ON),
     ("conditions", RETRIES, ON),
     ("num_retries", RETRIES, "write `attempts: {#=2}`"),

@@ -42,6 +42,8 @@ pub struct Record<'a> {
     pub identity: &'a str,
     /// The authorization rule that denied the exchange. Empty if no rule denied it.
     pub policy: &'a str,
+    /// How many lines of requests that the same rate limit refused were left out before this one.
+    pub suppressed: u64,
     /// The method. Empty means an L4 connection.
     pub method: &'a [u8],
     /// The host and port of the request.
@@ -129,6 +131,9 @@ fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
     }
     if let Some(duration_us) = record.endpoint_duration_us {
         put(out, format_args!(",\"endpoint_duration_us\":{duration_us}"));
+    }
+    if record.suppressed > 0 {
+        put(out, format_args!(",\"suppressed\":{}", record.suppressed));
     }
     if record.attempts > 1 {
         put(out, format_args!(",\"attempts\":{}", record.attempts));
@@ -232,6 +237,7 @@ mod tests {
             endpoint: Some(endpoint),
             identity: "",
             policy: "",
+            suppressed: 0,
             peer: Some("10.0.0.9:5".parse().unwrap()),
             client: Some("2001:db8::1".parse().unwrap()),
             original: None,

@@ -1,6 +1,7 @@
 //! The record of an exchange. It updates the counters and writes the access log line.
 
 pub mod buffer;
+mod limited;
 mod line;
 mod request;
 
@@ -11,17 +12,19 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::downstream::{Downstream, Peer};
-use super::limits::{self, Quotas};
+use super::limits::Quotas;
 use super::worker::Worker;
 use crate::authz::Verdict;
 use crate::cluster::ServiceCells;
 use crate::error::{Flag, Refusal};
 use crate::grpc::methods::Call;
+use crate::grpc::rate_limit::Answer;
 use crate::grpc::{self, Code, Kind};
-use crate::http1::sink::Sink;
 use crate::message::HeadView;
 use crate::propagation::{RequestId, forwarded};
-use crate::resilience::{KeyHash, Quota, RateLimit, Scope, ShiftEnding, ShiftSide, Way};
+use crate::resilience::{
+    GlobalLimit, KeyHash, Quota, RateLimit, Scope, ShiftEnding, ShiftSide, Way,
+};
 use crate::runtime::io::Io;
 use crate::snapshot::{LogFilter, LogLines};
 use crate::time::Time;
@@ -59,6 +62,11 @@ pub struct ExchangeRecord<I: Io> {
     limited: RefCell<Option<Arc<RateLimit>>>,
     /// The states of the rate limits after this request, by scope.
     quotas: Cell<Quotas>,
+    /// How many lines of other requests were left out before the line of this one. `None` means
+    /// that it gets no line.
+    suppressed: Cell<Option<u64>>,
+    /// The answers of rate limit services.
+    answers: RefCell<Vec<(Arc<GlobalLimit>, Answer)>>,
     /// The keys of the limits on bytes that apply to the bodies of the request, by scope.
     throttled: Cell<[Option<KeyHash>; Scope::COUNT]>,
     /// Whether a limit on bytes, or an injected fault, has delayed a body of the exchange.
@@ -108,6 +116,8 @@ impl<I: Io> ExchangeRecord<I> {
             denial: RefCell::new(None),
             limited: RefCell::new(None),
             quotas: Cell::default(),
+            suppressed: Cell::new(Some(0)),
+            answers: RefCell::default(),
             throttled: Cell::default(),
             slowed: Cell::default(),
             received_bytes: Cell::new(0),
@@ -179,7 +189,9 @@ impl<I: Io> ExchangeRecord<I> {
         match self.terms.access_log {
             None => false,
             Some(LogLines { filter: LogFilter::All, .. }) => true,
-            Some(LogLines { filter: LogFilter::Failed, .. }) => self.has_failed(),
+            Some(LogLines { filter: LogFilter::Failed, .. }) => {
+                self.suppressed.get().is_some() && self.has_failed()
+            }
         }
     }
 
@@ -315,11 +327,6 @@ impl<I: Io> ExchangeRecord<I> {
         *self.denial.borrow_mut() = Some(verdict.to_string().into());
     }
 
-    /// Sets the rate limit that refused the request.
-    pub fn set_limit(&self, limit: &Arc<RateLimit>) {
-        *self.limited.borrow_mut() = Some(Arc::clone(limit));
-    }
-
     /// Sets the state of the rate limit of `scope`, for the response fields.
     pub fn set_quota(&self, scope: Scope, quota: Quota) {
         let mut quotas = self.quotas.get();
@@ -329,17 +336,7 @@ impl<I: Io> ExchangeRecord<I> {
 
     /// Whether a rate limit applies to the request.
     pub fn has_quotas(&self) -> bool {
-        self.quotas.get().iter().any(Option::is_some)
-    }
-
-    /// Writes the response fields that describe the rate limits of the request.
-    pub fn put_quotas(&self, out: &mut dyn Sink) {
-        // If the limit of the service has refused the request, the record has no service.
-        let limited = self.limited.borrow();
-        let refused = limited.as_deref().filter(|limit| limit.scope == Scope::Service);
-        self.with_limits(|[listener, rule, service]| {
-            limits::put_fields(out, [listener, rule, service.or(refused)], self.quotas.get());
-        });
+        self.quotas.get().iter().any(Option::is_some) || !self.answers.borrow().is_empty()
     }
 
     /// Calls `use_them` with the rate limits of the listener, the rule and the service.
@@ -513,6 +510,7 @@ impl<I: Io> ExchangeRecord<I> {
                 None if self.is_http.get() => "HTTP",
                 None => "TCP",
             },
+            suppressed: self.suppressed.get().unwrap_or_default(),
             status: self.status.get(),
             tunnel: self.tunnel.get(),
             grpc_status: self.kind.get().and_then(|_| self.code.get()).map(Code::number),

@@ -1,5 +1,7 @@
 //! Values that have a short form, which is text, and a long form, which is a map.
 
+mod descriptor;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -13,7 +15,7 @@ use super::grammar::health::{GrpcCheck, GrpcCheckMap, HttpCheck, HttpCheckMap};
 use super::grammar::jwt::JwtDemand;
 use super::grammar::locality::{Locality, LocalityMap, Prefer};
 use super::grammar::outlier::{SlowStart, SlowStartMap};
-use super::grammar::rate_limit::LimitBy;
+use super::grammar::rate_limit::{DescriptorEntry, LimitBy};
 use super::grammar::route::{Sticky, To, ValueMatch};
 use super::grammar::service::{DnsName, Endpoint, Family};
 use super::grammar::settings::{Drain, DrainMap};
@@ -73,6 +75,7 @@ macro_rules! deserialize_text_or_map {
 
 deserialize_text_or_map!(
     Concurrency,
+    DescriptorEntry,
     DnsName,
     Drain,
     Endpoint,
@@ -109,6 +112,7 @@ macro_rules! schema_of_text_or_map {
 
 schema_of_text_or_map!(
     Concurrency,
+    DescriptorEntry,
     DnsName,
     Drain,
     Endpoint,

@@ -7,6 +7,7 @@ mod breaker;
 mod capture;
 mod endpoints;
 mod faults;
+mod global_limits;
 mod health;
 mod mirrors;
 mod outliers;
@@ -55,6 +56,7 @@ pub fn render(known: &Known) -> String {
         outliers::write(&mut page, snapshot);
         rate_limits::write(&mut page, snapshot);
         shifts::write(&mut page, snapshot);
+        global_limits::write(&mut page, snapshot);
         calls(&mut page, snapshot);
         endpoints::write(&mut page, snapshot);
         health::write(&mut page, snapshot);

@@ -7,7 +7,7 @@ use crate::snapshot::Snapshot;
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     families(
         page,
-        &snapshot.rate_limits,
+        &snapshot.rate_limits.local,
         |limit| {
             vec![
                 ("scope", limit.scope.word().to_owned()),

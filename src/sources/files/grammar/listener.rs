@@ -60,7 +60,8 @@ pub struct Listener {
     /// The maximum number of requests on a connection, which is then closed. Default: no limit.
     pub requests_per_connection: Option<Placed<u32>>,
     /// A limit on the requests of all clients of this listener together. Default: none.
-    pub rate_limit: Option<Placed<RateLimit>>,
+    #[serde(default)]
+    pub rate_limit: OneOrMany<Placed<RateLimit>>,
     /// Whether a request without `x-request-id` gets one. Default true.
     pub request_id: Option<bool>,
     /// The name of this proxy in an added `via` field (RFC 9110 7.6.3). Default: no field is added.

@@ -3,11 +3,12 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::sources::files::values::{Placed, Size, Time};
+use crate::sources::files::values::{OneOrMany, Placed, Size, Time};
 
 /// A limit on requests, on the bytes of their bodies, or on both. A request beyond the limit gets
 /// 429; a gRPC call gets RESOURCE_EXHAUSTED. A body beyond the limit is slowed down. All workers
-/// share the limit, and it is exact.
+/// share the limit, and it is exact. With `service`, the limit is
+/// global: a rate limit service counts the requests of many proxies.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateLimit {
@@ -29,6 +30,59 @@ pub struct RateLimit {
     pub name: Option<Placed<String>>,
     /// The fields of responses that describe the limit. Default `ratelimit`.
     pub headers: LimitHeaders,
+    /// The rate limit service that decides: a service with `protocol: grpc`. It implements Envoy's
+    /// `envoy.service.ratelimit.v3`.
+    pub service: Option<Placed<String>>,
+    /// The domain: the set of limits in the configuration of the rate limit service.
+    pub domain: Option<Placed<String>>,
+    /// The descriptors of a request, which the service compares with its limits. Each is a list of
+    /// entries.
+    pub descriptors: Vec<Placed<OneOrMany<Placed<DescriptorEntry>>>>,
+    /// The time limit of a question to the service. Default 20ms.
+    pub timeout: Option<Placed<Time>>,
+    /// The decision when the service is slow or away. Default `allow`.
+    pub on_failure: Option<Placed<OnFailure>>,
+}
+
+/// An entry of a descriptor.
+#[derive(Clone, Debug)]
+pub struct DescriptorEntry {
+    /// The key. `None` means the default of the value.
+    pub key: Option<Placed<String>>,
+    /// The source of the value. `None` means that there is not exactly one.
+    pub value: Option<EntryValue>,
+}
+
+/// The source of the value of an entry.
+#[derive(Clone, Debug)]
+pub enum EntryValue {
+    /// The value of this header field, or else another text.
+    Header(Placed<String>, Option<String>),
+    /// This text.
+    Text(Placed<String>),
+    /// The address of the client.
+    Source,
+    /// The SPIFFE ID of the client.
+    Identity,
+    /// The method.
+    Method,
+    /// The path, without the query.
+    Path,
+    /// The name of the rule.
+    Rule,
+    /// The name of the service.
+    Service,
+}
+
+/// The decision when the rate limit service is slow or away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// The request passes.
+    #[default]
+    Allow,
+    /// The request gets 503, or UNAVAILABLE if it is a gRPC call.
+    Deny,
 }
 
 /// The property of a request by which limits are counted separately.

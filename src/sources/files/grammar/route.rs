@@ -43,8 +43,9 @@ pub struct Rule {
     pub shift: Option<Placed<Shift>>,
     /// Another service that gets a copy of each request. Default: none.
     pub mirror: Option<Placed<Mirror>>,
-    /// A limit on the requests of this rule. Default: none.
-    pub rate_limit: Option<Placed<RateLimit>>,
+    /// A limit on the requests of this rule, or a list: a local limit and a global one. Default:
+    /// none.
+    pub rate_limit: OneOrMany<Placed<RateLimit>>,
     /// The priority of the requests when the process is overloaded: `high`, `normal` or `low`.
     /// Default: set by the header field of `overload.priority`, else `normal`.
     pub priority: Option<Placed<Priority>>,

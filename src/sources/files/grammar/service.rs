@@ -59,8 +59,9 @@ pub struct Service {
     /// The adaptive concurrency limit: a limit on the requests in flight that follows the latency
     /// of the service. `adaptive`, or a map. Default: no limit.
     pub concurrency: Option<Placed<Concurrency>>,
-    /// A limit on the requests to the service, from all rules together. Default: none.
-    pub rate_limit: Option<Placed<RateLimit>>,
+    /// A limit on the requests to the service, from all rules together, or a list: a local limit
+    /// and a global one. Default: none.
+    pub rate_limit: OneOrMany<Placed<RateLimit>>,
     /// How long an idle connection to an endpoint is kept. Default 60s.
     pub idle_timeout: Option<Time>,
     /// The maximum number of idle connections for each endpoint. Default 1024.

@@ -40,7 +40,7 @@ pub(super) fn listener(
         connections: value.connections,
         connections_per_source: value.connections_per_source.map(Into::into),
         requests_per_connection: value.requests_per_connection.map(Into::into),
-        rate_limit: value.rate_limit.map(rate_limit::rate_limit),
+        rate_limits: rate_limit::rate_limits(value.rate_limit),
         request_id: value.request_id,
         via: value.via.map(Into::into),
         escaped_slashes: match value.escaped_slashes {

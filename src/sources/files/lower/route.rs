@@ -51,7 +51,7 @@ fn rule(lower: &mut Lower<'_>, written: Placed<Rule>) -> Item<model::Rule> {
         fault: value.fault.map(|fault| Box::new(fault::fault(lower, fault))),
         shift: value.shift.map(|shift| Box::new(shift::shift(shift))),
         mirror: value.mirror.map(|mirror| Box::new(mirror::mirror(mirror))),
-        rate_limit: value.rate_limit.map(|limit| Box::new(rate_limit::rate_limit(limit))),
+        rate_limits: rate_limit::rate_limits(value.rate_limit),
         priority: value
             .priority
             .map(|it| Item::new(overload::priority(it.value), origin(it.place))),

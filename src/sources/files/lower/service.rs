@@ -62,7 +62,7 @@ pub(super) fn service(
         retries: value.retries.map(retry::retries),
         circuit_breaker: value.circuit_breaker.map(breaker::breaker),
         concurrency: value.concurrency.map(breaker::concurrency),
-        rate_limit: value.rate_limit.map(rate_limit::rate_limit),
+        rate_limits: rate_limit::rate_limits(value.rate_limit),
         idle_timeout: time(value.idle_timeout),
         max_idle_connections: value.max_idle_connections,
         tcp: tcp::tcp(value.tcp),
