@@ -33,7 +33,7 @@ pub trait Candidates {
     /// The preference for near endpoints. Returns `None` if all endpoints have the same level.
     fn locality(&self) -> Option<&Locality>;
 
-    /// The level of an endpoint.
+    /// Returns the level of an endpoint: its priority, and its distance from this proxy.
     fn level(&self, index: u32) -> Level;
 
     /// The slow start. `None` means that a new endpoint gets its full traffic at once. The hash
@@ -117,7 +117,7 @@ impl Balancer {
             }
             _ => takers.another(avoid, random),
         };
-        // Another endpoint of the same level comes before those of other levels.
+        // Another endpoint of the same level is preferred to the endpoints of other levels.
         let next = other(takers).or_else(|| levels.all().find_map(&mut other));
         Some(next.unwrap_or(picked))
     }

@@ -28,8 +28,10 @@ pub fn hash_key(
     hashed(key, request, client, hash)
 }
 
-/// The position of a request among all users by `key`. It is stable like [`hash_key`], but
-/// independent of it. So the users of one part of a split are spread over all endpoints.
+/// Returns the position of a user among all users, from 0 to `u64::MAX`: a hash of the part of the
+/// request that `key` names. `None` if the request does not have this part. The hash has another
+/// seed than that of [`hash_key`], so that the users of one version are spread over all endpoints
+/// of the version.
 pub fn key_point(
     key: &HashKey,
     request: Option<HeadView<'_>>,
@@ -38,7 +40,7 @@ pub fn key_point(
     hashed(key, request, client, hash_point)
 }
 
-/// The position of a user among all users.
+/// Returns the position of a user among all users, from 0 to `u64::MAX`. `bytes` identify the user.
 pub fn hash_point(bytes: &[u8]) -> u64 {
     xxh64(bytes, 1)
 }

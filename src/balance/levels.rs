@@ -1,4 +1,4 @@
-//! The takers of each level, and the choice of a level for a request.
+//! The endpoints of each level that get requests, and the choice of a level for a request.
 
 use std::cell::Cell;
 
@@ -11,32 +11,36 @@ use crate::time::Time;
 /// The endpoints of a subset that get requests, by level.
 #[derive(Debug)]
 pub(super) struct Levels {
-    /// The takers of the first level. Most services have only this one.
+    /// The endpoints of the first level. Most services have only one level.
     first: Takers,
-    /// The levels after the first one, and the shares of all.
+    /// The levels after the first one, and the shares of all levels. `None` if there is only one
+    /// level.
     further: Option<Box<Further>>,
-    /// When shares of endpoints have grown by a step of the slow start.
+    /// When the shares of endpoints have grown by a step of the slow start. `Time::NEVER` if no
+    /// endpoint is in its slow start.
     pub renew_at: Time,
 }
 
 #[derive(Debug)]
 struct Further {
     takers: Vec<Takers>,
-    /// The share of each level, the first one included.
+    /// The share of each level, including the first one.
     shares: Vec<Share>,
     shares_total: u64,
-    /// The level that has the whole share, if one has.
+    /// The level that gets all requests. `None` if more than one level gets requests.
     only: Option<usize>,
 }
 
 #[derive(Debug)]
 struct Share {
     share: u64,
-    /// The credit of smooth weighted round robin.
+    /// For smooth weighted round robin: each turn adds the share to the credit, and the level with
+    /// the largest credit is chosen.
     credit: Cell<i64>,
 }
 
-/// An endpoint with a weight, and its state when all states were read.
+/// The index of an endpoint with a weight above 0, and the state of the endpoint. `None` if it has
+/// neither a health check nor outlier detection.
 pub(super) type Judged = (u32, Option<State>);
 
 impl Levels {
@@ -85,7 +89,7 @@ impl Levels {
             let everyone = share.everyone;
             let eligible = if everyone { Eligible::Everyone } else { Eligible::Only(available) };
             let mut takers = Takers::of(service, members, eligible, now);
-            // The members of other levels do not get the requests of this one.
+            // `everyone` would include the endpoints of other levels, too.
             takers.everyone = false;
             takers
         });
@@ -100,8 +104,9 @@ impl Levels {
         Self { first, further, renew_at }
     }
 
-    /// The takers of the level for the next request. With a `key`, the same key has the same level
-    /// while the shares stay, and only as many keys move as the shares change.
+    /// Chooses the level of the next request and returns its endpoints. Requests with the same
+    /// `key` get the same level while the shares of the levels do not change. When the shares
+    /// change, only the keys at the borders of the shares get another level.
     pub(super) fn takers(&self, key: Option<u64>) -> &Takers {
         let Some(further) = &self.further else { return &self.first };
         let level = further.only.unwrap_or_else(|| match key {
@@ -111,13 +116,13 @@ impl Levels {
         self.level(level)
     }
 
-    /// The takers of all levels, the first level first.
+    /// Returns the endpoints of each level, the first level first.
     pub(super) fn all(&self) -> impl Iterator<Item = &Takers> {
         let further = self.further.iter().flat_map(|further| &further.takers);
         std::iter::once(&self.first).chain(further)
     }
 
-    /// Continues the turns of `before`. The shares of endpoints have grown a little since then.
+    /// Continues the round robin of `before`. The shares have changed only a little since then.
     pub(super) fn continue_turns(&self, before: &Self) {
         for (takers, before) in self.all().zip(before.all()) {
             takers.continue_turns(before);
@@ -155,7 +160,8 @@ impl Further {
     }
 
     fn of_key(&self, key: u64) -> usize {
-        // The Maglev table uses the key itself, so the level uses other bits.
+        // The Maglev table uses the key itself. The level uses mixed bits, so that the choice of
+        // the level does not affect the choice of the endpoint.
         let mixed = u128::from(key.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32));
         let mut point = ((mixed * u128::from(WHOLE)) >> 64) as u64;
         for (level, share) in self.shares.iter().enumerate() {
@@ -164,7 +170,8 @@ impl Further {
             }
             point -= share.share;
         }
-        // The shares are rounded, so a few points are beyond the last one.
+        // The shares are rounded and may add up to less than `WHOLE`, so a few points are beyond
+        // the last share.
         self.shares.iter().rposition(|share| share.share > 0).unwrap_or_default()
     }
 }

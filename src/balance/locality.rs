@@ -1,21 +1,21 @@
 //! Levels of endpoints, by priority and by distance, and the share of requests that each level
-//! gets. The rules are Envoy's.
+//! gets. The rules are those of Envoy's priority levels.
 
 use std::fmt;
 
 use crate::health::State;
 
-/// The default part of a level's endpoints, as a multiple of the healthy ones, that can carry the
-/// whole load of the level (Envoy's default).
+/// The default overprovisioning factor, the same as Envoy's. A level can take all its requests
+/// while its fraction of healthy endpoints, multiplied by the factor, is at least 1.
 pub const OVERPROVISIONING_FACTOR: f64 = 1.4;
 
-/// The sum of the shares of all levels.
+/// The sum of the shares of all levels, except for rounding.
 pub(super) const WHOLE: u64 = 10_000;
 
 /// The level of an endpoint. Lower levels get requests first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level {
-    /// The priority in the configuration.
+    /// The priority in the configuration. 0 is preferred.
     pub priority: u32,
     /// The distance from this proxy. 0 means the same zone, or that no zone is preferred.
     pub distance: u32,
@@ -24,21 +24,22 @@ pub struct Level {
 /// The preference of a service for near endpoints.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Locality {
-    /// A level gets its whole load while its healthy part times this factor is at least 1.
+    /// A level can take all its requests while its fraction of healthy endpoints, multiplied by
+    /// this factor, is at least 1.
     pub overprovisioning_factor: f64,
     /// The percentage of requests that stays at distance 0. The other requests go to all other
     /// endpoints of the priority. `None` means that the nearest healthy level gets all requests.
     pub local_percent: Option<u8>,
 }
 
-/// The endpoints of one level.
+/// The numbers of endpoints of one level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LevelHealth {
-    /// The level.
+    /// The level that has the endpoints.
     pub level: Level,
-    /// Endpoints that can take requests.
+    /// The number of endpoints whose health state lets them get requests.
     pub available: u32,
-    /// All endpoints.
+    /// The number of all endpoints.
     pub all: u32,
 }
 
@@ -47,7 +48,8 @@ pub struct LevelHealth {
 pub struct LevelShare {
     /// The share, in ten thousandths of the requests.
     pub share: u64,
-    /// Too few endpoints are available, so all endpoints of the level get requests.
+    /// Whether too few endpoints are available, so that all endpoints of the level get requests
+    /// (panic mode).
     pub everyone: bool,
 }
 
@@ -63,8 +65,8 @@ impl fmt::Display for Locality {
 }
 
 impl Locality {
-    /// The level as this policy compares it. With a share that stays local, there are only two
-    /// distances: here and elsewhere.
+    /// Returns the level by which endpoints are grouped. With `local_percent`, there are only two
+    /// distances: 0 for the same zone, and 1 for all other zones.
     pub fn compared(&self, level: Level) -> Level {
         match self.local_percent {
             Some(_) => Level { distance: level.distance.min(1), ..level },
@@ -72,12 +74,14 @@ impl Locality {
         }
     }
 
-    /// The share of each level. `levels` are in ascending order, and each has an endpoint. If no
-    /// level has a share, no endpoint may get requests.
+    /// Returns the share of each level. `levels` must be in ascending order, and each must have an
+    /// endpoint. If all shares are 0, no endpoint may get requests.
     ///
-    /// A level with enough available endpoints gets all requests that lower levels leave. If all
-    /// levels together do not have enough, the load is divided by what they have, and
-    /// `panic_percent` decides for each of them whether all its endpoints get requests.
+    /// Each level gets the requests that the levels before it cannot take, up to its capacity. If
+    /// the capacity of all levels together is too small, each level gets requests in proportion to
+    /// its capacity. A level whose percentage of available endpoints is then below `panic_percent`
+    /// sends requests to all its endpoints. With `local_percent`, the levels of one priority count
+    /// as one level, and then divide its share.
     pub fn shares(&self, levels: &[LevelHealth], panic_percent: u8) -> Vec<LevelShare> {
         if levels.iter().all(|level| level.available == 0) {
             return shares_of_all(levels, panic_percent);
@@ -96,18 +100,20 @@ impl Locality {
         shares
     }
 
-    /// Whether both levels share one load, which the failover rule gives them together.
+    /// Whether both levels are in the same tier. The failover rule gives requests to a tier.
+    /// `local_percent` then divides them between the same zone and all other zones.
     fn is_same_tier(&self, one: Level, other: Level) -> bool {
         self.local_percent.is_some() && one.priority == other.priority
     }
 
-    /// The part of the whole load that the endpoints of `levels` can carry together.
+    /// Returns the fraction of all requests that the endpoints of `levels` can take together, from
+    /// 0 to 1.
     fn capacity(&self, levels: &[LevelHealth]) -> f64 {
         let (available, all) = totals(levels);
         (self.overprovisioning_factor * available as f64 / all as f64).min(1.0)
     }
 
-    /// Divides `load` among the levels of one tier.
+    /// Divides `load`, a fraction of all requests, among the levels of one tier.
     fn divide(
         &self,
         tier: &[LevelHealth],
@@ -122,7 +128,8 @@ impl Locality {
                 (Some(percent), _) => 1.0 - f64::from(percent) / 100.0,
             };
             let capacity = self.capacity(std::slice::from_ref(level));
-            // A level alone gets its load even if its wanted share is 0.
+            // If the other level of the tier has no available endpoint, this level gets the whole
+            // load, even if its configured percentage is 0.
             let wanted = wanted.max(1e-9);
             if everyone { wanted } else { wanted * capacity }
         };
@@ -135,8 +142,8 @@ impl Locality {
     }
 }
 
-/// The shares when no endpoint is available: each level has a share for its number of endpoints.
-/// Without a panic threshold, no level has one.
+/// Returns the shares when no endpoint is available: they are in proportion to the numbers of
+/// endpoints. If `panic_percent` is 0, all shares are 0.
 fn shares_of_all(levels: &[LevelHealth], panic_percent: u8) -> Vec<LevelShare> {
     let all: u64 = levels.iter().map(|level| u64::from(level.all)).sum();
     let share = |level: &LevelHealth| match panic_percent {
@@ -151,8 +158,8 @@ fn totals(levels: &[LevelHealth]) -> (u64, u64) {
     (sum(|level| level.available), sum(|level| level.all))
 }
 
-/// The state in which an endpoint is available. Unchecked endpoints are available only while no
-/// endpoint is healthy. An endpoint without a state is healthy.
+/// Returns the state in which an endpoint is available: healthy, or unchecked if no endpoint is
+/// healthy. An endpoint without a state is healthy.
 pub(super) fn available_state(states: impl Iterator<Item = Option<State>>) -> State {
     let mut available = State::Healthy;
     for state in states {
@@ -189,15 +196,16 @@ mod tests {
     fn the_nearest_level_gets_all_until_too_few_of_it_are_healthy() {
         for (health, panic_percent, expected) in [
             ([(10, 10), (10, 10), (10, 10)], 50, ["100", "0", "0"]),
-            // 72 % are enough, 71 % are not.
+            // With the factor 1.4, 72% of healthy endpoints are enough, and 71% are not.
             ([(72, 100), (10, 10), (10, 10)], 50, ["100", "0", "0"]),
             ([(5, 10), (10, 10), (10, 10)], 50, ["70", "30", "0"]),
-            // No panic while the levels together are enough.
+            // There is no panic mode while the levels together have enough capacity.
             ([(1, 10), (10, 10), (10, 10)], 50, ["14", "86", "0"]),
             ([(0, 10), (10, 10), (10, 10)], 50, ["0", "100", "0"]),
             ([(0, 10), (0, 10), (1, 1)], 50, ["0", "0", "100"]),
             ([(1, 10), (2, 10), (10, 10)], 50, ["14", "28", "58"]),
-            // Together they are too few: the load is divided by what they have.
+            // All levels together have too little capacity: the shares are in proportion to the
+            // capacities.
             ([(2, 10), (1, 10), (1, 10)], 50, ["50!", "25!", "25!"]),
             ([(5, 10), (0, 10), (1, 10)], 50, ["83", "0!", "17!"]),
             ([(2, 10), (1, 10), (1, 10)], 0, ["50", "25", "25"]),
@@ -222,7 +230,8 @@ mod tests {
             (80, (0, 10), (10, 10), ["0", "100"]),
             (100, (0, 10), (10, 10), ["0", "100"]),
             (0, (10, 10), (0, 10), ["100", "0"]),
-            // Half of it is healthy, so it carries 0.7 of its 80 %.
+            // Half of the near level is healthy, so its capacity is 70%. The shares are in the
+            // ratio of 80 x 0.7 to 20 x 1.
             (80, (5, 10), (10, 10), ["74", "26"]),
             (80, (1, 10), (1, 10), ["80!", "20!"]),
         ] {

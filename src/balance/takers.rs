@@ -43,7 +43,8 @@ pub(super) struct Member {
 }
 
 impl Takers {
-    /// Those of `states` that are eligible.
+    /// Selects the endpoints of `states` that are eligible by their health, and computes their
+    /// shares.
     pub fn of(service: &impl Candidates, states: &[Judged], eligible: Eligible, now: Time) -> Self {
         let mut members = Vec::with_capacity(states.len());
         let slow_start = service.slow_start();
@@ -130,7 +131,8 @@ impl Takers {
         }
         let (first, second) = (&self.members[first], &self.members[second]);
         let relative = |member: &Member| cost(member) / f64::from(member.weight);
-        // The first draw is by weight. So if both cost the same, each gets its share.
+        // If the costs are equal, the first one is chosen. It was drawn by weight, so each member
+        // gets requests in proportion to its weight.
         let (better, other) = match relative(second) < relative(first) {
             true => (second, first),
             false => (first, second),
@@ -140,7 +142,7 @@ impl Takers {
         Some(if leaves { other.index } else { better.index })
     }
 
-    /// A random member that is not in `avoid`.
+    /// Returns a random member that is not in `avoid`, or `None` if there is none.
     pub fn another(&self, avoid: &[u32], random: &mut fastrand::Rng) -> Option<u32> {
         let others = self.members.iter().map(|member| member.index);
         let mut others = others.filter(|index| !avoid.contains(index));

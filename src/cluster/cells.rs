@@ -29,7 +29,7 @@ pub struct ServiceCells {
     pub retries_over_budget: Count,
     /// Requests that failed after the last allowed retry.
     pub retries_exhausted: Count,
-    /// Hedged requests, by `Hedged::index`.
+    /// Hedged requests by result, at the index `Hedged::index`.
     pub hedged: [Count; Hedged::ALL.len()],
     /// Requests that wait for a connection now (gauge).
     pub pending: Count,

@@ -38,9 +38,10 @@ pub struct Endpoint {
     pub weight: u32,
     /// The zone of the endpoint, such as `eu/a`.
     pub zone: Option<Box<str>>,
-    /// The level, by priority and by distance from this proxy.
+    /// The priority of the endpoint, and its distance from this proxy.
     pub level: Level,
-    /// The counters of the zone. `None` if no endpoint of the service has a zone or a priority.
+    /// The counters of the endpoints with the same zone and level. `None` if no endpoint of the
+    /// service has a zone or a priority.
     pub zone_stats: Option<Arc<PerWorker<ZoneCells>>>,
     /// The version of the service that the endpoint runs. `None` if the service has no versions.
     pub version: Option<Box<str>>,

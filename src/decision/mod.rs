@@ -111,8 +111,9 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The position of a request among all users, for a rule that keeps users on their versions.
-    /// `request` is `None` for an L4 connection. Returns `None` if versions take turns.
+    /// Returns the position of the user among all users, from 0 to `u64::MAX`, for a rule that
+    /// keeps each user on one version. `request` is `None` for an L4 connection. Returns `None` if
+    /// the rule is not sticky, or the request does not have the value that identifies its user.
     pub fn point(&self, rule: &Rule, request: Option<HeadView<'_>>) -> Option<u64> {
         let sticky = rule.sticky.as_ref()?;
         let hops = self.listener.trusted_hops;

@@ -17,7 +17,7 @@ pub type Turns = Arc<PerWorker<Count>>;
 #[derive(Debug)]
 pub struct Split {
     sequence: Vec<Destination>,
-    /// The destinations with their weights, in the order of the services and versions.
+    /// The destinations with their weights, sorted by service and version.
     weights: Vec<(Destination, u32)>,
     /// The position of each worker. `None` if there is only one destination.
     turns: Option<Turns>,
@@ -68,7 +68,7 @@ impl Split {
             credits[chosen] -= sum;
             sequence.push(shares[chosen].0);
         }
-        // The order must not depend on the order in the file.
+        // The ranges of `at` must not depend on the order in the configuration.
         let mut weights = shares.to_vec();
         weights.sort_by_key(|(to, _)| (to.service, to.subset));
         Self { sequence, weights, turns: Some(turns), shift: None }
@@ -105,9 +105,10 @@ impl Split {
         self.sequence[place]
     }
 
-    /// The destination of the user at `point` among all users. Each destination has a range of the
-    /// points, as wide as its share. So when a weight moves from one destination to its neighbour,
-    /// only users between them move.
+    /// Returns the destination of the user at `point`, a position from 0 to `u64::MAX`. Each
+    /// destination has a range of positions, as wide as its share. So when weight is moved from one
+    /// of two destinations to the other, only users at the border of the ranges change their
+    /// destination.
     pub fn at(&self, point: u64) -> Destination {
         let share = self.shift.as_ref().map(|shift| shift.state.share());
         let weights = || self.weights.iter().map(|&(to, weight)| (to, self.now(to, weight, share)));
@@ -210,8 +211,8 @@ mod tests {
         for _ in 0..200 {
             let (a, b) = (random.u32(..=100), random.u32(..=100));
             let (less, more) = (a.min(b), a.max(b));
-            // The new version has `less` first and `more` then, of 100; they may be written in any
-            // order, and with a common factor.
+            // The new version gets `less` percent of the users at first, and `more` percent later.
+            // The order of the versions and a common factor of the weights must not matter.
             let factor = random.u32(1..5);
             let before = weighted(&[(to(1), less * factor), (to(0), (100 - less) * factor)]);
             let after = weighted(&[(to(0), 100 - more), (to(1), more)]);

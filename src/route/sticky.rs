@@ -1,4 +1,4 @@
-//! The requests that stay on one version while the weights of a split move.
+//! Keeps the requests of each user on one version while the weights of a split change.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::balance::{HashKey, hash_point, key_point};
 use crate::message::HeadView;
 
-/// The value that keeps a request on its version.
+/// The value that identifies the user of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sticky {
     /// A part of the request, or the address of the client.
@@ -16,13 +16,14 @@ pub enum Sticky {
 }
 
 impl Sticky {
-    /// The position of a request among all users, from 0 to `u64::MAX`. Returns `None` if the
-    /// request lacks the value.
+    /// Returns the position of the user among all users, from 0 to `u64::MAX`, or `None` if the
+    /// request does not have the value.
     ///
-    /// The position depends on nothing but the value. So all workers and proxies agree, and a
-    /// restart changes nothing. A secret for each process would be safer against users who choose
-    /// their version, but then two proxies would disagree. Rules agree, too: a user who gets the
-    /// new version of one service gets it of another one with the same shares.
+    /// The position depends only on the value, so it is the same on all workers and proxies, and
+    /// after a restart. A hash with a secret of the process would prevent that users select their
+    /// version by the value, but then two proxies would choose different versions. The position is
+    /// also the same for all rules: rules with the same shares select the new version for the same
+    /// users.
     pub fn point(
         &self,
         request: Option<HeadView<'_>>,

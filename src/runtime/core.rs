@@ -80,7 +80,8 @@ pub struct WorkerCells {
     pub panics: Count,
     /// Failures of accept(2), for example because descriptors or memory are used up.
     pub accept_errors: Count,
-    /// Requests refused because of overload, by the priority of the request: low, normal, high.
+    /// Requests refused because of overload. The index is the priority of the request: low, normal,
+    /// high.
     pub shed: [Count; 3],
     /// Mirrored requests in progress (gauge).
     pub mirrored: Count,

@@ -54,7 +54,7 @@ pub struct Start {
     pub reports: Reports,
     /// Writes complete lines to the access log. It never blocks.
     pub access_log: Arc<dyn Fn(Vec<u8>) + Send + Sync>,
-    /// The level of overload of the process.
+    /// The overload level of the process. All workers share it.
     pub overload: Arc<Overload>,
     /// The seed of the worker's random numbers.
     pub seed: u64,
@@ -435,8 +435,8 @@ fn accept_waiting(
         match socket.accept() {
             Ok(accepted) => {
                 thread.admit(acceptor, bind, accepted);
-                // An overloaded process still accepts a few connections: probes, and clients that
-                // are told so.
+                // An overloaded process accepts one connection per pause, so that probes are
+                // answered and some clients get a 503 response.
                 if thread.worker.overload.level() == Level::Stop {
                     return Err(Paused);
                 }

@@ -1,4 +1,4 @@
-//! Tests of levels with all policies.
+//! Tests of endpoint levels (priority and distance) with all load balancing policies.
 
 use super::tests::{Bench, policies};
 use super::*;
@@ -7,7 +7,7 @@ use crate::balance::OVERPROVISIONING_FACTOR;
 const FAILOVER: Locality =
     Locality { overprovisioning_factor: OVERPROVISIONING_FACTOR, local_percent: None };
 
-/// Healthy endpoints at these distances.
+/// Creates healthy endpoints, one at each of these distances. All have priority 0.
 fn at_distances(policy: Policy, distances: &[u32], locality: Locality) -> Bench {
     let mut bench = Bench::checked(policy, distances.len(), 50);
     bench.service.locality = Some(locality);
@@ -17,7 +17,7 @@ fn at_distances(policy: Policy, distances: &[u32], locality: Locality) -> Bench 
     bench
 }
 
-/// The share of each endpoint.
+/// Picks 4000 times, each with another key. Returns the share of each endpoint, from 0 to 1.
 fn shares(bench: &mut Bench) -> Vec<f64> {
     const PICKS: u64 = 4000;
     let mut counts = vec![0.0; bench.loads.len()];
@@ -36,7 +36,8 @@ fn is_near(shares: &[f64], expected: &[f64]) -> bool {
 #[test]
 fn the_nearest_endpoints_get_all_and_the_next_ones_take_over_by_health() {
     for policy in policies() {
-        // With the hash policy, the next slot of the table decides, so few endpoints are uneven.
+        // Compare the sums of levels: with the hash policy and few endpoints, the endpoints of one
+        // level do not get equal shares.
         let of_level = |shares: &[f64]| [shares[..3].iter().sum(), shares[3..].iter().sum::<f64>()];
         let mut bench = at_distances(policy.clone(), &[0, 0, 0, 1, 1, 1], FAILOVER);
         for (unhealthy, expected) in [
@@ -84,7 +85,8 @@ fn a_key_moves_only_as_far_as_the_shares_change() {
     assert!(all.iter().all(|&index| index < 4));
     bench.hear(0, false);
     bench.hear(1, false);
-    // Half of the level is healthy: it keeps 0.7 of the requests.
+    // Half of the near level is healthy, and the factor is 1.4: the level keeps 70% of the
+    // requests.
     let half = chosen(&mut bench);
     let kept = all.iter().zip(&half).filter(|(before, after)| before == after).count();
     assert!((600..=800).contains(&kept), "{kept}: 0.7 of the half on healthy endpoints");
