@@ -7,7 +7,7 @@
 use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use crate::message::Version;
@@ -31,9 +31,9 @@ const BUFFER_GRACE: Duration = Duration::from_millis(200);
 const AMPLE_BYTES: usize = 2 * BUFFER_BYTES;
 
 /// How much of a message is sent without asking for the free space of the socket. An empty send
-/// buffer accepts this much: that of a new connection has 85 KiB, and fills only if the peer's
-/// receive buffer is full. So a body of 64 KiB needs no extra system call.
-const UNASKED_BYTES: usize = 96 * 1024;
+/// buffer accepts this much even if the peer's receive buffer is full: that of a new connection has
+/// 85 KiB. So a body of 32 KiB needs no extra system call.
+const UNASKED_BYTES: usize = 64 * 1024;
 
 /// The state of one direction: how much the receiver accepts without waiting.
 pub struct Pace {
@@ -85,7 +85,8 @@ impl Pace {
     /// Asks `sink` for its free space, and waits while there is too little. Calls `waits` when it
     /// begins to wait.
     pub async fn renew(&self, sink: &impl Stream, waits: impl FnOnce()) {
-        let room = noticed(sink.room(ROOM_MIN_BYTES), waits).await;
+        let room = pin!(sink.room(ROOM_MIN_BYTES));
+        let room = noticed(room, waits).await;
         self.ahead_bytes.set(room.max(PORTION_MIN_BYTES));
     }
 
@@ -136,10 +137,13 @@ impl Pace {
     }
 }
 
-/// Returns the output of `operation`. Calls `waits` once if the operation is pending.
-pub async fn noticed<T>(operation: impl Future<Output = T>, waits: impl FnOnce()) -> T {
+/// Returns the output of `operation`. Calls `waits` once if the operation is pending. The caller
+/// pins the operation: an async function would hold it twice.
+pub async fn noticed<T>(
+    mut operation: Pin<&mut impl Future<Output = T>>,
+    waits: impl FnOnce(),
+) -> T {
     let mut waits = Some(waits);
-    let mut operation = pin!(operation);
     poll_fn(|context| {
         let polled = operation.as_mut().poll(context);
         if polled.is_pending()
@@ -157,13 +161,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_of_64_kib_asks_its_sink_nothing() {
+    fn a_body_of_32_kib_asks_its_sink_nothing() {
         let pace = Pace::default();
-        for portion in [31, 31, 2] {
+        for portion in [31, 1] {
             assert!(!pace.is_due());
             pace.passed(portion * 1024);
         }
-        pace.passed(32 * 1024);
+        pace.passed(1024);
         assert!(pace.is_due());
     }
 }

@@ -226,7 +226,7 @@ async fn read_body<I: Io>(
     buf: Buf,
 ) -> Result<Option<Buf>, Failure> {
     let (record, io) = (exchange.record, &exchange.downstream.worker.io);
-    let read = pace.read(io, &upstream.stream, buf);
+    let read = pin!(pace.read(io, &upstream.stream, buf));
     let mut read = pin!(noticed(read, || outgoing.release()));
     let read = loop {
         let (now, received) = (io.now(), record.received_bytes());

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -225,11 +225,13 @@ async fn carry<I: Io>(
         outgoing.stream_rest();
     }
     let between = &between;
-    let down = respond(exchange, drafts, First { upstream, outgoing, between, tries, choice });
+    let first = First { upstream, outgoing, between, tries, choice };
+    let mut down = pin!(respond(exchange, drafts, first));
     let carried = match all_sent {
         true => down.await?,
         false => {
-            Box::pin(both_ways(exchange, (outgoing, &mut body), upstream, between, down)).await?
+            let request = (outgoing, &mut body);
+            Box::pin(both_ways(exchange, request, upstream, between, down.as_mut())).await?
         }
     };
     Ok(match carried {
@@ -360,10 +362,9 @@ async fn both_ways<I: Io>(
     (outgoing, body): (&Outgoing<'_, I>, &mut BodyTransform),
     upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
-    down: impl Future<Output = Result<Carried<I>, Failure>>,
+    mut down: Pin<&mut impl Future<Output = Result<Carried<I>, Failure>>>,
 ) -> Result<Carried<I>, Failure> {
     let mut up = pin!(upload::run(exchange, body, upstream, between, outgoing));
-    let mut down = pin!(down);
     let mut upload_over = false;
     let mut rest = None;
     let carried = poll_fn(|context| {

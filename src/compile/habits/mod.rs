@@ -146,6 +146,7 @@ const SHAPES: &[Word] = &[
     ("set", "", "write `set: {NAME: VALUE}`"),
     ("add", "", "write `add: {NAME: VALUE}`"),
     ("Service", "", "write `{keys={endpoints: [IP:PORT]}`, or `{dns: HOST:PORT}}`"),
+    ("Hedge", "", "write `hedge: {after: p95}`, a percentile of the latency, or a time"),
     ("versions", "", "write `versions: {v1: [127.0.0.1:9001], v2: [127.0.0.1:9002]}`"),
     ("hash", "", "write `{hash: source-ip}`, {hash: {cookie: NAME}} or {hash: {header: NAME}}"),
     ("cookie", "", "write `{cookie: NAME}`"),
