@@ -267,7 +267,7 @@ mod tests {
             state,
         });
         // Half of the requests go to a third destination.
-        let split = weighted(&[(to(0), 1), (to(2), 1)]).with_shift(shift);
+        let split = weighted(&[(to(0), 1), (to(1), 0), (to(2), 1)]).with_shift(shift);
         assert_eq!(split.shares(), [(to(0), 800_000), (to(1), 200_000), (to(2), 1_000_000)]);
         let picks: Vec<_> = (0..20).map(|_| split.next(0).service).collect();
         let count = |service| picks.iter().filter(|&&pick| pick == service).count();
