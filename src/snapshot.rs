@@ -22,7 +22,7 @@ use crate::resilience::{GlobalLimit, RateLimit, RateLimits, Sources};
 pub use crate::resilience::{
     Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, Watched,
 };
-use crate::route::{Rule, Table};
+use crate::route::{Rule, Shift, Table};
 use crate::tls::reason::Failure;
 use crate::tls::{CertificateInfo, ServerTls};
 
@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub rules: Vec<Arc<Rule>>,
     /// All rate limits of listeners, services and rules.
     pub rate_limits: RateLimits,
+    /// All shifts.
+    pub shifts: Vec<Arc<Shift>>,
     /// The authorization rules.
     pub authorization: Policies,
     /// Limits on what peers may do.
@@ -80,6 +82,7 @@ impl Snapshot {
             endpoint_addresses: None,
             rules: Vec::new(),
             rate_limits: RateLimits::default(),
+            shifts: Vec::new(),
             authorization: Policies::default(),
             limits: Limits::default(),
             overload: OverloadTerms::default(),

@@ -25,7 +25,12 @@ mesh:
   inbound: {bind: '127.0.0.1:15006', mtls: strict, udp: {}}
   outbound: {bind: '127.0.0.1:15001', udp: {}}
 listeners: {web: {bind: '127.0.0.1:8080'}}
-routes: {'*': [{to: shop, fault: {delay: {duration: 1s}}, mirror: {to: shop}}]}
+routes:
+  '*':
+    - {to: shop, fault: {delay: {duration: 1s}}, mirror: {to: shop}}
+  site.example.com:
+    - to: {site/v1: 100, site/v2: 0}
+      shift: {from: v1, to: v2, step: 10%, every: 5m}
 services:
   shop:
     protocol: grpc
@@ -36,6 +41,7 @@ services:
     concurrency: adaptive
     rate_limit: [{requests: 1, by: source}, {service: shop, domain: shop, descriptors: [source]}]
     outlier_detection: {consecutive_5xx: 5}
+  site: {versions: {v1: ['127.0.0.1:9001'], v2: ['127.0.0.1:9002']}}
 jwt: {id: {issuer: robots, jwks: {file: keys.json}}}
 authorization: [{name: everyone, action: allow, to: {service: shop}}]
 ";

@@ -1,5 +1,6 @@
 //! The pages of the admin interface. Each function renders one page.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
@@ -11,6 +12,8 @@ use serde_json::{Value, json};
 use crate::cells::Count;
 use crate::cluster::Service;
 use crate::health::{EjectionReason, HealthState, OutlierState, Reason};
+use crate::resilience::{ShiftCounts, ShiftPhase, UnixMs};
+use crate::route::Shift;
 use crate::telemetry::metrics;
 use crate::telemetry::status::Status;
 
@@ -21,7 +24,7 @@ ringway admin
 /metrics    Prometheus text
 /config     the files in use, and how the last reload went
 /listeners  listeners and their connections
-/services   services, versions, endpoints, their loads and health
+/services   services, versions, endpoints, their loads and health, shifts
 /overload   memory, descriptors and CPU time against their limits
 /certs      certificates in use: their users, names, chain and expiry
 ";
@@ -106,11 +109,17 @@ pub(super) async fn overload(State(status): State<Status>) -> Json<Value> {
 
 pub(super) async fn services(State(status): State<Status>) -> Json<Value> {
     let known = status.known();
-    let services = known.snapshot.iter().flat_map(|snapshot| &snapshot.services);
-    Json(services.map(|service| of_service(service)).collect())
+    let Some(snapshot) = &known.snapshot else { return Json(json!([])) };
+    let services = snapshot.services.iter().zip(0_u32..);
+    let shown = services.map(|(service, index)| {
+        let is_of = |shift: &&Arc<Shift>| shift.destinations.iter().any(|to| to.service == index);
+        let shifts = snapshot.shifts.iter().filter(is_of).map(|shift| of_shift(shift));
+        of_service(service, shifts.collect())
+    });
+    Json(shown.collect())
 }
 
-fn of_service(service: &Service) -> Value {
+fn of_service(service: &Service, shifts: Vec<Value>) -> Value {
     let endpoints = service.endpoints.load();
     let endpoints = endpoints.list.iter().map(|endpoint| {
         let stats = &endpoint.stats;
@@ -145,7 +154,47 @@ fn of_service(service: &Service) -> Value {
         "outlier_detection": service.outlier.as_ref().map(|outlier| outlier.policy.to_string()),
         "slow_start": service.slow_start.as_ref().map(ToString::to_string),
         "retries": service.retries.as_ref().map(ToString::to_string),
+        "shifts": shifts,
         "endpoints": endpoints.collect::<Vec<_>>(),
+    })
+}
+
+fn of_shift(shift: &Shift) -> Value {
+    let (state, plan) = (&shift.state, &shift.state.plan);
+    let progress = state.progress();
+    let phase = progress.as_ref().map(|progress| &progress.phase);
+    let seconds = |ms: UnixMs| ms as f64 / 1000.0;
+    let percent = |parts: u32| f64::from(parts) / 10_000.0;
+    let aborted = match phase {
+        Some(ShiftPhase::Aborted(abort)) => json!({
+            "unix_seconds": seconds(abort.at),
+            "percent": percent(abort.share),
+            "reason": abort.fault.label(),
+            "why": abort.why(plan),
+        }),
+        _ => Value::Null,
+    };
+    let of_version = |name: &str, counts: ShiftCounts| {
+        let ShiftCounts { requests, errors, slow } = counts;
+        json!({ "name": name, "requests": requests, "errors": errors, "slow": slow })
+    };
+    let [old, new] = state.since_step();
+    let running = progress.as_ref().filter(|progress| progress.is_running());
+    json!({
+        "host": shift.host,
+        "rule": shift.rule,
+        "place": shift.place,
+        "plan": shift.plan(),
+        "state": phase.map_or("waiting", ShiftPhase::label),
+        "percent": percent(state.share()),
+        "step": progress.as_ref().map(|progress| progress.steps),
+        "steps": plan.steps(),
+        "next_unix_seconds": running.map(|progress| seconds(progress.next)),
+        "aborted": aborted,
+        "this_step": {
+            "from": of_version(&shift.names[0], old),
+            "to": of_version(&shift.names[1], new),
+        },
     })
 }
 

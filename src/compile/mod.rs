@@ -23,6 +23,7 @@ mod retries;
 mod routes;
 mod services;
 mod settings;
+mod shifts;
 mod slips;
 mod suggestion;
 mod tcp;
@@ -30,6 +31,7 @@ mod tls;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +49,7 @@ use crate::message::HeaderEdits;
 use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal, Severity};
 use crate::net::{Bind, DnsName, Egress};
 use crate::resilience::RateLimits;
-use crate::route::{Action, Matcher, Rule};
+use crate::route::{Action, Matcher, Rule, Shift};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
 
@@ -83,6 +85,8 @@ pub struct Compiled {
     pub pin: Option<bool>,
     /// The kernel interface.
     pub driver: Driver,
+    /// The directory for state that survives restarts.
+    pub state_dir: Option<PathBuf>,
     /// The DNS names to resolve.
     pub names: Vec<DnsName>,
     /// How long the last addresses of a DNS name stay in use after the name has lost all its
@@ -126,6 +130,8 @@ struct Compiler<'a> {
     retried: HashSet<&'a str>,
     /// The compiled rate limits.
     rate_limits: RateLimits,
+    /// All shifts.
+    shifts: Vec<Arc<Shift>>,
     /// The validity periods of the certificates, for warnings.
     validity: Vec<Validity>,
 }
@@ -188,23 +194,7 @@ fn compile_all(
     registry: &mut Registry,
     resolutions: &Resolutions,
 ) -> Result<Compiled, Vec<Fault>> {
-    let mut compiler = Compiler {
-        model,
-        registry,
-        resolutions,
-        faults: Vec::new(),
-        virtual_addresses: HashMap::new(),
-        mesh: None,
-        rules: Vec::new(),
-        certificates: Vec::new(),
-        providers: Vec::new(),
-        key_sources: Vec::new(),
-        egress: Egress::default(),
-        bind_places: HashMap::new(),
-        retried: retries::retried(model),
-        rate_limits: RateLimits::default(),
-        validity: Vec::new(),
-    };
+    let mut compiler = Compiler::new(model, registry, resolutions);
     compiler.egress = Egress {
         mark: if model.mesh.captures() { mark(model) } else { 0 },
         source: None,
@@ -226,6 +216,7 @@ fn compile_all(
         listeners,
         rules: std::mem::take(&mut compiler.rules),
         rate_limits: std::mem::take(&mut compiler.rate_limits),
+        shifts: std::mem::take(&mut compiler.shifts),
         limits: settings::limits(&mut compiler),
         overload: overload::terms(&mut compiler),
         priority: overload::priority_by(&mut compiler),
@@ -248,6 +239,7 @@ fn compile_all(
         workers: model.settings.workers,
         pin: model.settings.pin,
         driver: model.settings.driver,
+        state_dir: model.settings.state_dir.clone(),
         names: services::names(model),
         gone_after: settings::gone_after(model),
         key_sources,
@@ -264,6 +256,27 @@ fn mark(model: &Model) -> u32 {
 }
 
 impl<'a> Compiler<'a> {
+    fn new(model: &'a Model, registry: &'a mut Registry, resolutions: &'a Resolutions) -> Self {
+        Self {
+            model,
+            registry,
+            resolutions,
+            faults: Vec::new(),
+            virtual_addresses: HashMap::new(),
+            mesh: None,
+            rules: Vec::new(),
+            certificates: Vec::new(),
+            providers: Vec::new(),
+            key_sources: Vec::new(),
+            egress: Egress::default(),
+            bind_places: HashMap::new(),
+            retried: retries::retried(model),
+            rate_limits: RateLimits::default(),
+            shifts: Vec::new(),
+            validity: Vec::new(),
+        }
+    }
+
     fn fault(&mut self, origin: &Origin, message: impl Into<String>) {
         self.faults.push(Fault::new(origin, message));
     }

@@ -18,7 +18,7 @@ use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
 use crate::resilience::{
     Buckets, GlobalLimitCells, InFlight, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope,
-    Sources,
+    ShiftPlan, ShiftState, Sources,
 };
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
@@ -41,6 +41,7 @@ pub struct Registry {
     rate_limits: Family<LimitId, RateLimitCells>,
     global_limits: Family<LimitId, GlobalLimitCells>,
     buckets: HashMap<LimitId, (LimitTerms, Weak<Buckets>)>,
+    shifts: HashMap<String, Weak<ShiftState>>,
     services: FxHashMap<Box<str>, OfService>,
     /// The keys of TLS session tickets. They survive reloads.
     pub tickets: TicketKeys,
@@ -68,6 +69,7 @@ impl Registry {
             rate_limits: Family::default(),
             global_limits: Family::default(),
             buckets: HashMap::new(),
+            shifts: HashMap::new(),
             services: FxHashMap::default(),
             tickets: TicketKeys::default(),
             outliers: Arc::default(),
@@ -211,6 +213,13 @@ impl Registry {
             self.buckets.insert(id.clone(), (terms, Arc::downgrade(&buckets)));
             buckets
         })
+    }
+
+    /// The state of a shift. `id` names its whole plan, so a changed plan begins anew.
+    pub fn shift(&mut self, id: &str, plan: ShiftPlan) -> Arc<ShiftState> {
+        forget(&mut self.shifts, is_used);
+        let workers = self.workers();
+        living(self.shifts.entry(id.to_owned()).or_default(), || ShiftState::new(id, plan, workers))
     }
 
     /// The counters of a rate limit.

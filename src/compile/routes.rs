@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::rate_limits::{self, Owner};
-use super::{Compiler, faults, is_token, jwt, methods, mirrors, overload, retries};
+use super::{Compiler, faults, is_token, jwt, methods, mirrors, overload, retries, shifts};
 use crate::balance::HashKey;
 use crate::cluster::Service;
 use crate::http1::framing::FRAMING_FIELDS;
 use crate::matching::{PathMatch, ValueMatch};
 use crate::message::HeaderEdits;
-use crate::model::{self, FieldEdits, Item, Match, Origin};
+use crate::model::{self, FieldEdits, Item, Match};
 use crate::resilience::Scope;
 use crate::route::{
     Action, CONNECT, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Sticky, Table,
@@ -181,6 +181,9 @@ fn rule_of(
     let sticky = sticky.map(|item| Box::new(sticky_of(compiler, item, written)));
     let matcher = matcher(compiler, &written.matches);
     let forwards = matches!(written.action, None | Some(model::Action::Forward(_)));
+    if let (Some(shift), false) = (&written.shift, forwards) {
+        compiler.fault(&shift.origin, "only a rule with `to` can shift its requests");
+    }
     connect_rule(compiler, written, forwards);
     let rewrite = written.rewrite.as_ref().map(|rewrite| rewrite_of(compiler, rewrite));
     if let (Some(rewrite), false) = (&written.rewrite, forwards) {
@@ -290,7 +293,7 @@ fn action(
 ) -> Option<Action> {
     match &item.value.action {
         Some(model::Action::Forward(to)) => {
-            split(compiler, services, called, &item.origin, to).map(Action::Forward)
+            split(compiler, services, called, item, to).map(Action::Forward)
         }
         Some(model::Action::Redirect(redirect)) => {
             Some(Action::Redirect(redirect_of(compiler, redirect)))
@@ -315,11 +318,11 @@ fn split(
     compiler: &mut Compiler<'_>,
     services: &[Arc<Service>],
     called: &RuleName<'_>,
-    origin: &Origin,
+    rule: &Item<model::Rule>,
     to: &[(Item<String>, u32)],
 ) -> Option<Split> {
     if to.iter().all(|(_, weight)| *weight == 0) {
-        let origin = to.first().map_or(origin, |(first, _)| &first.origin);
+        let origin = to.first().map_or(&rule.origin, |(first, _)| &first.origin);
         let help = "give one of them a weight of 1 or more";
         compiler.fault_with_help(origin, "no destination has a weight above 0", help);
         return None;
@@ -329,14 +332,34 @@ fn split(
         let destination = compiler.destination(services, reference);
         shares.extend(destination.map(|destination| (destination, *weight)));
     }
-    match shares[..] {
-        _ if shares.len() != to.len() => None,
-        [(only, _)] => Some(Split::single(only)),
+    if shares.len() != to.len() {
+        return None;
+    }
+    let shift = match &rule.value.shift {
+        None => None,
+        Some(shift) => {
+            let destinations: Vec<_> = shares.iter().map(|(destination, _)| *destination).collect();
+            let owner = shifts::Owner {
+                host: called.host,
+                rule: &called.name,
+                is_named: rule.value.name.is_some(),
+                to,
+                destinations: &destinations,
+            };
+            Some(shifts::shift(compiler, services, &owner, shift)?)
+        }
+    };
+    let split = match shares[..] {
+        [(only, _)] => Split::single(only),
         _ => {
             let turns = compiler.registry.turns(called.host, &called.name, called.nth);
-            Some(Split::weighted(&shares, turns))
+            Split::weighted(&shares, turns)
         }
-    }
+    };
+    Some(match shift {
+        Some(shift) => split.with_shift(shift),
+        None => split,
+    })
 }
 
 fn redirect_of(compiler: &mut Compiler<'_>, item: &Item<model::Redirect>) -> Redirect {

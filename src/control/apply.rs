@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::checks::Checks;
 use super::fallback;
 use super::outliers::Outliers;
+use super::shifts::Shifts;
 use super::sockets::{BindError, Sockets};
 use crate::compile::registry::Registry;
 use crate::compile::{Compiled, KeySource, Resolutions, found_at};
@@ -52,6 +53,8 @@ pub struct Applier {
     pub checks: Checks,
     /// Ends the ejections of outlier detection.
     pub outliers: Outliers,
+    /// Shifts of traffic.
+    pub shifts: Shifts,
     /// The access log, which the workers write to.
     pub log: Arc<AccessLog>,
     /// The configuration in use.
@@ -234,10 +237,12 @@ impl Applier {
         }
         self.sockets.configure(&snapshot);
         self.sockets.keep_only(&snapshot);
+        // All workers have prepared, so all will commit. Their first request needs the share.
+        self.shifts.follow(&snapshot);
         self.post_all(|| Order::Commit { version });
         let committed = |kind: &ReportKind| kind.committed() == Some(version);
         if let Err(why) = self.await_all(committed).await {
-            // All workers have prepared, so all of them will commit. At least one is late.
+            // At least one worker is late.
             tracing::warn!(
                 version, reason = %why,
                 "a worker has not yet switched to the new configuration; it still serves the \

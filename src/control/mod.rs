@@ -17,6 +17,10 @@ mod retry;
 #[cfg(feature = "uring")]
 pub mod run;
 #[cfg(feature = "uring")]
+mod shift_file;
+#[cfg(feature = "uring")]
+mod shifts;
+#[cfg(feature = "uring")]
 mod signals;
 pub mod sockets;
 #[cfg(feature = "uring")]

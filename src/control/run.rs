@@ -17,6 +17,7 @@ use super::outliers::{Clock, Outliers};
 use super::overload::{Monitor, READ_INTERVAL};
 use super::resolver::Resolver;
 use super::retry::{Need, Retry};
+use super::shifts::Shifts;
 use super::signals::{Signals, Told};
 use super::sockets::Sockets;
 use super::systemd::{Manager, passed_sockets, watchdog_interval};
@@ -113,8 +114,7 @@ async fn serve(
     names.follow(&trial.control.names, trial.control.gone_after);
     let mut key_sets = KeySets::new(status.clone(), lookups.clone());
     key_sets.follow(&trial.control.key_sources, |url| registry.keys_wanted(url));
-    let (names_found, keys_found) =
-        tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
+    let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
     let (admin, dns) = (trial.control.admin, trial.control.dns);
     let (admin, resolver) = for_others(&status, &lookups, admin, dns).await?;
     let applier = Applier {
@@ -125,9 +125,10 @@ async fn serve(
         mailboxes,
         reports,
         status,
-        resolutions: Resolutions { names: names_found, key_sets: keys_found },
+        resolutions: Resolutions { names: addresses, key_sets: keys },
         resources: Resources::default(),
         checks: Checks::new(clock),
+        shifts: Shifts::new(trial.state_dir),
         log,
         tried: Arc::clone(&loaded),
         loaded,
@@ -177,6 +178,7 @@ struct Trial {
     workers: Option<usize>,
     pin: Option<bool>,
     driver: Driver,
+    state_dir: Option<PathBuf>,
     control: Applied,
 }
 
@@ -185,8 +187,8 @@ struct Trial {
 fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
     let compiled = files::compile(loaded, 0, &mut Registry::new(1), &Resolutions::new())
         .map_err(|errors| RunError::Config(errors.to_string()))?;
-    let Compiled { workers, pin, driver, names, gone_after, key_sources, admin, dns, .. } =
-        compiled;
+    let Compiled { workers, pin, driver, state_dir, .. } = compiled;
+    let Compiled { names, gone_after, key_sources, admin, dns, .. } = compiled;
     if !names.is_empty() || !key_sources.is_empty() {
         tracing::info!(
             names = names.len(),
@@ -196,7 +198,7 @@ fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
         );
     }
     let control = Applied { names, gone_after, key_sources, admin, dns };
-    Ok(Trial { workers, pin, driver, control })
+    Ok(Trial { workers, pin, driver, state_dir, control })
 }
 
 struct Control {
@@ -278,6 +280,7 @@ impl Control {
                 }
                 _ = readings.tick() => self.watch_overload(),
                 () = self.watch.changed() => self.reload(false).await,
+                () = self.applier.shifts.due() => self.applier.shifts.tick(),
                 () = self.retry.due() => self.reload(self.applier.short).await,
                 (name, addresses) = self.names.changed() => {
                     tracing::info!(%name, ?addresses, "the addresses of a DNS name changed");

@@ -110,7 +110,7 @@ pub async fn open<I: Io>(
         None => split.next(downstream.worker.index),
     };
     let service = Rc::clone(local.service(to, None)?);
-    let by = By { rule: Some(Rc::clone(local.rule(rule))), subset: to.subset };
+    let by = By { rule: Some(Rc::clone(local.rule(rule))), subset: to.subset, chosen: Some(to) };
     tcp::open(downstream, local, service, by, begun).await
 }
 

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::cluster::Destination;
 use crate::decision::{self, DENIED};
 use crate::error::Refusal;
 use crate::runtime::buffer::Buf;
@@ -27,7 +28,8 @@ pub async fn begin<I: Io>(
     let Serves::Tcp(destination) = downstream.listener(&local)?.0.serves else { return None };
     let service = Rc::clone(local.service(destination, None)?);
     let begun = Begun { first, ..Begun::default() };
-    open(downstream, local, service, By { rule: None, subset: destination.subset }, begun).await
+    open(downstream, local, service, By { subset: destination.subset, ..By::default() }, begun)
+        .await
 }
 
 /// The rule and the subset that selected the service of a connection.
@@ -37,6 +39,8 @@ pub struct By {
     pub rule: Option<LocalRule>,
     /// The subset of the service.
     pub subset: u32,
+    /// The destination that the rule has chosen.
+    pub chosen: Option<Destination>,
 }
 
 /// The state of a connection before it becomes a tunnel.
@@ -70,6 +74,8 @@ pub async fn open<I: Io>(
     let (record, terms) = (ExchangeRecord::open(downstream, terms), Rc::clone(terms));
     if let Some(rule) = &by.rule {
         record.set_rule(rule);
+        let side = |to| rule.shift().and_then(|shift| shift.side_of(to));
+        record.set_side(by.chosen.and_then(side));
     }
     record.set_service(&service);
     let name = &service.config.name;

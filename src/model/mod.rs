@@ -23,6 +23,7 @@ mod retry;
 mod route;
 mod service;
 mod settings;
+mod shift;
 mod slow_start;
 mod tls;
 
@@ -57,6 +58,7 @@ pub use settings::{
     AccessLog, AdminBind, Drain, Driver, Keepalive, Limits, LogFilter, LogSink, OutboundDrain,
     Settings, Tcp,
 };
+pub use shift::{AbortIf, Shift};
 pub use slow_start::SlowStart;
 pub use tls::{
     ClientAuth, ClientFiles, ClientTls, Identity, Material, ServerCertificate, ServerTls,

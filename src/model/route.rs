@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{InjectedFault, Item, Mirror, Priority, RateLimit, Retries, TokenDemand};
+use super::{InjectedFault, Item, Mirror, Priority, RateLimit, Retries, Shift, TokenDemand};
 use crate::matching::{PathMatch, ValueMatch};
 
 /// The rules of one host.
@@ -33,6 +33,8 @@ pub struct Rule {
     pub retries: Option<Box<Item<Retries>>>,
     /// Faults that are injected into requests.
     pub fault: Option<Box<Item<InjectedFault>>>,
+    /// A plan that moves the traffic between two destinations.
+    pub shift: Option<Box<Item<Shift>>>,
     /// The copies of requests that go to another service. `None` means no copies.
     pub mirror: Option<Box<Item<Mirror>>>,
     /// A limit on the requests of this rule.

@@ -16,6 +16,8 @@ pub struct Settings {
     pub pin: Option<bool>,
     /// The kernel interface that the workers use.
     pub driver: Driver,
+    /// The directory for state that survives restarts.
+    pub state_dir: Option<PathBuf>,
     /// The zone of this proxy. `None` means that zones are ignored.
     pub zone: Option<Item<Zone>>,
     /// The address of the admin interface.

@@ -15,6 +15,7 @@ mod mirror;
 mod overload;
 mod rate_limit;
 mod retry;
+mod shift;
 mod sources;
 mod verdict;
 
@@ -49,6 +50,10 @@ pub use rate_limit::{
 pub use retry::{
     ATTEMPTS, Asked, AttemptCount, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT,
     Condition, Failed, REPLAY_BYTES, Repeatable, Response, RetryPolicy,
+};
+pub use shift::{
+    AbortIf, SHIFT_EVERY_MIN, SHIFT_MIN_REQUESTS, ShiftAbort, ShiftCounts, ShiftEnding, ShiftEvent,
+    ShiftFault, ShiftPhase, ShiftPlan, ShiftProgress, ShiftSide, ShiftState, UnixMs, UnixTime,
 };
 pub use sources::{Counted, Sources};
 pub use verdict::{Circumstances, REPEATS_MAX, Verdict, verdict};

@@ -9,6 +9,7 @@ mod matcher;
 mod mirror;
 mod rewrite;
 mod rules;
+mod shift;
 mod split;
 mod sticky;
 mod table;
@@ -23,6 +24,7 @@ pub use host::HostPattern;
 pub use matcher::{CONNECT, Matcher, Mismatch};
 pub use mirror::Mirror;
 pub use rewrite::Rewrite;
+pub use shift::Shift;
 pub use split::{Split, Turns};
 pub use sticky::Sticky;
 pub use table::{HTTP_PORT, HTTPS_PORT, Looked, Table};
@@ -78,4 +80,14 @@ pub struct Rule {
     pub response_headers: HeaderEdits,
     /// The counters of the rule. They are kept over reloads while host and name stay the same.
     pub stats: Arc<PerWorker<RuleCells>>,
+}
+
+impl Rule {
+    /// The shift of the rule.
+    pub fn shift(&self) -> Option<&Arc<Shift>> {
+        match &self.action {
+            Action::Forward(split) => split.shift(),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        }
+    }
 }

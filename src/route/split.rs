@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::shift::Shift;
 use crate::cells::{Count, PerWorker};
 use crate::cluster::Destination;
+use crate::resilience::{Chance, ShiftSide};
 
 /// The maximum length of a sequence. Shares finer than one thousandth are rounded.
 const SEQUENCE_MAX: u64 = 1000;
@@ -19,12 +21,19 @@ pub struct Split {
     weights: Vec<(Destination, u32)>,
     /// The position of each worker. `None` if there is only one destination.
     turns: Option<Turns>,
+    /// The old version of a shift stands in the sequence for both versions.
+    shift: Option<Arc<Shift>>,
 }
 
 impl Split {
     /// Creates a split with one destination.
     pub fn single(destination: Destination) -> Self {
-        Self { sequence: vec![destination], weights: vec![(destination, 1)], turns: None }
+        Self {
+            sequence: vec![destination],
+            weights: vec![(destination, 1)],
+            turns: None,
+            shift: None,
+        }
     }
 
     /// Creates a split by `shares`. At least one weight must not be zero. A destination with weight
@@ -62,11 +71,31 @@ impl Split {
         // The ranges of `at` must not depend on the order in the configuration.
         let mut weights = shares.to_vec();
         weights.sort_by_key(|(to, _)| (to.service, to.subset));
-        Self { sequence, weights, turns: Some(turns) }
+        Self { sequence, weights, turns: Some(turns), shift: None }
+    }
+
+    /// Divides the requests to the old version of `shift` between both versions.
+    pub fn with_shift(self, shift: Arc<Shift>) -> Self {
+        Self { shift: Some(shift), ..self }
+    }
+
+    /// The shift between two of the destinations.
+    pub fn shift(&self) -> Option<&Arc<Shift>> {
+        self.shift.as_ref()
     }
 
     /// Returns the destination of the next request of a worker.
     pub fn next(&self, worker: usize) -> Destination {
+        let destination = self.next_in_sequence(worker);
+        match &self.shift {
+            Some(shift) if shift.side_of(destination).is_some() => {
+                shift.destinations[shift.state.pick(worker) as usize]
+            }
+            _ => destination,
+        }
+    }
+
+    fn next_in_sequence(&self, worker: usize) -> Destination {
         let turn = match &self.turns {
             Some(turns) if self.sequence.len() > 1 => turns.worker(worker),
             _ => return self.sequence[0],
@@ -81,21 +110,55 @@ impl Split {
     /// of two destinations to the other, only users at the border of the ranges change their
     /// destination.
     pub fn at(&self, point: u64) -> Destination {
-        let total: u64 = self.weights.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let share = self.shift.as_ref().map(|shift| shift.state.share());
+        let weights = || self.weights.iter().map(|&(to, weight)| (to, self.now(to, weight, share)));
+        let total: u64 = weights().map(|(_, weight)| weight).sum();
         let mut place = ((u128::from(point) * u128::from(total)) >> 64) as u64;
-        for (destination, weight) in &self.weights {
-            if place < u64::from(*weight) {
-                return *destination;
+        for (destination, weight) in weights() {
+            if place < weight {
+                return destination;
             }
-            place -= u64::from(*weight);
+            place -= weight;
         }
         // Unreachable: the place is below the total, which is not 0.
         self.sequence[0]
     }
 
-    /// Returns the destinations and their numbers of requests in the sequence, in the order of
-    /// their first appearance.
+    /// The weight now of a destination that has `weight` in the file, while the new version
+    /// of the shift has `share` of both versions.
+    fn now(&self, destination: Destination, weight: u32, share: Option<u32>) -> u64 {
+        let (Some(shift), Some(share)) = (&self.shift, share) else { return weight.into() };
+        let parts = match shift.side_of(destination) {
+            None => return u64::from(weight) * u64::from(Chance::PARTS),
+            Some(ShiftSide::From) => Chance::PARTS - share,
+            Some(ShiftSide::To) => share,
+        };
+        let of_shift = |(to, _): &&(Destination, u32)| shift.side_of(*to).is_some();
+        let both: u64 =
+            self.weights.iter().filter(of_shift).map(|(_, weight)| u64::from(*weight)).sum();
+        both * u64::from(parts)
+    }
+
+    /// The destinations and their shares in parts of the sum of all, in the order of their first
+    /// appearance. A shift has its share now.
     pub fn shares(&self) -> Vec<(Destination, usize)> {
+        let shares = self.shares_of_sequence();
+        let Some(shift) = &self.shift else { return shares };
+        let (whole, new) = (Chance::PARTS as usize, shift.state.share() as usize);
+        let mut divided = Vec::new();
+        for (destination, count) in shares {
+            match shift.side_of(destination) {
+                None => divided.push((destination, count * whole)),
+                Some(_) => divided.extend(ShiftSide::BOTH.map(|side| {
+                    let part = if side == ShiftSide::To { new } else { whole - new };
+                    (shift.destinations[side as usize], count * part)
+                })),
+            }
+        }
+        divided
+    }
+
+    fn shares_of_sequence(&self) -> Vec<(Destination, usize)> {
         let mut shares: Vec<(Destination, usize)> = Vec::new();
         for destination in &self.sequence {
             match shares.iter_mut().find(|(known, _)| known == destination) {
@@ -114,6 +177,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resilience::{ShiftPlan, ShiftState};
 
     fn to(service: u32) -> Destination {
         Destination { service, subset: 0 }
@@ -182,5 +246,34 @@ mod tests {
         let split = weighted(&[(to(0), 50), (to(1), 50)]);
         assert_eq!(split.sequence, [to(0), to(1)]);
         assert_eq!(weighted(&[(to(0), 7)]).sequence, Split::single(to(0)).sequence);
+    }
+
+    #[test]
+    fn a_shift_divides_the_share_of_two_destinations() {
+        let plan = ShiftPlan {
+            first: 200_000,
+            step: 100_000,
+            every: std::time::Duration::from_secs(60),
+            start: None,
+            abort_if: None,
+        };
+        let state = Arc::new(ShiftState::new("", plan, 1));
+        let shift = Arc::new(Shift {
+            host: "a".into(),
+            rule: "a#1".into(),
+            place: "a:1".into(),
+            destinations: [to(0), to(1)],
+            names: ["old".into(), "new".into()],
+            state,
+        });
+        // Half of the requests go to a third destination.
+        let split = weighted(&[(to(0), 1), (to(1), 0), (to(2), 1)]).with_shift(shift);
+        assert_eq!(split.shares(), [(to(0), 800_000), (to(1), 200_000), (to(2), 1_000_000)]);
+        let picks: Vec<_> = (0..20).map(|_| split.next(0).service).collect();
+        let count = |service| picks.iter().filter(|&&pick| pick == service).count();
+        assert_eq!([0, 1, 2].map(count), [8, 2, 10], "{picks:?}");
+        // Users have ranges of the same widths.
+        let at = |percent: u64| split.at(u64::MAX / 100 * percent).service;
+        assert_eq!([1, 39, 41, 49, 51, 99].map(at), [0, 0, 1, 1, 2, 2]);
     }
 }

@@ -26,10 +26,11 @@ use super::reply;
 use super::send::{Answered, send};
 use super::tunnel::Tunnel;
 use super::workspace::Workspace;
+use crate::cluster::Destination;
 use crate::error::{Flag, Refusal};
 use crate::grpc::{self, Kind};
 use crate::http1::framing::{self, RequestFraming};
-use crate::message::Method;
+use crate::message::{HeadView, Method};
 use crate::resilience::Chance;
 use crate::route::Action;
 use crate::runtime::buffer::Buf;
@@ -166,12 +167,7 @@ fn plan_of<I: Io>(
         Err(refusal) => return Planned::Refused(framing, refusal),
     };
     record.set_rule(rule);
-    let destination = match &rule.action {
-        Action::Forward(split) => {
-            Some(plan::destination(downstream, listener, (rule, split), Some(request)))
-        }
-        Action::Redirect(_) | Action::Respond(_) => None,
-    };
+    let destination = destination_of(downstream, listener, record, rule, request);
     let service = destination.and_then(|to| local.service(to, original.as_ref()));
     let token = match guard::admit(downstream, local, listener, record, rule, service, request) {
         Ok(token) => token,
@@ -219,6 +215,22 @@ fn plan_of<I: Io>(
         body_idle: rule.body_idle.unwrap_or(record.terms().timeouts.body_idle),
     };
     Planned::Forward(framing, plan, kind)
+}
+
+/// Chooses the destination of a request of `rule`. `None` means that the proxy itself answers it.
+fn destination_of<I: Io>(
+    downstream: &Downstream<I>,
+    listener: &Listener,
+    record: &ExchangeRecord<I>,
+    rule: &LocalRule,
+    request: HeadView<'_>,
+) -> Option<Destination> {
+    let Action::Forward(split) = &rule.action else { return None };
+    let destination = plan::destination(downstream, listener, (rule, split), Some(request));
+    if let Some(shift) = split.shift() {
+        record.set_side(shift.side_of(destination));
+    }
+    Some(destination)
 }
 
 /// The service that gets a copy of the request, if the rule mirrors this request.

@@ -84,6 +84,8 @@ impl Configuration {
         for routes in &mut model.routes {
             for rule in &mut Arc::make_mut(routes).value.rules {
                 found |= rule.value.retries.take().is_some();
+                let shift = rule.value.shift.as_deref_mut();
+                found |= shift.is_some_and(|shift| shift.value.abort_if.take().is_some());
             }
         }
         let (resolutions, listener) = (self.resolutions.clone(), self.listener.clone());

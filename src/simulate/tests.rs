@@ -233,9 +233,12 @@ events: [{at: 5s, for: 20s, endpoints: \"10.0.0.1:80\", errors: 100%}]";
 #[test]
 fn the_shipped_scenarios_hold() {
     let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
-    for (config, scenario) in
-        [("canary", "canary"), ("resilience", "restart"), ("resilience", "outage")]
-    {
+    for (config, scenario) in [
+        ("canary", "canary"),
+        ("resilience", "restart"),
+        ("resilience", "outage"),
+        ("shift", "shift"),
+    ] {
         let arguments = SimulateArgs {
             config: vec![conf.join(config)],
             scenario: Some(conf.join(format!("scenarios/{scenario}.yaml"))),
@@ -246,9 +249,31 @@ fn the_shipped_scenarios_hold() {
         let outcome = outcome(&configuration, &scenario);
         let report = Report { scenario: &scenario, outcome: &outcome, without: None };
         assert!(report.holds(), "{report}");
+        if config == "shift" {
+            both_ends(&outcome);
+        }
         let picture = picture::draw(&scenario, &outcome, None);
         assert!(picture.ends_with("</svg>\n") && picture.contains("<polyline"), "{picture}");
     }
+}
+
+/// The good version has all requests in the end, and the bad one none.
+fn both_ends(outcome: &Outcome) {
+    let notes: Vec<&str> =
+        outcome.intervals.iter().flat_map(|it| &it.notes).map(|it| &**it).collect();
+    let of = |rule: &str| notes.iter().filter(|note| note.starts_with(rule)).collect::<Vec<_>>();
+    let (shop, cart) = (of("shop: "), of("cart: "));
+    assert_eq!(shop.len(), 6, "{notes:?}");
+    assert_eq!(*shop[0], "shop: 20% to shop/v2 (step 1 of 5)");
+    assert_eq!(*shop[5], "shop: the shift to shop/v2 is complete");
+    assert_eq!(cart.len(), 3, "{notes:?}");
+    assert!(cart[2].starts_with("cart: all back to cart/v1: "), "{notes:?}");
+    let requests = |port: &str| {
+        let of_port = outcome.endpoints.iter().filter(|(address, ..)| address.ends_with(port));
+        of_port.map(|(_, requests, _)| *requests).sum::<u64>()
+    };
+    assert!(requests(":9003") + requests(":9004") > 3000, "{:?}", outcome.endpoints);
+    assert!(requests(":9012") < 700, "{:?}", outcome.endpoints);
 }
 
 #[test]

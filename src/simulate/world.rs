@@ -18,6 +18,7 @@ use crate::downstream::connection;
 use crate::health::{Check, OutlierGroup, OutlierHub, Reason, State};
 use crate::l4::Arrival;
 use crate::net::Address;
+use crate::route::Shift;
 use crate::runtime::io::Io;
 use crate::runtime::sim::{SimIo, Simulation};
 use crate::serve::record::buffer::LogBuffer;
@@ -28,6 +29,9 @@ use crate::time::Time;
 
 /// The approximate number of intervals in a timeline.
 const INTERVALS: u32 = 40;
+
+/// The shortest time between two looks at a shift.
+const SOONEST_LOOK: Duration = Duration::from_millis(5);
 
 /// A function that is called after each interval, with the simulated time.
 pub type Progress<'a> = &'a mut dyn FnMut(Duration);
@@ -53,6 +57,7 @@ pub fn run(
     }
     check_health(&far, &snapshot, &endpoints, &notes);
     detect_outliers(&far, &snapshot, &notes);
+    shift_traffic(&far, &snapshot, &notes);
     let proxy = serve(simulation.io(), snapshot, &configuration.listener, scenario.seed)?;
     let clients = Clients::new(near.clone(), proxy, scenario);
     let end = near.now() + scenario.duration;
@@ -219,6 +224,26 @@ fn detect_outliers(io: &SimIo, snapshot: &Snapshot, notes: &Notes) {
     let detection = snapshot.services.iter().find_map(|service| service.outlier.as_ref());
     let Some(hub) = detection.map(|outlier| Arc::clone(outlier.group.hub())) else { return };
     io.spawn(attend_all(io.clone(), hub, Rc::clone(notes)));
+}
+
+/// Starts the shifts of the configuration. The clock of the wall begins at 0, like the simulation.
+fn shift_traffic(io: &SimIo, snapshot: &Snapshot, notes: &Notes) {
+    for shift in &snapshot.shifts {
+        shift.state.begin(None, 0);
+        io.spawn(drive(io.clone(), Arc::clone(shift), Rc::clone(notes)));
+    }
+}
+
+/// Looks at a shift until its plan has ended.
+async fn drive(io: SimIo, shift: Arc<Shift>, notes: Notes) {
+    loop {
+        let now = io.now().as_micros() / 1000;
+        if let Some(event) = shift.state.tick(now, false) {
+            notes.borrow_mut().push(format!("{}: {}", shift.rule, shift.note(&event)));
+        }
+        let Some(wait) = shift.state.due_in(now) else { return };
+        io.sleep(wait.max(SOONEST_LOOK)).await;
+    }
 }
 
 async fn attend_all(io: SimIo, hub: Arc<OutlierHub>, notes: Notes) {

@@ -30,6 +30,8 @@ const NUMBERS: &[&str] = &[
     "envoy/overload_manager",
     "meaning/budget-of-min-alone",
     "meaning/overload-the-wrong-way-round",
+    // All requests and none.
+    "meaning/shift-of-a-whole-service",
     // The beginning of a configuration.
     "meaning/no-listener",
     "yaml/empty",

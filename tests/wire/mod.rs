@@ -51,6 +51,7 @@ mod retries;
 mod revocation;
 mod secrets;
 mod service_user;
+mod shifts;
 mod simulate;
 mod slow_peers;
 mod slow_start;

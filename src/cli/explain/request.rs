@@ -140,6 +140,9 @@ fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
 }
 
 fn explain_split(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) {
+    if let Some(shift) = split.shift() {
+        writeln!(out, "  shift {}", shift.plan()).ok();
+    }
     let shares = split.shares();
     let total: usize = shares.iter().map(|(_, count)| count).sum();
     write_sticky(out, call, rule, split);

@@ -7,6 +7,7 @@ mod breaker;
 mod fill;
 mod locality;
 mod outliers;
+mod shifts;
 mod traffic;
 mod words;
 
@@ -192,6 +193,8 @@ const SHAPES: &[Word] = &[
         "",
         "write `mirror: {mirror={to: SERVICE}}`; `percent: N` for a share of the requests",
     ),
+    ("Shift", "", "write `shift: {from: v1, to: {=v2}, step: N%, every: TIME}`"),
+    ("AbortIf", "", "write `abort_if: {error_rate: N%, p99: TIME, min_requests: N}`"),
     ("Locality", "", "write `locality: zone`, or {local_share: N%}; the zones are in `endpoints`"),
     (
         "failover",
@@ -262,7 +265,7 @@ const SHAPES: &[Word] = &[
 
 /// The advice for the key `word`. `known` are the valid keys of its map.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS, locality::WORDS];
+    let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS, locality::WORDS, shifts::WORDS];
     tables.into_iter().find_map(|table| find(table, word, known))
 }
 

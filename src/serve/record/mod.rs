@@ -22,7 +22,9 @@ use crate::grpc::rate_limit::Answer;
 use crate::grpc::{self, Code, Kind};
 use crate::message::HeadView;
 use crate::propagation::{RequestId, forwarded};
-use crate::resilience::{GlobalLimit, KeyHash, Quota, RateLimit, Scope, Way};
+use crate::resilience::{
+    GlobalLimit, KeyHash, Quota, RateLimit, Scope, ShiftEnding, ShiftSide, Way,
+};
 use crate::runtime::io::Io;
 use crate::snapshot::{LogFilter, LogLines};
 use crate::time::Time;
@@ -46,6 +48,8 @@ pub struct ExchangeRecord<I: Io> {
     is_http: Cell<bool>,
     request_id: Cell<Option<RequestId>>,
     rule: RefCell<Option<LocalRule>>,
+    /// The version that the shift of the rule has chosen.
+    side: Cell<Option<ShiftSide>>,
     service: RefCell<Option<Rc<LocalService<I>>>>,
     endpoint: RefCell<Option<LocalEndpoint<I>>>,
     status: Cell<u16>,
@@ -102,6 +106,7 @@ impl<I: Io> ExchangeRecord<I> {
             is_http: Cell::new(false),
             request_id: Cell::new(None),
             rule: RefCell::new(None),
+            side: Cell::new(None),
             service: RefCell::new(None),
             endpoint: RefCell::new(None),
             status: Cell::new(0),
@@ -217,6 +222,11 @@ impl<I: Io> ExchangeRecord<I> {
         *self.rule.borrow_mut() = Some(Rc::clone(rule));
     }
 
+    /// Sets the version that the shift of the rule has chosen.
+    pub fn set_side(&self, side: Option<ShiftSide>) {
+        self.side.set(side);
+    }
+
     /// Sets the service. From now on, the request counts as active in this service.
     pub fn set_service(&self, service: &Rc<LocalService<I>>) {
         service.config.stats.worker(self.worker.index).active.increment();
@@ -259,7 +269,7 @@ impl<I: Io> ExchangeRecord<I> {
     /// the access log needs the time.
     pub fn answered(&self, status: u16) {
         self.status.set(status);
-        if status >= 500 || self.logs_all() {
+        if status >= 500 || self.logs_all() || self.side.get().is_some() {
             self.answered.set(Some(self.worker.io.now()));
         }
     }
@@ -440,6 +450,23 @@ impl<I: Io> ExchangeRecord<I> {
         service.methods.count(&service.config.methods, self.worker.index, &call);
     }
 
+    /// The end of the exchange, for the shift that has chosen its version. `None` says nothing
+    /// about the version: the client or the proxy itself ended the exchange.
+    fn shift_ending(&self, end: Time, limit: Option<Duration>) -> Option<ShiftEnding> {
+        let took = self.answered.get().unwrap_or(end).since(self.began);
+        let is_timed = self.is_http.get() && !self.delayed.get();
+        let took = is_timed.then_some(took);
+        if let Some(flag) = self.flag.get() {
+            let of_version = flag.blames_endpoint() || flag == Flag::NoHealthyUpstream;
+            // A client that waits for longer than the limit, and leaves, says something.
+            let waited = || took.zip(limit).is_some_and(|(took, limit)| took > limit);
+            let gave_up = flag == Flag::DownstreamConnectionTermination && waited();
+            return (of_version || gave_up).then_some(ShiftEnding { failed: of_version, took });
+        }
+        let failed = self.status.get() >= 500 || self.code().is_some_and(Code::is_server_error);
+        Some(ShiftEnding { failed, took })
+    }
+
     fn write_line(&self, end: Time) {
         let duration = end.since(self.began);
         let Some(LogLines { format, .. }) = self.terms.access_log else { return };
@@ -525,6 +552,11 @@ impl<I: Io> Drop for ExchangeRecord<I> {
         };
         if let Some(rule) = &*self.rule.borrow() {
             rule.stats.worker(worker).status_class[class].increment();
+            if let (Some(side), Some(shift)) = (self.side.get(), rule.shift())
+                && let Some(ending) = self.shift_ending(end, shift.state.slow_limit())
+            {
+                shift.state.count(worker, side, ending);
+            }
         }
         let listener = self.terms.stats.worker(worker);
         listener.received_bytes.add(self.received_bytes.get());

@@ -261,6 +261,13 @@ text_value!(
 );
 
 text_value!(
+    /// A time of the calendar, in milliseconds since 1970: `2026-12-01T09:00:00Z`.
+    Moment(u64),
+    read_moment,
+    { "type": "string", "format": "date-time" }
+);
+
+text_value!(
     /// A percentile from `p50` to `p99.9`, or a duration.
     HedgeAfter(model::HedgeAfter),
     |text| {
@@ -422,6 +429,35 @@ pub(super) fn read_time(text: &str) -> Result<Duration, String> {
         return Err(format!("a length of time cannot be zero\n{hint}"));
     }
     Ok(time)
+}
+
+/// Reads a time of RFC 3339, in milliseconds since 1970.
+fn read_moment(text: &str) -> Result<u64, String> {
+    let wrong =
+        || format!("{text:?} is not a time of the calendar\nwrite it like 2026-12-01T09:00:00Z");
+    let digits =
+        |text: &str, at| text.get(at..at + 2).and_then(|two: &str| two.parse::<u64>().ok());
+    // `+01:00` at the end is ahead of UTC.
+    let offset = text.len().checked_sub(6).filter(|at| text.is_char_boundary(*at));
+    let (at, sign) = match offset.map(|at| (at, text.as_bytes()[at])) {
+        Some((at, sign @ (b'+' | b'-'))) => (at, sign),
+        _ => (text.len(), b'+'),
+    };
+    let (local, zone) = text.split_at(at);
+    let ahead = match zone {
+        "" => 0,
+        _ if zone.as_bytes().get(3) != Some(&b':') => return Err(wrong()),
+        _ => {
+            let (hours, minutes) = digits(zone, 1).zip(digits(zone, 4)).ok_or_else(wrong)?;
+            (hours * 60 + minutes) * 60_000
+        }
+    };
+    let utc = if zone.is_empty() { local.to_owned() } else { format!("{local}Z") };
+    let time = humantime::parse_rfc3339(&utc).map_err(|_| wrong())?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|_| wrong())?;
+    let ms = u64::try_from(since.as_millis()).map_err(|_| wrong())?;
+    let ms = if sign == b'+' { ms.checked_sub(ahead) } else { ms.checked_add(ahead) };
+    ms.ok_or_else(wrong)
 }
 
 /// Parses a percentage with at most four decimals. Returns millionths of a whole.

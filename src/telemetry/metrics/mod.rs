@@ -14,6 +14,7 @@ mod outliers;
 mod overload;
 mod rate_limits;
 mod retries;
+mod shifts;
 
 use std::fmt::{self, Display, Write as _};
 use std::sync::Arc;
@@ -54,6 +55,7 @@ pub fn render(known: &Known) -> String {
         mirrors::write(&mut page, snapshot);
         outliers::write(&mut page, snapshot);
         rate_limits::write(&mut page, snapshot);
+        shifts::write(&mut page, snapshot);
         global_limits::write(&mut page, snapshot);
         calls(&mut page, snapshot);
         endpoints::write(&mut page, snapshot);

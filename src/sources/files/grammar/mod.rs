@@ -18,6 +18,7 @@ pub mod retry;
 pub mod route;
 pub mod service;
 pub mod settings;
+pub mod shift;
 pub mod tcp;
 pub mod tls;
 

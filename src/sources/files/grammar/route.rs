@@ -9,6 +9,7 @@ use super::mirror::Mirror;
 use super::overload::Priority;
 use super::rate_limit::RateLimit;
 use super::retry::Retries;
+use super::shift::Shift;
 use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, TimeOrNone};
 
 /// One rule of a host. The first rule whose `match` matches a request decides. Set exactly one of
@@ -38,6 +39,8 @@ pub struct Rule {
     pub retries: Option<Placed<Retries>>,
     /// Faults that are injected into requests. Default: none.
     pub fault: Option<Placed<Fault>>,
+    /// A plan that moves the requests from one destination in `to` to another. Default: none.
+    pub shift: Option<Placed<Shift>>,
     /// Another service that gets a copy of each request. Default: none.
     pub mirror: Option<Placed<Mirror>>,
     /// A limit on the requests of this rule, or a list: a local limit and a global one. Default:

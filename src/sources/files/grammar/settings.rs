@@ -19,6 +19,9 @@ pub struct Runtime {
     pub pin: Option<bool>,
     /// The kernel interface. Default `auto`: io_uring, or epoll where io_uring is not allowed.
     pub driver: Driver,
+    /// The directory for state that survives restarts: the places of shifts. Default: the first
+    /// directory in `$STATE_DIRECTORY`, which systemd sets.
+    pub state_dir: Option<Placed<String>>,
 }
 
 /// A kernel interface.

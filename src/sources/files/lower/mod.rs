@@ -19,6 +19,7 @@ mod retry;
 mod route;
 mod service;
 mod settings;
+mod shift;
 mod tcp;
 mod tls;
 

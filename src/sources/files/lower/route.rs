@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::grammar::route::{self as grammar, FieldEdits, Redirect, Rewrite, Rule};
 use super::super::values::{Entries, OneOrMany, Placed};
 use super::{
-    Lower, fault, jwt, list, mirror, origin, overload, pairs, place_or, rate_limit, retry,
+    Lower, fault, jwt, list, mirror, origin, overload, pairs, place_or, rate_limit, retry, shift,
     time_or_none,
 };
 use crate::matching::{PathMatch, PatternError, ValueMatch};
@@ -49,6 +49,7 @@ fn rule(lower: &mut Lower<'_>, written: Placed<Rule>) -> Item<model::Rule> {
         timeout: time_or_none(value.timeout),
         retries: value.retries.map(|retries| Box::new(retry::retries(retries))),
         fault: value.fault.map(|fault| Box::new(fault::fault(lower, fault))),
+        shift: value.shift.map(|shift| Box::new(shift::shift(shift))),
         mirror: value.mirror.map(|mirror| Box::new(mirror::mirror(mirror))),
         rate_limits: rate_limit::rate_limits(value.rate_limit),
         priority: value

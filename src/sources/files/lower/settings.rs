@@ -34,6 +34,7 @@ pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
             grammar::Driver::IoUring => Driver::IoUring,
             grammar::Driver::Epoll => Driver::Epoll,
         },
+        state_dir: runtime.state_dir.map(|directory| path_of(lower.sources, &directory)),
         admin: admin_bind(lower, &admin),
         drain: drain.map(self::drain).unwrap_or_default(),
         tcp: super::tcp::tcp(tcp),
