@@ -156,39 +156,28 @@ fn version(
     None
 }
 
-/// A shift with the author's own values, for advice.
-fn example(owner: &Owner<'_>, value: &model::Shift) -> String {
-    let version = |written: &Option<Item<String>>, nth: usize, other: &str| {
-        let own = written.as_ref().map(|version| version.value.clone());
-        let of_rule = || owner.to.get(nth).map(|(name, _)| name.value.clone());
-        own.or_else(of_rule).unwrap_or_else(|| other.to_owned())
-    };
-    let (from, to) = (version(&value.from, 0, "v1"), version(&value.to, 1, "v2"));
-    let step = Chance::of_parts(value.step.as_ref().map_or(100_000, |step| step.value));
-    let every = value.every.as_ref().map(|every| format!("{:?}", every.value));
-    format!(
-        "write `shift: {{from: {from}, to: {to}, step: {step}, every: {every}}}`",
-        every = every.as_deref().unwrap_or("5m")
-    )
-}
-
-/// Reports keys that are missing.
+/// Reports keys that are missing. The advice has the destinations of the rule.
 fn is_complete(
     compiler: &mut Compiler<'_>,
     owner: &Owner<'_>,
     written: &Item<model::Shift>,
 ) -> bool {
     let model::Shift { from, to, step, every, .. } = &written.value;
+    let of_rule = |nth: usize, placeholder: &str| {
+        owner.to.get(nth).map_or(placeholder.to_owned(), |(name, _)| name.value.clone())
+    };
     let keys = [
-        ("from", from.is_some()),
-        ("to", to.is_some()),
-        ("step", step.is_some()),
-        ("every", every.is_some()),
+        ("from", from.is_some(), of_rule(0, "VERSION")),
+        ("to", to.is_some(), of_rule(1, "VERSION")),
+        ("step", step.is_some(), "N%".to_owned()),
+        ("every", every.is_some(), "TIME".to_owned()),
     ];
-    let missing: Vec<_> = keys.iter().filter(|(_, there)| !there).map(|(key, _)| *key).collect();
+    let missing: Vec<_> = keys.iter().filter(|(_, there, _)| !there).collect();
     if !missing.is_empty() {
-        let message = format!("this shift has no `{}`", missing.join("` and no `"));
-        compiler.missing(&written.origin, &message, &example(owner, &written.value));
+        let names: Vec<_> = missing.iter().map(|(key, ..)| *key).collect();
+        let values: Vec<_> = missing.iter().map(|(key, _, it)| format!("{key}: {it}")).collect();
+        let message = format!("this shift has no `{}`", names.join("` and no `"));
+        compiler.missing(&written.origin, &message, &format!("add `{}`", values.join(", ")));
     }
     missing.is_empty()
 }
@@ -198,11 +187,11 @@ fn timing(compiler: &mut Compiler<'_>, value: &model::Shift) -> Option<(u32, Dur
     let model::Shift { step, every, .. } = value;
     if let Some(step) = step.as_ref().filter(|step| step.value == 0) {
         let message = "a step of 0% never reaches the end";
-        compiler.fault_with_help(&step.origin, message, "write `step: 10%`, or `step: 100%`");
+        compiler.fault_with_help(&step.origin, message, "write `step: N%`, with N from 1 to 100");
     }
     if let Some(every) = every.as_ref().filter(|every| every.value < SHIFT_EVERY_MIN) {
         let message = format!("{:?} is too short to see anything of a step", every.value);
-        let help = format!("write {SHIFT_EVERY_MIN:?} or longer, such as `every: 5m`");
+        let help = format!("write {SHIFT_EVERY_MIN:?} or longer, such as some minutes");
         compiler.fault_with_help(&every.origin, message, help);
     }
     let step = step.as_ref().map(|step| step.value).filter(|step| *step > 0)?;
@@ -213,12 +202,12 @@ fn timing(compiler: &mut Compiler<'_>, value: &model::Shift) -> Option<(u32, Dur
 fn abort_if(compiler: &mut Compiler<'_>, written: &Item<model::AbortIf>) -> AbortIf {
     let model::AbortIf { error_rate, p99, min_requests } = &written.value;
     if error_rate.is_none() && p99.is_none() {
-        let help = "write `abort_if: {error_rate: 2%, p99: 500ms}`";
+        let help = "add `error_rate: N%` or `p99: TIME`";
         compiler.missing(&written.origin, "`abort_if` has no limit", help);
     }
     if let Some(rate) = error_rate.as_ref().filter(|rate| rate.value >= Chance::PARTS) {
         let message = "no version has more than 100% of errors, so this is no limit";
-        compiler.fault_with_help(&rate.origin, message, "write `error_rate: 2%`");
+        compiler.fault_with_help(&rate.origin, message, "write `error_rate: N%`, with N below 100");
     }
     if let Some(least) = min_requests.as_ref().filter(|least| least.value == 0) {
         let help = format!("write `min_requests: {SHIFT_MIN_REQUESTS}`, or 1");

@@ -32,6 +32,7 @@ const NUMBERS: &[&str] = &[
     "meaning/overload-the-wrong-way-round",
     // All requests and none.
     "meaning/shift-of-a-whole-service",
+    "meaning/shift-to-a-version-outside-to",
     // The beginning of a configuration.
     "meaning/no-listener",
     "yaml/empty",
