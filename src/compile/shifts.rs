@@ -164,7 +164,7 @@ fn is_complete(
 ) -> bool {
     let model::Shift { from, to, step, every, .. } = &written.value;
     let of_rule = |nth: usize, placeholder: &str| {
-        owner.to.get(nth).map_or(placeholder.to_owned(), |(name, _)| name.value.clone())
+        owner.to.get(nth).map_or_else(|| placeholder.to_owned(), |(name, _)| name.value.clone())
     };
     let keys = [
         ("from", from.is_some(), of_rule(0, "VERSION")),
