@@ -203,7 +203,12 @@ fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let thread = thread.name().unwrap_or("unnamed");
     let backtrace = std::backtrace::Backtrace::capture();
     match backtrace.status() {
-        BacktraceStatus::Captured => tracing::error!(thread, "{panic}\n{backtrace}"),
-        _ => tracing::error!(thread, "{panic}"),
+        BacktraceStatus::Captured => {
+            tracing::error!(thread, "bug in Ringway, please report it: {panic}\n{backtrace}");
+        }
+        _ => tracing::error!(
+            thread,
+            "bug in Ringway, please report it (RUST_BACKTRACE=1 adds a backtrace): {panic}"
+        ),
     }
 }

@@ -1,5 +1,5 @@
-//! Drives the shifts: looks at each one that runs, logs each change, and keeps their places over
-//! restarts.
+//! Runs the traffic shifts of the configuration: takes the steps that are due, logs each step, and
+//! saves the progress of each shift, so that it continues after a restart.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -126,9 +126,16 @@ fn look(shift: &Shift, now: u64, resumed: bool) -> bool {
         ShiftEvent::Step { .. } => tracing::info!(rule, place, next, failed, "shift: {note}"),
         ShiftEvent::Done => tracing::info!(rule, place, failed, "shift: {note}"),
         ShiftEvent::Aborted(abort) => {
-            let from = Chance::of_parts(abort.share).to_string();
+            let share = Chance::of_parts(abort.share).to_string();
             let reason = abort.fault.label();
-            tracing::warn!(rule, place, reason, from, failed, "shift aborted: {note}");
+            tracing::warn!(
+                rule,
+                place,
+                reason,
+                share,
+                failed,
+                "shift aborted: {note}; to try again, change `shift`, for example its `start`"
+            );
         }
     }
     true

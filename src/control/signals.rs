@@ -70,7 +70,11 @@ fn watch(end: Arc<Notify>, reload: Arc<Notify>) -> io::Result<impl Future<Output
         told_to_end(&mut terminate, &mut interrupt).await;
         end.notify_one();
         tokio::time::sleep(LAST_MOMENT).await;
-        tracing::error!("the control thread does not respond; the process exits without it");
+        tracing::error!(
+            waited = ?LAST_MOMENT,
+            "the control thread did not end after the second SIGTERM or SIGINT; the process exits \
+             now and cuts open connections"
+        );
         logs::finish_process_log(logs::HURRIED_FINISH_LIMIT);
         std::process::exit(1);
     })

@@ -281,8 +281,8 @@ impl Saved {
         self.tables.iter().any(|table| !table.is_without_us())
     }
 
-    /// The objects that were created for our jumps: first built-in chains (`TABLE CHAIN`), then
-    /// tables.
+    /// The tables and built-in chains that iptables created only because of our jumps. For each
+    /// table: its chains, as `TABLE CHAIN`, then the table itself if it is new.
     pub fn made(&self) -> Vec<String> {
         let mut found = Vec::new();
         for table in &self.tables {

@@ -4,11 +4,12 @@
 //! 1. Normalise the path if rules depend on it, and determine the framing of the request.
 //! 2. Make the plan: the route, the token and the authorization.
 //! 3. If the rule has a local response, send it. Otherwise choose an endpoint, get a connection,
-//!    send the request, read the head of the response, get the verdict, and relay the response.
+//!    send the request, read the head of the response, and relay the response.
 //!
-//! The verdict is to relay the response, to repeat the request, or to refuse it. In addition, a
-//! retry policy may retry the request. An error before there is a connection to the endpoint is a
-//! [`Refusal`]; a later error is a `Failure`.
+//! A failed attempt gets a verdict: relay its response, send the request again on a new connection
+//! (needs no retry policy, but must be safe), or refuse the request. If the verdict is not to send
+//! it again, the retry policy may still do so. An error before there is a connection to the
+//! endpoint is a [`Refusal`]; a later error is a `Failure`.
 
 use std::rc::Rc;
 

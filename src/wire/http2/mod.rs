@@ -28,12 +28,11 @@ pub fn report<I: Io>(
     core.log_limited(|suppressed| {
         let (limit, limit_value) = (excess.flood.label(), excess.limit);
         tracing::warn!(
-            %owner,
             %peer,
             limit,
             limit_value,
             suppressed,
-            "HTTP/2 connection closed: the peer exceeded a limit"
+            "HTTP/2 connection closed: the peer exceeded a limit of {owner}"
         );
     });
 }

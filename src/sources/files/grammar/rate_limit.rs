@@ -53,7 +53,7 @@ pub struct DescriptorEntry {
     pub value: Option<EntryValue>,
 }
 
-/// The source of the value of an entry.
+/// Where the value of a descriptor entry comes from.
 #[derive(Clone, Debug)]
 pub enum EntryValue {
     /// The value of this header field, or else another text.

@@ -59,8 +59,8 @@ pub struct Service {
     /// The adaptive concurrency limit: a limit on the requests in flight that follows the latency
     /// of the service. `adaptive`, or a map. Default: no limit.
     pub concurrency: Option<Placed<Concurrency>>,
-    /// A limit on the requests to the service, from all rules together, or a list: a local limit
-    /// and a global one. Default: none.
+    /// A limit on the requests to the service, counted over all rules together. A list may contain
+    /// one local and one global limit. Default: no limit.
     pub rate_limit: OneOrMany<Placed<RateLimit>>,
     /// How long an idle connection to an endpoint is kept. Default 60s.
     pub idle_timeout: Option<Time>,
