@@ -21,6 +21,9 @@ pub struct Load {
     active: Cell<u32>,
     latency_us: Cell<f64>,
     measured: Cell<Time>,
+    /// The number of requests in a row that another endpoint has answered first, and the value of
+    /// `measured` after the last one.
+    outrun: Cell<(u32, Time)>,
 }
 
 impl Default for Load {
@@ -29,6 +32,7 @@ impl Default for Load {
             active: Cell::new(0),
             latency_us: Cell::new(DEFAULT_RTT.as_micros() as f64),
             measured: Cell::default(),
+            outrun: Cell::default(),
         }
     }
 }
@@ -68,6 +72,23 @@ impl Load {
         self.active.set(self.active.get().saturating_sub(1));
     }
 
+    /// Counts a request that another endpoint has answered first. This endpoint had not answered
+    /// after `waited`, so its latency is at least that. Returns the number of such requests in a
+    /// row, without an answer or a failure between them.
+    pub fn outrun(&self, now: Time, waited: Duration) -> u32 {
+        let before = match self.outrun.get() {
+            (before, measured) if measured == self.measured.get() => before,
+            _ => 0,
+        };
+        match waited.as_micros() as f64 > self.latency_us(now) {
+            true => self.finished(now, waited),
+            false => self.abandoned(),
+        }
+        let in_a_row = before.saturating_add(1);
+        self.outrun.set((in_a_row, self.measured.get()));
+        in_a_row
+    }
+
     /// The number of active requests.
     pub fn active(&self) -> u32 {
         self.active.get()
@@ -105,6 +126,25 @@ mod tests {
         slow.finished(now, Duration::from_millis(200));
         assert!(failing.latency_us(now) > slow.latency_us(now));
         assert_eq!(failing.active(), 0);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_outrun_is_at_least_as_slow_as_it_was_until_then() {
+        let at = |ms: u64| Time::from_micros(ms * 1000);
+        let load = Load::default();
+        let outrun = |now, waited| {
+            load.started();
+            load.outrun(at(now), Duration::from_millis(waited))
+        };
+        assert_eq!(outrun(1000, 80), 1);
+        assert_eq!((load.latency_us(at(1000)), load.active()), (80_000.0, 0));
+        // A shorter wait says nothing.
+        assert_eq!(outrun(1000, 10), 2);
+        assert_eq!(load.latency_us(at(1000)), 80_000.0);
+        assert_eq!(outrun(2000, 90), 3);
+        load.started();
+        load.finished(at(2100), Duration::from_millis(5));
+        assert_eq!(outrun(2200, 10), 1, "an answer ends the row");
     }
 
     #[test]

@@ -33,17 +33,28 @@ pub fn request<I: Io>(service: &Service, worker: &Worker<I>) -> Result<Places, R
     };
     let flight = match &service.concurrency {
         None => None,
-        Some(limit) => Some(fly(service, worker, limit).ok_or(TOO_MANY_IN_FLIGHT)?),
+        Some(limit) => match fly(worker, limit) {
+            Some(flight) => Some(flight),
+            None => {
+                service.stats.worker(worker.index).concurrency_overflows.increment();
+                return Err(TOO_MANY_IN_FLIGHT);
+            }
+        },
     };
     Ok(Places { slot, flight: Cell::new(flight) })
 }
 
-fn fly<I: Io>(service: &Service, worker: &Worker<I>, limit: &Arc<Concurrency>) -> Option<Flight> {
-    let flight = limit.take(worker.io.recent(), || worker.random.borrow_mut().f64());
-    if flight.is_none() {
-        service.stats.worker(worker.index).concurrency_overflows.increment();
+/// Takes the slot of a second attempt in the adaptive concurrency limit, if the service has one.
+/// Returns `None` if the limit is reached.
+pub fn hedge<I: Io>(service: &Service, worker: &Worker<I>) -> Option<Option<Flight>> {
+    match &service.concurrency {
+        None => Some(None),
+        Some(limit) => fly(worker, limit).map(Some),
     }
-    flight
+}
+
+fn fly<I: Io>(worker: &Worker<I>, limit: &Arc<Concurrency>) -> Option<Flight> {
+    limit.take(worker.io.recent(), || worker.random.borrow_mut().f64())
 }
 
 /// Records the latency of the endpoint for the adaptive concurrency limit. `head` is the head of

@@ -8,9 +8,11 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::breaker;
 use super::download::{self, Failure, ResponseHead};
 use super::exchange::Exchange;
 use super::outgoing::Outgoing;
+use super::relay;
 use super::retry::{self, Tries};
 use super::send::{self, Answered, Between};
 use super::workspace::Drafts;
@@ -52,13 +54,19 @@ pub struct Second<I: Io> {
     framing: ResponseFraming,
 }
 
+impl<I: Io> Second<I> {
+    /// The time at which the whole request was sent.
+    pub fn sent(&self) -> Option<Time> {
+        self.between.sent.get()
+    }
+}
+
 /// The result of a hedged request.
 pub enum Raced<I: Io> {
     /// The result of the first attempt is used.
     First(Result<ResponseHead, Failure>),
-    /// The response of the second attempt is used. The outcome is that of the first attempt, or
-    /// `None` if it has not ended.
-    Second(Box<Second<I>>, Option<Outcome>),
+    /// The response of the second attempt is used. The outcome is that of the first attempt.
+    Second(Box<Second<I>>, Outcome),
 }
 
 /// Whether the request of `first` may be hedged. The latencies of such requests also count for the
@@ -86,11 +94,11 @@ pub async fn race<I: Io>(
     let began = io.now();
     let streamed = outgoing.is_streamed();
     let mut second: Option<Attempting<'_, I>> = None;
+    let after = if tries.hedged.get() { None } else { after(exchange, began) };
     let head = {
         let head = download::response_head(exchange, drafts, upstream, between, streamed);
         let mut head = pin!(head);
         let alarm = io.alarms().alarm();
-        let after = if tries.hedged.get() { None } else { after(exchange, began) };
         alarm.set(after.map_or(Time::NEVER, |after| began + after));
         loop {
             match next(head.as_mut(), &mut second, between, &alarm).await {
@@ -104,8 +112,12 @@ pub async fn race<I: Io>(
                     }
                 }
                 Next::Second(Some(won)) => {
-                    observe(exchange, &first, io.now().since(began));
-                    return Raced::Second(won, None);
+                    // The first attempt counts as just as slow as the percentile. Without it, the
+                    // percentile would fall; with the time so far, a hanging endpoint would raise
+                    // it without end.
+                    let waited = io.now().since(began);
+                    observe(exchange, &first, after.map_or(waited, just_below));
+                    return Raced::Second(won, Outcome::Outrun);
                 }
                 Next::Second(None) => second = None,
             }
@@ -116,9 +128,10 @@ pub async fn race<I: Io>(
         observe(exchange, &first, io.now().since(began));
     }
     match (second, failed) {
-        (Some(second), Some(outcome)) => match second.await {
-            Some(won) => Raced::Second(won, Some(outcome)),
-            None => Raced::First(head),
+        (Some(second), Some(outcome)) => match wait_for(exchange, second).await {
+            Ok(Some(won)) => Raced::Second(won, outcome),
+            Ok(None) => Raced::First(head),
+            Err(failure) => Raced::First(Err(failure)),
         },
         _ => Raced::First(head),
     }
@@ -134,14 +147,38 @@ fn after<I: Io>(exchange: &Exchange<'_, I>, now: Time) -> Option<Duration> {
     }
 }
 
-/// Adds the latency of the first attempt to the percentile. If the second attempt was faster, the
-/// first one counts with the time so far: without it, the percentile would fall.
+/// The longest latency that a percentile of `after` covers.
+fn just_below(after: Duration) -> Duration {
+    after.saturating_sub(Duration::from_micros(1))
+}
+
+/// Adds the latency of the first attempt to the percentile.
 fn observe<I: Io>(exchange: &Exchange<'_, I>, first: &First<'_, '_, I>, latency: Duration) {
     let hedge = exchange.plan.retries().and_then(|policy| policy.hedge);
     if let (Some(HedgeAfter::Percentile(_)), false) = (hedge, first.outgoing.is_streamed()) {
         let now = exchange.downstream.worker.io.now();
         exchange.plan.service.latencies().borrow_mut().add(now, latency);
     }
+}
+
+/// Waits for the second attempt after the first one has failed.
+///
+/// # Errors
+/// If the client disconnects.
+async fn wait_for<I: Io>(
+    exchange: &Exchange<'_, I>,
+    second: Attempting<'_, I>,
+) -> Result<Option<Box<Second<I>>>, Failure> {
+    let io = &exchange.downstream.worker.io;
+    let alarm = io.alarms().alarm();
+    let second = pin!(second);
+    relay::await_endpoint(exchange, &alarm, io.now(), Time::NEVER, second).await.map_err(|_| {
+        exchange.record.set_flag(
+            Flag::DownstreamConnectionTermination,
+            "the client left while its request waited for a second endpoint",
+        );
+        Failure::Broken
+    })
 }
 
 /// The outcome of a failed attempt. Returns `None` after a successful response, or if the whole
@@ -215,13 +252,18 @@ fn begin<'r, I: Io>(
     }
     let choice = choice.beside(&upstream.endpoint);
     let endpoint = choose::another(&exchange.target(), &choice)?;
+    let flight = breaker::hedge(&exchange.plan.service.config, &exchange.downstream.worker)?;
     if !retry::take(exchange, tries) {
         return None;
     }
     tries.hedged.set(true);
     exchange.record.hedged();
     let number = tries.number();
-    Some(Box::pin(attempt(exchange, outgoing, (choice, endpoint), number)))
+    Some(Box::pin(async move {
+        let second = attempt(exchange, outgoing, (choice, endpoint), number).await;
+        drop(flight);
+        second
+    }))
 }
 
 async fn attempt<I: Io>(
@@ -243,7 +285,12 @@ async fn attempt<I: Io>(
     let mut body = send::body_for(exchange, &upstream);
     let sent = send::begin(exchange, &mut drafts, outgoing, &upstream, &between, &mut body).await;
     let head = match sent {
-        Ok(_) => download::response_head(exchange, &mut drafts, &upstream, &between, false).await,
+        Ok(true) => {
+            between.sent.set(Some(io.recent()));
+            download::response_head(exchange, &mut drafts, &upstream, &between, false).await
+        }
+        // A time limit has passed before the whole request was sent.
+        Ok(false) => Err(Failure::Refused(download::TRY_TIMED_OUT)),
         Err(failure) => Err(failure),
     };
     let failed = failure(exchange, &drafts, &head, (&upstream, outgoing, &between));

@@ -1,6 +1,6 @@
 //! Retries of failed requests, according to the retry policy.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::time::Duration;
 
@@ -26,14 +26,20 @@ pub struct Tries {
     pub retries: u32,
     /// Whether the request was sent to a second endpoint because the first one was slow.
     pub hedged: Cell<bool>,
-    /// The slot of the service's circuit breaker, taken for the first retry.
-    slot: OnceCell<Option<Slot>>,
+    /// The slot of the service's circuit breaker, taken for the first retry. It is held until
+    /// the response begins.
+    slot: RefCell<Option<Option<Slot>>>,
 }
 
 impl Tries {
     /// The number of the next attempt, from 1.
     pub fn number(&self) -> u32 {
         self.retries + self.repeats as u32 + u32::from(self.hedged.get()) + 1
+    }
+
+    /// Releases the slot of the circuit breaker, because the response has begun.
+    pub fn release(&self) {
+        self.slot.take();
     }
 }
 
@@ -142,7 +148,7 @@ pub fn take<I: Io>(exchange: &Exchange<'_, I>, tries: &Tries) -> bool {
     let Some(policy) = exchange.plan.retries() else { return false };
     let (service, worker) = (&exchange.plan.service.config, &exchange.downstream.worker);
     let Some(budget) = &service.retry_budget else { return false };
-    let slot = match tries.slot.get() {
+    let slot = match &*tries.slot.borrow() {
         Some(_) => None,
         None => match breaker::retry(service, worker.index) {
             Some(slot) => Some(slot),
@@ -154,7 +160,7 @@ pub fn take<I: Io>(exchange: &Exchange<'_, I>, tries: &Tries) -> bool {
         return false;
     }
     if let Some(slot) = slot {
-        tries.slot.get_or_init(|| slot);
+        tries.slot.replace(Some(slot));
     }
     true
 }

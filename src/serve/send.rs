@@ -70,9 +70,7 @@ pub async fn send<I: Io>(
                     }
                     Ok(Carried::Overtaken(second, outcome)) => {
                         drop(upstream);
-                        if let Some(outcome) = outcome {
-                            attempt.finish(core.io.now(), outcome);
-                        }
+                        attempt.finish(core.io.now(), outcome);
                         return Box::pin(hedge::relay(exchange, outgoing, *second)).await;
                     }
                     Ok(Carried::Downloaded(downloaded)) => {
@@ -186,9 +184,8 @@ pub fn answered<I: Io>(
 enum Carried<I: Io> {
     /// The response was relayed.
     Downloaded(Downloaded),
-    /// A hedged attempt at a second endpoint was faster. The outcome is that of the first attempt,
-    /// or `None` if it has not ended.
-    Overtaken(Box<Second<I>>, Option<Outcome>),
+    /// A hedged attempt at a second endpoint was faster. The outcome is that of the first attempt.
+    Overtaken(Box<Second<I>>, Outcome),
     /// The request must be sent again. The outcome is that of this attempt.
     Again(Again, Outcome),
 }
@@ -295,7 +292,11 @@ async fn respond<I: Io>(
         true => match Box::pin(hedge::race(exchange, drafts, first)).await {
             Raced::First(head) => head,
             Raced::Second(second, outcome) => {
-                breaker::took(exchange, between.sent.get());
+                // The latency of a failed attempt is not that of the service.
+                let of_first = outcome == Outcome::Outrun;
+                let sent = if of_first { between.sent.get() } else { second.sent() };
+                breaker::took(exchange, sent);
+                tries.release();
                 return Ok(Carried::Overtaken(second, outcome));
             }
         },
@@ -324,8 +325,10 @@ async fn respond<I: Io>(
     }
     match (verdict, head?) {
         (_, ResponseHead::Complete { buf, framing, .. }) => {
-            // The response has begun. So release the slot in the adaptive concurrency limit.
+            // The response has begun. So release the slot in the adaptive concurrency limit, and
+            // that of a retry.
             drop(exchange.plan.places.flight.take());
+            tries.release();
             let relay =
                 download::relay(exchange, drafts, outgoing, upstream, between, buf, framing);
             Ok(Carried::Downloaded(relay.await?))

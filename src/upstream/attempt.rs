@@ -17,6 +17,8 @@ pub enum Outcome {
     Failed,
     /// Another endpoint accepted a connection first, although it was tried later.
     Overtaken,
+    /// Another endpoint answered a hedged request first, although it was tried later.
+    Outrun,
     /// An L4 connection or tunnel was closed normally. Its duration is not a latency of the
     /// endpoint.
     Carried,
@@ -39,10 +41,15 @@ impl Outcome {
             Self::Answered(status, _) => Some(Heard::status(status)),
             Self::Carried => Some(Heard::Success),
             Self::Failed | Self::Broken => Some(Heard::LocalFailure),
-            Self::Overtaken | Self::Stale => None,
+            Self::Overtaken | Self::Outrun | Self::Stale => None,
         }
     }
 }
+
+/// The number of hedged requests in a row that other endpoints answer first. From then on, each
+/// further one is a failure for outlier detection: an endpoint that hangs answers none, and hedging
+/// leaves it before a timeout does.
+const OUTRUN_MAX: u32 = 10;
 
 /// One attempt to serve a request at one endpoint. It counts the load, the latency and the failures
 /// of the endpoint. If the client disconnects, the attempt is dropped without [`Attempt::finish`].
@@ -89,7 +96,7 @@ impl<I: Io> Attempt<I> {
 
     /// Ends the attempt at the time `now`. Counts its latency, and its failure if it has failed.
     pub fn finish(mut self, now: Time, outcome: Outcome) {
-        use Outcome::{Answered, Broken, Carried, Failed, Overtaken, Stale};
+        use Outcome::{Answered, Broken, Carried, Failed, Outrun, Overtaken, Stale};
         let Some(endpoint) = self.endpoint.take() else { return };
         match outcome {
             Answered(status, _) => {
@@ -101,6 +108,11 @@ impl<I: Io> Attempt<I> {
             }
             Failed | Overtaken => {
                 endpoint.load.failed(now, now.since(self.began));
+            }
+            Outrun => {
+                if endpoint.load.outrun(now, now.since(self.began)) > OUTRUN_MAX {
+                    blame::<I>(&endpoint, now, Failed);
+                }
             }
             Carried | Broken | Stale => endpoint.load.abandoned(),
         }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use crate::support::frames::{Frames, code, kind};
 use crate::support::http::Client;
@@ -223,6 +225,7 @@ fn a_request_is_hedged_only_if_that_is_harmless_and_within_the_limits() {
         (GET, "", "", 1),
         (GET, "budget: {min: 0}, ", "", 2),
         (GET, "", ", circuit_breaker: {max_retries: 0}", 2),
+        (GET, "", ", concurrency: {min: 1, max: 1}", 2),
     ] {
         let (origins, seen) = two(|peer, seen, _, _| {
             seen.hold(peer);
@@ -235,6 +238,58 @@ fn a_request_is_hedged_only_if_that_is_harmless_and_within_the_limits() {
         let requests = seen.requests.load(Ordering::SeqCst);
         assert_eq!((requests, all(&proxy)), (1, 0.0), "{request} {retries}{more}");
     }
+}
+
+#[test]
+fn a_response_that_has_begun_holds_no_place_of_a_retry() {
+    let (origins, _seen) = two(|peer, seen, number, _| {
+        match number {
+            1 => peer.send("HTTP/1.1 200 S\r\nContent-Length: 8\r\n\r\nhalf"),
+            3 => return say(peer, 200, "whole"),
+            _ => {}
+        }
+        seen.hold(peer);
+        false
+    });
+    let more = ", timeout: 5s, circuit_breaker: {max_retries: 1}";
+    let (proxy, port) = before(&origins, SLOW, more);
+    let mut long = Client::connect(port);
+    long.send(GET);
+    assert!(long.head().unwrap().contains(" 200 "));
+    assert_eq!(Client::connect(port).request(GET).text(), "whole");
+    assert_eq!(hedged(&proxy, "won"), 2.0);
+}
+
+/// The first endpoint fails while the second one does not accept the connection.
+#[test]
+fn a_client_that_leaves_while_the_second_endpoint_accepts_nothing_is_noticed() {
+    let (deaf, _streams) = super::hedge::deaf();
+    let sad = Origin::scripted(|peer| {
+        while peer.request().is_some() {
+            thread::sleep(Duration::from_millis(200));
+            say(peer, 503, "sad");
+        }
+    });
+    let port = free_port();
+    let endpoints = [deaf.local_addr().unwrap().to_string(), sad.address()];
+    let proxy = Proxy::start_with(
+        &format!(
+            "telemetry: {{access_log: {{path: stdout}}}}\n\
+             listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\nroutes: {{\"*\": [{{to: app}}]}}\n\
+             services: {{app: {{endpoints: {endpoints:?}, balance: round-robin, \
+             connect_hedge: none, connect_timeout: 50s, retries: {{attempts: 0, {SLOW}}}}}}}\n"
+        ),
+        1,
+    );
+    let clients = [(); 2].map(|()| {
+        let mut client = Client::connect(port);
+        client.send(GET);
+        client
+    });
+    thread::sleep(Duration::from_millis(500));
+    drop(clients);
+    let noticed = || proxy.log().contains("waited for a second endpoint").then_some(());
+    eventually("the client has left", noticed);
 }
 
 #[test]

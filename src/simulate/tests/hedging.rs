@@ -63,3 +63,19 @@ fn hedged_requests_stay_in_their_budget_and_make_slow_responses_rarer() {
     assert!(hedged > 0, "no request was hedged");
     assert!(slow[1] < slow[0], "{slow:?}");
 }
+
+#[test]
+fn an_endpoint_that_hangs_is_ejected_although_each_request_leaves_it() {
+    let more = ", outlier_detection: {}, retries: {hedge: {after: p90}, budget: {percent: 100%}}";
+    let scenario = "duration: 30s\nrequests: {rate: 100}\n\
+                    endpoints: {shop: {latency: {p50: 10ms, p99: 60ms}}}\n\
+                    events: [{at: 5s, endpoints: \"10.0.0.1:80\", \
+                    latency: {p50: 100s, p99: 100s}}]\n";
+    let (configuration, scenario) = of_texts(&shop(more), scenario).unwrap();
+    let outcome = outcome(&configuration, &scenario);
+    let (_, requests, _) = &outcome.endpoints[0];
+    // It gets about 170 requests until it hangs, and would get 800 after that.
+    assert!(*requests < 400, "{:?}", outcome.endpoints);
+    let total = outcome.total();
+    assert!(total.quantile(0.99) < Duration::from_millis(300), "{:?}", total.quantile(0.99));
+}
