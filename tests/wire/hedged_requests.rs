@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use crate::support::frames::{Frames, code, kind};
 use crate::support::http::Client;
@@ -264,10 +262,13 @@ fn a_response_that_has_begun_holds_no_place_of_a_retry() {
 #[test]
 fn a_client_that_leaves_while_the_second_endpoint_accepts_nothing_is_noticed() {
     let (deaf, _streams) = super::hedge::deaf();
-    let sad = Origin::scripted(|peer| {
+    let seen = Seen::default();
+    let of_sad = seen.clone();
+    let sad = Origin::scripted(move |peer| {
         while peer.request().is_some() {
-            thread::sleep(Duration::from_millis(200));
+            of_sad.wait_for(1);
             say(peer, 503, "sad");
+            of_sad.cancelled.store(1, Ordering::SeqCst);
         }
     });
     let port = free_port();
@@ -281,12 +282,24 @@ fn a_client_that_leaves_while_the_second_endpoint_accepts_nothing_is_noticed() {
         ),
         1,
     );
-    let clients = [(); 2].map(|()| {
+    let send = || {
         let mut client = Client::connect(port);
         client.send(GET);
         client
-    });
-    thread::sleep(Duration::from_millis(500));
+    };
+    let attempts = |count| {
+        let begun = || proxy.metric("ringway_endpoint_requests_total") >= count;
+        eventually("an attempt", || begun().then_some(()));
+    };
+    // One request waits for the deaf endpoint, the other one is hedged there.
+    let clients = [send(), send()];
+    attempts(3.0);
+    seen.requests.store(1, Ordering::SeqCst);
+    let failed = || (seen.cancelled.load(Ordering::SeqCst) == 1).then_some(());
+    eventually("the first endpoint has failed", failed);
+    // The worker reads the next request after that response.
+    let _next = send();
+    attempts(4.0);
     drop(clients);
     let noticed = || proxy.log().contains("waited for a second endpoint").then_some(());
     eventually("the client has left", noticed);
