@@ -1,7 +1,7 @@
 //! Rates, buckets and sizes of other proxies as the keys of limits.
 
 use super::super::node::{Key, Node};
-use super::{entry, is_time, own_entry};
+use super::{entry, flow, is_time, own_entry};
 use crate::compile::habits;
 
 /// The keys of a number of requests in each interval.
@@ -43,7 +43,14 @@ fn zone(node: &Node) -> Option<String> {
     }
     let rate = rate.unwrap_or_else(|| "requests: RATE, per: 1s".to_owned());
     // Without a burst, nginx lets no request pass before its time.
-    Some(format!("{rate}, burst: {}", burst.unwrap_or(0)))
+    let burst = burst.unwrap_or(0);
+    // The first word of a zone is the variable that it counts by.
+    let header = node.text().split_whitespace().next().and_then(|key| key.strip_prefix("$http_"));
+    let by = match header {
+        Some(header) => format!("{{header: {}}}", header.replace('_', "-")),
+        None => "source".to_owned(),
+    };
+    Some(format!("{rate}, burst: {burst}, by: {by}"))
 }
 
 /// The keys for a bucket: `tokens_per_fill` in each `fill_interval`, and at most `max_tokens` at
@@ -67,6 +74,9 @@ pub(super) fn of_entries<'n>(key: &Key, all: &'n [(Key, Node)]) -> Option<(Strin
     let has = |name: &str| all.iter().any(|entry| is(&entry, &[name]));
     let new = |part: &&str| part.split(':').next().is_some_and(|name| !has(name));
     keys = keys.split(", ").filter(new).collect::<Vec<_>>().join(", ");
+    if keys.is_empty() {
+        return Some((flow::pair("requests", find(&["requests"])?)?, Vec::new()));
+    }
     let parts = [&REQUESTS[..], &INTERVALS, &["max_tokens"]].concat();
     let others = all.iter().filter(|entry| is(entry, &parts) && entry.0.place != key.place);
     Some((keys, others.map(|(key, _)| key).collect()))
