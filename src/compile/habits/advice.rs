@@ -109,8 +109,8 @@ pub const CLIENTS: &str = "a rule cannot choose by address; to let only it in: a
 pub const HOST_IS_KEPT: &str =
     "leave it out: Host is passed on; a rule's `rewrite: {host: NAME}` changes it";
 pub const CLIENT_CA: &str = "write `client_ca: FILE`, and `client_auth: optional` if need be";
-pub const TLS_MODE: &str =
-    "SIMPLE is {ca: FILE}, MUTUAL adds `cert` and `key`, ISTIO_MUTUAL is `tls: mesh`";
+pub const TLS_MODE: &str = "SIMPLE is {ca: FILE}, MUTUAL adds `cert` and `key`, \
+    ISTIO_MUTUAL is `tls: mesh`; for DISABLE leave `tls` out";
 pub const MERGE: &str = "merge keys of YAML do not work here; write the entries out";
 pub const TRAFFIC_POLICY: &str =
     "write its parts here: balance, tls, health_check, outlier_detection";
@@ -136,8 +136,8 @@ pub const HEDGE: &str = "write `retries: {hedge: {after: p95}}`; a time instead 
 pub const ON: &str = "write `on: [{*=CONDITION}]`";
 pub const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";
-pub const LIMIT_REQ: &str = "write `rate_limit: {{zone=requests: RATE, per: 1s}, by: source}` with \
-    the rate of the zone, a limit for each client";
+pub const LIMIT_REQ: &str = "write `rate_limit: {{zone=requests: RATE, per: 1s, by: source}}` with \
+    the rate of the zone; `by` gives each client its own";
 pub const BANDWIDTH: &str = "write `rate_limit: {bytes: {size=SIZE}, per: 1s, by: source}`, \
     a limit for each client; without `by`, all share it";
 pub const SLOW: &str = "write `slow_start: {~=TIME}`";
