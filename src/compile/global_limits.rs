@@ -119,10 +119,20 @@ fn service(compiler: &mut Compiler<'_>, asked: &Item<String>) -> Option<u32> {
             "{name:?} does not have `protocol: grpc`, and a rate limit service \
                                speaks gRPC"
         );
-        compiler.fault_with_help(&asked.origin, message, "add `protocol: grpc` to the service");
+        compiler.fault_with_help(&asked.origin, message, speaks_grpc(model));
     }
     let before = model.services.iter().filter(|item| *item.value.name.value < *name).count();
     u32::try_from(before).ok()
+}
+
+/// The advice to name a service that speaks gRPC.
+fn speaks_grpc(model: &model::Model) -> String {
+    let all = model.services.iter().map(|item| &item.value);
+    let mut grpc = all.filter(|service| service.protocol == ServiceProtocol::Grpc);
+    match (grpc.next(), grpc.next()) {
+        (Some(only), None) => format!("write `service: {}`, which has it", only.name.value),
+        _ => "name the rate limit service, and add `protocol: grpc` to it".to_owned(),
+    }
 }
 
 fn descriptor(
@@ -149,7 +159,8 @@ fn entry(compiler: &mut Compiler<'_>, written: &Item<model::DescriptorEntry>) ->
     let Some(fact) = fact else {
         let message = "an entry of a descriptor has exactly one value";
         let help = "write one of {header: NAME}, {value: TEXT}, `source`, `identity`, `method`, \
-                    `path`, `rule` and `service`; `key` may be beside it";
+                    `path`, `rule` and `service`, with `key` if need be; for several together, \
+                    write a list with an entry for each: `descriptors: [[{header: NAME}, path]]`";
         compiler.fault_with_help(&written.origin, message, help);
         return Entry { key: "".into(), value: Fact::Source };
     };

@@ -137,7 +137,10 @@ fn unknown(compiler: &mut Compiler<'_>, origin: &Origin, name: &str) {
     }
     let message = format!("`jwt` has no provider {name:?}");
     let help = match known.is_empty() {
-        true => format!("write `jwt: {{{name}: {{issuer: URL, jwks: {{url: URL}}}}}}`"),
+        true => format!(
+            "write at the top of the file `jwt: {{{name}: {{issuer: URL, jwks: {{url: URL}}}}}}`; \
+             `jwt: {name}` here stays"
+        ),
         false => suggestion(name, &known),
     };
     compiler.unknown(origin, ("jwt", name), message, help);

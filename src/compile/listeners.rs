@@ -189,8 +189,10 @@ fn redirecting(
         let port = port.as_deref().unwrap_or("PORT");
         let name = host.value.split(':').next().unwrap_or_default();
         let help = format!(
-            "leave `hosts` out; to redirect some hosts alone, leave `redirect_https` out and write \
-             rules with the port: routes: {{\"{name}:{port}\": [{{redirect: {{scheme: https}}}}]}}"
+            "leave `hosts` out; to redirect some hosts alone, leave `redirect_https` out, too, and \
+             write rules with the port: \
+             routes: {{\"{name}:{port}\": [{{redirect: {{scheme: https}}}}]}}; \
+             if `hosts` stays, it names \"{name}:{port}\""
         );
         compiler.fault_with_help(&host.origin, message, help);
         return None;

@@ -25,7 +25,7 @@ pub(super) fn mirror(
     }
     let Some(to) = &value.to else {
         let message = "this mirror has no destination";
-        compiler.missing(&written.origin, message, "add `to: SERVICE`");
+        compiler.missing(&written.origin, message, "add `to: OTHER`, another service or version");
         return None;
     };
     let destination = compiler.destination(services, to)?;

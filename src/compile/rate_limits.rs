@@ -52,10 +52,7 @@ pub(super) fn limits(
                     "this is the second limit that this proxy counts",
                     "a listener, a rule and a service may have one each",
                 ),
-                true => (
-                    "this is the second limit with a `service`",
-                    "add its `descriptors` to those of the first: one question has them all",
-                ),
+                true => ("this is the second limit with a `service`", second_global(written)),
             };
             compiler.fault_with_help(&item.origin, message, help);
         }
@@ -68,6 +65,24 @@ pub(super) fn limits(
         }
     }
     limits
+}
+
+/// The advice for a part with several global limits.
+fn second_global(written: &[Item<model::RateLimit>]) -> &'static str {
+    let global = written.iter().filter(|item| item.value.service.is_some());
+    let asked = |item: &Item<model::RateLimit>| {
+        let model::RateLimit { service, domain, .. } = &item.value;
+        [service, domain].map(|part| part.as_ref().map(|part| part.value.clone()))
+    };
+    let mut asked = global.map(asked);
+    let first = asked.next();
+    match asked.all(|other| Some(&other) == first.as_ref()) {
+        true => "add its `descriptors` to those of the first: one question has them all",
+        false => {
+            "a limit asks in one domain of one service: write this one in the service or the \
+             listener, or move its limits into the domain of the first"
+        }
+    }
 }
 
 /// Compiles a limit that this proxy counts. Returns `None` if it has an error.

@@ -39,7 +39,11 @@ pub(super) fn shift(
     let names = sides.map(|side| Box::<str>::from(owner.to[side].0.value.as_str()));
     if weights[0] == 0 {
         let message = format!("{} has the weight 0 in `to`: nothing is left to shift", names[0]);
-        let help = format!("write `to: {{{}: 100, {}: 0}}`", names[0], names[1]);
+        let help = format!(
+            "if the release is done, leave `shift` out; \
+             to begin it, write `to: {{{}: 100, {}: 0}}`",
+            names[0], names[1]
+        );
         compiler.fault_with_help(&owner.to[sides[0]].0.origin, message, help);
         return None;
     }

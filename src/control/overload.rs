@@ -66,7 +66,8 @@ impl Monitor {
             Some(Reading { resource, used, limit, level })
         });
         let levels = self.pressures.iter().map(Pressure::level);
-        self.level.set(levels.max().unwrap_or_default());
+        let descriptors = self.pressures[Resource::Descriptors.index()].level();
+        self.level.set(levels.max().unwrap_or_default(), descriptors);
         (readings, wants_memory)
     }
 }

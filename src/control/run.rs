@@ -155,7 +155,7 @@ async fn serve(
     if let Some(install) = interception {
         control.capture(install)?;
     }
-    memory::give_back();
+    memory::give_back_with_code();
     Box::pin(control.until_told_to_end()).await
 }
 
@@ -290,7 +290,7 @@ impl Control {
                     self.applier.resolutions.key_sets.insert(url, keys);
                     self.applier.apply_again().await;
                     self.retry.after(self.need());
-                    memory::give_back();
+                    memory::give_back_with_code();
                 }
                 report = self.applier.reports.recv() => {
                     let Some(report) = report else {
@@ -319,7 +319,7 @@ impl Control {
         self.manager.reloading();
         let applied = self.reload_files(force).await;
         self.retry.after(self.need());
-        memory::give_back();
+        memory::give_back_with_code();
         if let Some(Applied { names, gone_after, key_sources, admin, dns }) = applied {
             self.renewal = Renewal::of(&self.applier.loaded.materials);
             self.lookups.outward().set_mark(dns.mark);

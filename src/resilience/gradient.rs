@@ -284,8 +284,10 @@ impl Gradient {
         };
         self.unloaded_us = Some(unloaded);
         let gradient = (unloaded * TOLERANCE / latency).clamp(GRADIENT_MIN, 1.0);
-        let limit = f64::from(self.limit);
-        let moved = (limit * gradient + limit.sqrt()) as u32;
+        // The square root is that of the reduced limit. With that of the whole one, a small limit
+        // would never fall to its minimum.
+        let reduced = f64::from(self.limit) * gradient;
+        let moved = (reduced + reduced.sqrt()) as u32;
         // If the limit was not used, a higher limit cannot be justified by the latency.
         let is_used = most >= self.limit / 2;
         let moved = if is_used { moved } else { moved.min(self.limit) };

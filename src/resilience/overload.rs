@@ -212,21 +212,31 @@ impl Pressure {
     }
 }
 
-/// The level of the process, the highest of all resources. The control thread writes it, and all
-/// workers read it.
+/// The level of the process, the highest of all resources, and whether descriptors are at the level
+/// [`Level::Stop`]. The control thread writes it, and all workers read it.
 #[derive(Debug, Default)]
 pub struct Overload(AtomicU8);
+
+/// This bit is set if descriptors are short. The other bits are the level.
+const SHORT_OF_DESCRIPTORS: u8 = 0x80;
 
 impl Overload {
     /// The current level.
     pub fn level(&self) -> Level {
-        let number = self.0.load(Ordering::Relaxed);
+        let number = self.0.load(Ordering::Relaxed) & !SHORT_OF_DESCRIPTORS;
         Level::ALL.get(usize::from(number)).copied().unwrap_or_default()
     }
 
-    /// Sets the level.
-    pub fn set(&self, level: Level) {
-        self.0.store(level.number(), Ordering::Relaxed);
+    /// Whether the process should close idle connections and accept few new ones. Only a lack of
+    /// descriptors is a reason: it costs memory and CPU time to open connections again.
+    pub fn is_short_of_descriptors(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & SHORT_OF_DESCRIPTORS != 0
+    }
+
+    /// Sets the level of the process, and that of its descriptors.
+    pub fn set(&self, level: Level, descriptors: Level) {
+        let short = if descriptors == Level::Stop { SHORT_OF_DESCRIPTORS } else { 0 };
+        self.0.store(level.number() | short, Ordering::Relaxed);
     }
 }
 
@@ -243,8 +253,11 @@ mod tests {
         ] {
             assert_eq!(Priority::ALL.map(|priority| level.admits(priority)), admitted, "{level}");
             let overload = Overload::default();
-            overload.set(level);
-            assert_eq!(overload.level(), level);
+            for descriptors in Level::ALL {
+                overload.set(level, descriptors);
+                assert_eq!(overload.level(), level);
+                assert_eq!(overload.is_short_of_descriptors(), descriptors == Level::Stop);
+            }
         }
     }
 

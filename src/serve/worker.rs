@@ -14,7 +14,7 @@ use super::tokens::Tokens;
 use super::workspace::Workspaces;
 use crate::cells::PerWorker;
 use crate::http2::held_bytes;
-use crate::resilience::{Level, Overload};
+use crate::resilience::Overload;
 use crate::runtime::core::{Core, WorkerCells};
 use crate::runtime::io::Io;
 use crate::snapshot::{DrainStep, Snapshot};
@@ -200,7 +200,7 @@ impl<I: Io> Worker<I> {
     /// Frees memory that is no longer needed.
     pub fn sweep(&self) {
         let now = self.io.now();
-        if self.overload.level() == Level::Stop {
+        if self.overload.is_short_of_descriptors() {
             self.registry.close_idle();
         }
         self.local().sweep(now);

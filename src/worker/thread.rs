@@ -31,7 +31,7 @@ use crate::runtime::ring::{self, Driver, RingIo, RingStream};
 use crate::runtime::socket;
 use crate::serve::record::buffer::LogBuffer;
 use crate::serve::worker::{SWEEP_INTERVAL, Worker, WorkerParts};
-use crate::snapshot::{DrainStep, Level, ListenerCells, Overload};
+use crate::snapshot::{DrainStep, ListenerCells, Overload};
 use crate::time::Time;
 
 /// How long a worker pauses after an error of accept(2). The process may have no descriptors or
@@ -435,9 +435,9 @@ fn accept_waiting(
         match socket.accept() {
             Ok(accepted) => {
                 thread.admit(acceptor, bind, accepted);
-                // An overloaded process accepts one connection per pause, so that probes are
-                // answered and some clients get a 503 response.
-                if thread.worker.overload.level() == Level::Stop {
+                // A process that is short of descriptors accepts one connection per pause, so that
+                // probes are answered and some clients get a 503 response.
+                if thread.worker.overload.is_short_of_descriptors() {
                     return Err(Paused);
                 }
             }

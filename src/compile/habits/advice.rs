@@ -105,7 +105,7 @@ pub const HTTPS: &str = "write `redirect_https: true` in the listener without `t
 pub const REDIRECT_RULE: &str = "write `redirect_https: true`; for some hosts or paths alone, \
     write rules below a host with its port: routes: {\"*:PORT\": [{redirect: {scheme: https}}]}";
 pub const CLIENTS: &str = "a rule cannot choose by address; to let only it in: authorization: \
-    [{action: allow, from: {ips: [{*=CIDR}]}, to: {service: {to=SERVICE}}}]";
+    [{clients={action: allow, from: {ips: [CIDR]}, to: {service: SERVICE}}}]";
 pub const HOST_IS_KEPT: &str =
     "leave it out: Host is passed on; a rule's `rewrite: {host: NAME}` changes it";
 pub const CLIENT_CA: &str = "write `client_ca: FILE`, and `client_auth: optional` if need be";
@@ -128,8 +128,10 @@ pub const GLOBAL: &str = "write `rate_limit: {service: NAME, domain: NAME, descr
 pub const GLOBAL_SERVICE: &str = "write `service: NAME`, a service with `protocol: grpc`";
 pub const GLOBAL_DESCRIPTORS: &str =
     "write `descriptors: [[{header: x-user}, path], source]`, a list of entries each";
-pub const ATTEMPT_COUNT: &str =
-    "write `retries: {attempt_count: both}`; `request` or `response` for one of them";
+pub const COUNT_REQUEST: &str = "write `retries: {attempt_count: request}`; \
+    the `retries` of a rule replace those of its service";
+pub const COUNT_RESPONSE: &str = "write `retries: {attempt_count: response}`; \
+    the `retries` of a rule replace those of its service";
 pub const HEDGE: &str = "write `retries: {hedge: {after: p95}}`; a time instead of p95 works, too";
 pub const ON: &str = "write `on: [{*=CONDITION}]`";
 pub const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \

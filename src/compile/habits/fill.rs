@@ -40,6 +40,9 @@
 //! | `key`, `above` | the key, and the one above its map |
 //! | `limits`, `copy`, `fields`, `mirrorshare`, `weighted` | the key with those beside it |
 //! | `to`, `oldpath`, `versions` | `to` and the path of the rule, the versions of the service |
+//! | `clients` | the authorization rule for a condition on the address of the client |
+//! | `failover`, `localshare` | Istio's zones and the share of the own one |
+//! | `proxyversion` | `v1` or `v2` |
 //! | `hostrules`, `routes`, `sections` | entries of `routes` and `services` |
 //! | another one | the text of the entry with this key, at any depth |
 

@@ -186,12 +186,12 @@ const SHAPES: &[Word] = &[
         "",
         "write `abort: {abort={status: STATUS}}`; `percent: N` for a share of the requests",
     ),
-    ("Mirror", "http*", "write `mirror: {to: SERVICE}`, the name of a service"),
-    ("Mirror", "/*", "write `mirror: {to: SERVICE}`, the name of a service"),
+    ("Mirror", "http*", "write `mirror: {to: OTHER}`, the service that gets the copies"),
+    ("Mirror", "/*", "write `mirror: {to: OTHER}`, the service that gets the copies"),
     (
         "Mirror",
         "",
-        "write `mirror: {mirror={to: SERVICE}}`; `percent: N` for a share of the requests",
+        "write `mirror: {mirror={to: OTHER}}`; `percent: N` for a share of the requests",
     ),
     ("Shift", "", "write `shift: {from: v1, to: {=v2}, step: N%, every: TIME}`"),
     ("AbortIf", "", "write `abort_if: {error_rate: N%, p99: TIME, min_requests: N}`"),
@@ -199,7 +199,7 @@ const SHAPES: &[Word] = &[
     (
         "failover",
         "",
-        "write `failover: {eu/a: [{*=eu/b}, us]}`: an own zone, and the others in order",
+        "write `failover: {{failover=ZONE: [{*=ZONE}]}}`: an own zone, and the others in order",
     ),
     ("SlowStart", "", "write `slow_start: {~=TIME}`, or {window: 30s, min_weight_percent: 10%}"),
     ("window", "", "add `window: TIME`, how long an endpoint gets less traffic"),
@@ -262,6 +262,29 @@ const SHAPES: &[Word] = &[
     ("Operation", "", "write `to: {service: SERVICE, paths: [PATH]}`"),
     ("When", "", "write `when: {headers: {NAME: VALUE}}`"),
 ];
+
+/// Keys that turn something on. Without them, it is off.
+const SWITCHES: &[&str] = &[
+    "backup",
+    "down",
+    "max_fails",
+    "failure_mode_deny",
+    "include_request_attempt_count",
+    "include_attempt_count_in_response",
+    "send_proxy",
+    "send_proxy_v2",
+    "proxy_protocol",
+    "accept_proxy",
+    "redirect_to_https",
+    "https_redirect",
+    "ip_hash",
+    "least_conn",
+];
+
+/// Whether the key `word` of another proxy turns something on that is off without it.
+pub fn is_switch(word: &str) -> bool {
+    SWITCHES.iter().any(|switch| plain(switch) == plain(word))
+}
 
 /// The advice for the key `word`. `known` are the valid keys of its map.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {

@@ -25,11 +25,11 @@ const FAULT_BANDWIDTH: &str = "write `bandwidth: {bandwidth={bytes_per_second: S
 const BANDWIDTH_OF: &str = "write `bytes_per_second: {size=SIZE}`";
 const BANDWIDTH_RULE: &str = "write `fault: {bandwidth: {bandwidth={bytes_per_second: SIZE}}}` to \
     test with slow responses";
-const MIRROR: &str = "write `mirror: {mirror={to: SERVICE}}`, one for a rule; \
+const MIRROR: &str = "write `mirror: {mirror={to: OTHER}}`, one for a rule; \
     `percent: N` for a share of the requests";
 const MIRRORING: &str = "write `mirror: {copies={to: NAME}}` with the name in `mirrors`; \
     the main service is `to` of the rule";
-const COPY: &str = "write `to: {copy=SERVICE}`";
+const COPY: &str = "write `to: {copy=OTHER}`";
 const BY: &str = "write `by: {header: NAME}`, `by: identity` or `by: source`";
 const INTERVAL: &str = "write `{limits|~per=per: TIME}`";
 const BUCKET_KEYS: &str = "write `{limits=requests: N, per: 1s}`; \
@@ -59,8 +59,8 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("bandwidth", RULE, BANDWIDTH_RULE),
     ("percentage", ABORT, "write `percent: {percent=N}`"),
     ("mirrors", RULE, MIRROR),
-    ("mirror_percentage", RULE, "write `mirror: {mirrorshare={to: SERVICE, percent: N}}`"),
-    ("mirror_percent", RULE, "write `mirror: {mirrorshare={to: SERVICE, percent: N}}`"),
+    ("mirror_percentage", RULE, "write `mirror: {mirrorshare={to: OTHER, percent: N}}`"),
+    ("mirror_percent", RULE, "write `mirror: {mirrorshare={to: OTHER, percent: N}}`"),
     ("request_mirror_policies", RULE, MIRROR),
     ("mirroring", RULE, MIRRORING),
     ("shadow", RULE, MIRROR),

@@ -175,7 +175,7 @@ impl ShiftProgress {
         if !self.is_running() {
             return None;
         }
-        if self.steps > 0
+        if self.is_judged(plan)
             && let Some(abort) = self.judge(plan, now, seen)
         {
             self.phase = ShiftPhase::Aborted(abort.clone());
@@ -203,6 +203,11 @@ impl ShiftProgress {
             () => return None,
         };
         Some(ShiftAbort { at: now, share: plan.share(self.steps), fault, requests, bad })
+    }
+
+    /// Whether the new version gets requests that show how good it is.
+    fn is_judged(&self, plan: &ShiftPlan) -> bool {
+        self.steps > 0 || plan.first > 0
     }
 
     fn step(&mut self, plan: &ShiftPlan, now: UnixMs, resumed: bool) -> Option<ShiftEvent> {
@@ -233,8 +238,11 @@ impl ShiftProgress {
         /// How often a running step is judged.
         const LOOK: Duration = Duration::from_secs(1);
         let until_step = Duration::from_millis(self.next.saturating_sub(now));
-        let judged = self.steps > 0 && plan.abort_if.is_some();
-        let look = if judged { LOOK.min(plan.every / 10) } else { LOOK };
+        let look = if self.is_judged(plan) && plan.abort_if.is_some() {
+            LOOK.min(plan.every / 10)
+        } else {
+            LOOK
+        };
         self.is_running().then(|| until_step.min(look))
     }
 }

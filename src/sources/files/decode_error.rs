@@ -19,6 +19,17 @@ pub const BELOW_ZERO: &str = " is below 0";
 /// Limits that are off if their key is left out.
 const UNLIMITED: [&str; 3] = ["connections", "connections_per_source", "requests_per_connection"];
 
+/// Numbers that may be 0.
+const FROM_ZERO: [&str; 7] = [
+    "trusted_hops",
+    "weight",
+    "priority",
+    "max_retries",
+    "consecutive_5xx",
+    "consecutive_gateway_errors",
+    "consecutive_local_failures",
+];
+
 /// A mistake that decoding has found.
 #[derive(Debug)]
 pub struct DecodeError {
@@ -110,11 +121,19 @@ impl DecodeError {
             return self.help(help);
         }
         if self.text.ends_with(BELOW_ZERO) && self.help.is_none() {
-            let default = match UNLIMITED.contains(&key.text.as_str()) {
-                true => "no limit",
-                false => "the default",
+            let help = match key.text.as_str() {
+                "attempts" => {
+                    "write `attempts: 0` for no retries, or leave it out for the default, 2"
+                }
+                name if UNLIMITED.contains(&name) => {
+                    "write a number from 1, or leave it out for no limit"
+                }
+                name if FROM_ZERO.contains(&name) => {
+                    "write a number from 0, or leave it out for the default"
+                }
+                _ => "write a positive number, or leave it out for the default",
             };
-            return self.help(format!("write a number from 1, or leave it out for {default}"));
+            return self.help(help);
         }
         let Some(fields) = self.no_map_with else { return self };
         if self.place != Some(node.place) {

@@ -30,6 +30,9 @@ pub(in super::super) fn advice(
     let Some((key, node, all)) = find(root, place, &mut above) else {
         return (advice.to_owned(), Vec::new());
     };
+    if habits::is_switch(&key.text) && ["false", "off", "no", "0"].contains(&node.text()) {
+        return ("leave it out: without it, this is off".to_owned(), Vec::new());
+    }
     let around = Around { key, node, all, above, names };
     let others = RefCell::new(Vec::new());
     let value = |name: &str| match around.value(name) {
@@ -41,7 +44,8 @@ pub(in super::super) fn advice(
     };
     let filled = habits::filled(advice, &value);
     let others = others.into_inner();
-    (around.in_place_of_another(filled, &others), others)
+    let advice = around.in_place_of_another(filled, &others);
+    (around.in_place_of_all(advice, &others), others)
 }
 
 /// An entry, and all entries of its map.
@@ -92,6 +96,7 @@ impl<'n> Around<'n> {
             "hostrules" => alone(self.host_rules()),
             "versions" => alone(forms::versions(self.node, self.beside("endpoints"))),
             "copy" => self.copy(),
+            "clients" => alone(self.clients()),
             "mirrorshare" => alone(self.mirror_share()),
             "sections" => alone(self.sections()),
             "routes" => alone(self.routes()),
@@ -190,6 +195,10 @@ impl<'n> Around<'n> {
         let find =
             |names: &[&str]| self.all.iter().find(|(key, _)| names.contains(&key.text.as_str()));
         let name = find(&["host", "cluster", "service", "name", "to"]);
+        if let Some((_, to)) = name.filter(|(key, to)| key.text == "to" && to.text().contains('/'))
+        {
+            return Some((text(to)?, Vec::new()));
+        }
         let version = find(&["subset", "version"]);
         let others = [name, version].into_iter().flatten().map(|(key, _)| key);
         let others = others.filter(|key| key.place != self.key.place).collect();
@@ -204,6 +213,28 @@ impl<'n> Around<'n> {
         Some((to, others))
     }
 
+    /// The authorization rule for a condition on the address of the client. It is no wider than the
+    /// other conditions of the rule.
+    fn clients(&self) -> Option<String> {
+        let ips = super::list(self.node)?;
+        let to = self.of_rule("to").and_then(text);
+        let service = to.as_deref().and_then(|to| to.split('/').next()).unwrap_or("SERVICE");
+        let entries = [("path", "paths"), ("method", "methods")].map(|(name, key)| {
+            let list = super::list(self.beside(name)?)?;
+            Some(format!(", {key}: [{list}]"))
+        });
+        let parts: String = entries.into_iter().flatten().collect();
+        let headers = self.beside("headers").and_then(|all| flow::pair("headers", all));
+        let when = headers.map(|headers| format!(", when: {{{headers}}}")).unwrap_or_default();
+        let (action, key) = match parts.is_empty() && when.is_empty() {
+            true => ("allow", "ips"),
+            // To allow some addresses refuses all other requests to the service.
+            false => ("deny", "not_ips"),
+        };
+        let to = format!("to: {{service: {service}{parts}}}");
+        Some(format!("{{action: {action}, from: {{{key}: [{ips}]}}, {to}{when}}}"))
+    }
+
     /// The mirror beside its share.
     fn mirror_share(&self) -> Option<String> {
         let share = shares::share(self.node);
@@ -211,7 +242,7 @@ impl<'n> Around<'n> {
             Some(to) => text(to),
             None => targets::destination(mirror),
         });
-        let to = to.unwrap_or_else(|| "SERVICE".to_owned());
+        let to = to.unwrap_or_else(|| "OTHER".to_owned());
         Some(format!("{{to: {to}, percent: {}}}", share?))
     }
 
@@ -262,12 +293,39 @@ impl<'n> Around<'n> {
         let Some(rest) = advice.strip_prefix("write `") else { return advice };
         let Some((name, _)) = rest.split_once(':') else { return advice };
         let is = |(key, _): &&(Key, Node)| key.text == name && !included.contains(&key.place);
-        let there = self.all.iter().find(is).and_then(|(_, there)| flow::pair(name, there));
-        let Some(there) = there else { return advice };
+        let Some((_, node)) = self.all.iter().find(is) else { return advice };
+        let Some(there) = flow::pair(name, node) else { return advice };
         let Some((new, more)) = rest.split_once('`') else { return advice };
         if new == there {
             return format!("leave it out: `{there}` is there already");
         }
+        if let Some(entry) = new_entry(new, name, node) {
+            return format!("write `{entry}` in `{name}`{more}");
+        }
         format!("leave it out, or write `{new}` in place of `{there}`{more}")
     }
+
+    /// The advice with the names of all keys whose values it includes.
+    fn in_place_of_all(&self, advice: String, included: &[Place]) -> String {
+        let code = advice.strip_prefix("write `").and_then(|rest| rest.split_once('`'));
+        let fits = |more: &str| more.is_empty() || more.starts_with(';');
+        let code = code.filter(|(_, more)| !included.is_empty() && fits(more));
+        let Some((code, more)) = code else { return advice };
+        let is = |key: &&Key| key.place == self.key.place || included.contains(&key.place);
+        let keys: Vec<_> = self.all.iter().map(|(key, _)| key).filter(is).collect();
+        let Some((last, first)) = keys.split_last().filter(|(_, first)| !first.is_empty()) else {
+            return advice;
+        };
+        let first: Vec<_> = first.iter().map(|key| format!("`{}`", key.text)).collect();
+        let (first, last) = (first.join(", "), &last.text);
+        format!("write `{code}` in place of {first} and `{last}`{more}")
+    }
+}
+
+/// The entry in `new`, which is `name: {ENTRY}`, if the map `there` has no entry with its key.
+fn new_entry<'a>(new: &'a str, name: &str, there: &Node) -> Option<&'a str> {
+    let Kind::Map(entries) = &there.kind else { return None };
+    let entry = new.strip_prefix(name)?.strip_prefix(": {")?.strip_suffix('}')?;
+    let (key, _) = entry.split_once(':')?;
+    entries.iter().all(|(own, _)| own.text != key).then_some(entry)
 }

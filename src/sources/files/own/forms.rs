@@ -30,6 +30,9 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
         "pairs" => pairs(node),
         "level" => level(node),
         "versions" => versions(node, None),
+        "failover" => failover(node),
+        "localshare" => local_share(node),
+        "proxyversion" => text(node).filter(|text| matches!(text.as_str(), "v1" | "v2")),
         "stdev" => stdev(node.text()),
         "value" => flow::one_line(node),
         "keys" => Some(format!("{{{}}}", Addresses::of(node, &[]).to_service()?)),
@@ -253,4 +256,29 @@ pub(super) fn without(node: &Node, names: &[&str]) -> Node {
         Kind::Null | Kind::Scalar { .. } => {}
     }
     node
+}
+
+/// The zones in Istio's `[{from: eu, to: us}]`, or in a list of zones.
+fn failover(node: &Node) -> Option<String> {
+    let Kind::List(items) = &node.kind else { return Some(format!("ZONE: [{}]", text(node)?)) };
+    let pair = |item: &Node| {
+        let (from, to) = own_entry(item, "from").zip(own_entry(item, "to"))?;
+        Some(format!("{}: [{}]", text(from)?, text(to)?))
+    };
+    let pairs: Option<Vec<_>> = items.iter().map(pair).collect();
+    match pairs.filter(|pairs| !pairs.is_empty()) {
+        Some(pairs) => Some(pairs.join(", ")),
+        None => Some(format!("ZONE: [{}]", super::list(node)?)),
+    }
+}
+
+/// The share of the own zone in Istio's `[{from: eu/a, to: {eu/a: 80, eu/b: 20}}]`.
+fn local_share(node: &Node) -> Option<String> {
+    let first = match &node.kind {
+        Kind::List(items) => items.first()?,
+        _ => node,
+    };
+    let (from, to) = own_entry(first, "from").zip(own_entry(first, "to"))?;
+    let share: u32 = own_entry(to, from.text())?.text().trim_end_matches('%').parse().ok()?;
+    Some(format!("{share}%"))
 }

@@ -1,7 +1,7 @@
 //! Rates, buckets and sizes of other proxies as the keys of limits.
 
 use super::super::node::{Key, Node};
-use super::{entry, is_time, own_entry};
+use super::{entry, flow, is_time, own_entry};
 use crate::compile::habits;
 
 /// The keys of a number of requests in each interval.
@@ -67,6 +67,9 @@ pub(super) fn of_entries<'n>(key: &Key, all: &'n [(Key, Node)]) -> Option<(Strin
     let has = |name: &str| all.iter().any(|entry| is(&entry, &[name]));
     let new = |part: &&str| part.split(':').next().is_some_and(|name| !has(name));
     keys = keys.split(", ").filter(new).collect::<Vec<_>>().join(", ");
+    if keys.is_empty() {
+        return Some((flow::pair("requests", find(&["requests"])?)?, Vec::new()));
+    }
     let parts = [&REQUESTS[..], &INTERVALS, &["max_tokens"]].concat();
     let others = all.iter().filter(|entry| is(entry, &parts) && entry.0.place != key.place);
     Some((keys, others.map(|(key, _)| key).collect()))
