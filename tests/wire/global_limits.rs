@@ -379,7 +379,7 @@ fn a_client_without_patience_does_not_eject_the_service() {
     let limits = Limits::new(|_, _| Say::Nothing);
     let (proxy, port, _app) = before_service(
         &limits,
-        "outlier_detection: {consecutive_5xx: 1, max_ejection_percent: 100}",
+        "outlier_detection: {consecutive_5xx: 1, max_ejection_percent: 100%}",
     );
     for _ in 0..3 {
         assert_eq!(get(port, "x-envoy-upstream-rq-timeout-ms: 30\r\n").status, 504);
