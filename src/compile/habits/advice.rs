@@ -136,8 +136,8 @@ pub const HEDGE: &str = "write `retries: {hedge: {after: p95}}`; a time instead 
 pub const ON: &str = "write `on: [{*=CONDITION}]`";
 pub const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";
-pub const LIMIT_REQ: &str = "write `rate_limit: {{zone=requests: RATE, per: 1s}, by: source}` with \
-    the rate of the zone, a limit for each client";
+pub const LIMIT_REQ: &str = "write `rate_limit: {{zone=requests: RATE, per: 1s, by: source}}` with \
+    the rate of the zone; `by` gives each client its own";
 pub const BANDWIDTH: &str = "write `rate_limit: {bytes: {size=SIZE}, per: 1s, by: source}`, \
     a limit for each client; without `by`, all share it";
 pub const SLOW: &str = "write `slow_start: {~=TIME}`";

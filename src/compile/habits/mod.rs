@@ -128,7 +128,7 @@ const SHAPES: &[Word] = &[
     ("port", "", "write `port: 8080`"),
     ("Listener", ":*", "write `{bind: \"0.0.0.0{}\"}`"),
     ("Listener", "", "write `{bind: {@=IP:PORT}}`"),
-    ("Rule", "http*", "write `[{to: app}]`, and services: {app: {{reach=endpoints: [IP:PORT]}}}"),
+    ("Rule", "http*", "write `[{to: app}]`, and `services: {app: {{reach=endpoints: [IP:PORT]}}}`"),
     ("Rule", "", "write `[{to: SERVICE}]`, with the name of a service"),
     ("Match", "/*", "write `match: {path: {}}`; /api/* is /api and all paths below it"),
     ("Match", "", "write `match: {path: {path|pathmatch=PATH}}`; for several, one rule for each"),
@@ -319,6 +319,8 @@ pub struct Names {
     pub sections: Vec<String>,
     /// The services.
     pub services: Vec<String>,
+    /// The services whose addresses are known, with their keys in the form of [`address::service`].
+    pub reached: Vec<(String, String)>,
     /// The ports of the listeners without TLS.
     pub ports: Vec<u16>,
 }
@@ -326,7 +328,7 @@ pub struct Names {
 /// The advice with the only service of the author in place of `SERVICE`, and with the port of the
 /// only listener in place of `PORT` after the `*` for all hosts.
 pub fn with_names(advice: &str, names: &Names) -> String {
-    let mut text = advice.to_owned();
+    let mut text = for_address(advice, names).unwrap_or_else(|| advice.to_owned());
     if let [service] = &names.services[..] {
         text = text.replace("SERVICE", service);
     }
@@ -334,6 +336,25 @@ pub fn with_names(advice: &str, names: &Names) -> String {
         text = text.replace("*:PORT", &format!("*:{port}"));
     }
     text
+}
+
+/// The advice to make the service `app` for an address, if `app` is there already, or if another
+/// service has this address. `None` if the advice is right as it is.
+fn for_address(advice: &str, names: &Names) -> Option<String> {
+    let (before, rest) = advice.split_once("`, and `services: {app: {")?;
+    let (keys, after) = rest.split_once("}}`")?;
+    let same = names.reached.iter().find(|(_, own)| own == keys).map(|(name, _)| name);
+    // The upstreams of nginx are names of services.
+    let named = || names.services.iter().find(|name| keys == format!("dns: {name}:80"));
+    if let Some(service) = same.or_else(named) {
+        return Some(format!(
+            "{}`{after}",
+            before.replacen("to: app", &format!("to: {service}"), 1)
+        ));
+    }
+    names.services.iter().find(|name| *name == "app")?;
+    let before = before.replacen("to: app", "to: NAME", 1);
+    Some(format!("{before}`, and `services: {{NAME: {{{keys}}}}}`{after}"))
 }
 
 fn find(habits: &[Word], word: &str, known: &[&str]) -> Option<&'static str> {

@@ -63,8 +63,19 @@ pub(super) fn names(tree: &Node) -> Names {
     Names {
         sections: entries_of(tree).iter().map(|(key, _)| key.text.clone()).collect(),
         services: entries("services").iter().map(|(key, _)| key.text.clone()).collect(),
+        reached: entries("services").iter().filter_map(reached).collect(),
         ports: binds.filter_map(port).collect(),
     }
+}
+
+/// The name of a service and the keys for its addresses.
+fn reached((key, service): &(Key, Node)) -> Option<(String, String)> {
+    let to = match own_entry(service, "endpoints") {
+        Some(endpoints) => Addresses::of(endpoints, &[]).to_service()?,
+        None => format!("dns: {}", own_entry(service, "dns")?.text()),
+    };
+    let tls = if own_entry(service, "tls").is_some() { ", tls: {ca: FILE}" } else { "" };
+    Some((key.text.clone(), format!("{to}{tls}")))
 }
 
 /// The entries of a map, or none.

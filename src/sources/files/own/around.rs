@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::super::diagnostic::Place;
 use super::super::node::{Key, Kind, Node};
+use super::addresses::Addresses;
 use super::{flow, forms, limits, own_entry, quoted, shares, targets, text, urls};
 use crate::compile::habits::{self, Names};
 
@@ -248,20 +249,24 @@ impl<'n> Around<'n> {
 
     /// The services that a section of another proxy has, without those that exist already.
     fn sections(&self) -> Option<String> {
-        let names: Vec<&str> = match &self.node.kind {
-            Kind::Map(entries) => entries.iter().map(|(key, _)| key.text.as_str()).collect(),
-            Kind::List(items) => items
-                .iter()
-                .map(|it| own_entry(it, "name").map(Node::text))
-                .collect::<Option<_>>()?,
+        let found: Vec<(&str, &Node)> = match &self.node.kind {
+            Kind::Map(entries) => entries.iter().map(|(key, it)| (key.text.as_str(), it)).collect(),
+            Kind::List(items) => {
+                let named = |it: &'n Node| Some((own_entry(it, "name")?.text(), it));
+                items.iter().map(named).collect::<Option<_>>()?
+            }
             Kind::Null | Kind::Scalar { .. } => return None,
         };
-        let known = |name: &&&str| self.names.services.iter().any(|known| known == **name);
-        let there: Vec<&str> = names.iter().filter(known).copied().collect();
+        let known = |(name, _): &&(&str, &Node)| self.names.services.iter().any(|it| it == name);
+        let there: Vec<&str> = found.iter().filter(known).map(|(name, _)| *name).collect();
         let shown = there.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let are = if there.len() == 1 { "is" } else { "are" };
-        if !names.is_empty() && there.len() == names.len() {
-            return Some(format!("leave it out: {shown} {are} in `services` already"));
+        let others = found.iter().any(|(name, it)| self.has_other_addresses(name, it));
+        if !found.is_empty() && there.len() == found.len() {
+            return Some(match others {
+                true => format!("{shown} {are} in `services`, with other addresses: keep one"),
+                false => format!("leave it out: {shown} {are} in `services` already"),
+            });
         }
         let all = super::value(self.node, "services")?;
         if self.names.sections.iter().all(|section| section != "services") {
@@ -269,8 +274,19 @@ impl<'n> Around<'n> {
         }
         let new = forms::without(self.node, &there);
         let new = super::value(&new, "services")?;
-        let there = if there.is_empty() { String::new() } else { format!("; {shown} {are} there") };
+        let there = match (there.is_empty(), others) {
+            (true, _) => String::new(),
+            (false, true) => format!("; {shown} {are} there, with other addresses: keep one"),
+            (false, false) => format!("; {shown} {are} there"),
+        };
         Some(format!("services are in `services`; write there: {new}{there}"))
+    }
+
+    /// Whether the service `name` is there, and does not have the addresses in `node`.
+    fn has_other_addresses(&self, name: &str, node: &Node) -> bool {
+        let own = self.names.reached.iter().find(|(known, _)| known == name);
+        let wanted = Addresses::of(node, &[]).to_service();
+        own.zip(wanted).is_some_and(|((_, own), wanted)| *own != wanted)
     }
 
     /// The rules of Traefik's routers.

@@ -43,7 +43,14 @@ fn zone(node: &Node) -> Option<String> {
     }
     let rate = rate.unwrap_or_else(|| "requests: RATE, per: 1s".to_owned());
     // Without a burst, nginx lets no request pass before its time.
-    Some(format!("{rate}, burst: {}", burst.unwrap_or(0)))
+    let burst = burst.unwrap_or(0);
+    // The first word of a zone is the variable that it counts by.
+    let header = node.text().split_whitespace().next().and_then(|key| key.strip_prefix("$http_"));
+    let by = match header {
+        Some(header) => format!("{{header: {}}}", header.replace('_', "-")),
+        None => "source".to_owned(),
+    };
+    Some(format!("{rate}, burst: {burst}, by: {by}"))
 }
 
 /// The keys for a bucket: `tokens_per_fill` in each `fill_interval`, and at most `max_tokens` at
