@@ -108,7 +108,8 @@ fn faults(compiler: &mut Compiler<'_>, service: &model::Service, item: &Item<mod
         compiler.fault_with_help(&item.origin, message, help);
     } else if uses_zones && compiler.model.settings.zone.is_none() {
         let message = "this proxy has no zone, so no endpoint is nearer than another";
-        let help = "write `zone: eu/a` at the top of the file, or `zone: ${ZONE}`";
+        let help =
+            "write `zone: ZONE` at the top of the file, with its own zone, or `zone: ${ZONE}`";
         compiler.warn(&item.origin, message, help);
     } else if uses_zones && !is_placed(service) {
         let message = format!("no endpoint of {:?} has a zone", service.name.value);

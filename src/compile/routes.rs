@@ -182,7 +182,9 @@ fn rule_of(
     let matcher = matcher(compiler, &written.matches);
     let forwards = matches!(written.action, None | Some(model::Action::Forward(_)));
     if let (Some(shift), false) = (&written.shift, forwards) {
-        compiler.fault(&shift.origin, "only a rule with `to` can shift its requests");
+        let message = "only a rule with `to` can shift its requests";
+        let help = "leave `shift` out: this rule answers itself";
+        compiler.fault_with_help(&shift.origin, message, help);
     }
     connect_rule(compiler, written, forwards);
     let rewrite = written.rewrite.as_ref().map(|rewrite| rewrite_of(compiler, rewrite));

@@ -109,8 +109,8 @@ pub const CLIENTS: &str = "a rule cannot choose by address; to let only it in: a
 pub const HOST_IS_KEPT: &str =
     "leave it out: Host is passed on; a rule's `rewrite: {host: NAME}` changes it";
 pub const CLIENT_CA: &str = "write `client_ca: FILE`, and `client_auth: optional` if need be";
-pub const TLS_MODE: &str =
-    "SIMPLE is {ca: FILE}, MUTUAL adds `cert` and `key`, ISTIO_MUTUAL is `tls: mesh`";
+pub const TLS_MODE: &str = "SIMPLE is {ca: FILE}, MUTUAL adds `cert` and `key`, \
+    ISTIO_MUTUAL is `tls: mesh`; for DISABLE leave `tls` out";
 pub const MERGE: &str = "merge keys of YAML do not work here; write the entries out";
 pub const TRAFFIC_POLICY: &str =
     "write its parts here: balance, tls, health_check, outlier_detection";

@@ -31,6 +31,10 @@ const MIRRORING: &str = "write `mirror: {copies={to: NAME}}` with the name in `m
     the main service is `to` of the rule";
 const COPY: &str = "write `to: {copy=OTHER}`";
 const BY: &str = "write `by: {header: NAME}`, `by: identity` or `by: source`";
+const HEADER_ENTRY: &str = "write `{header: {header_name=NAME}, key: {descriptor_key=KEY}}`";
+const GENERIC_KEY: &str = "write `{value: {descriptor_value=TEXT}}`: its key is generic_key";
+const MIRROR_SHARE: &str = "write `mirror: {mirrorshare={to: OTHER, percent: N}}`; \
+    the copies go to another service or version";
 const INTERVAL: &str = "write `{limits|~per=per: TIME}`";
 const BUCKET_KEYS: &str = "write `{limits=requests: N, per: 1s}`; \
     `burst` is how many may come at once with the first one";
@@ -59,8 +63,8 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("bandwidth", RULE, BANDWIDTH_RULE),
     ("percentage", ABORT, "write `percent: {percent=N}`"),
     ("mirrors", RULE, MIRROR),
-    ("mirror_percentage", RULE, "write `mirror: {mirrorshare={to: OTHER, percent: N}}`"),
-    ("mirror_percent", RULE, "write `mirror: {mirrorshare={to: OTHER, percent: N}}`"),
+    ("mirror_percentage", RULE, MIRROR_SHARE),
+    ("mirror_percent", RULE, MIRROR_SHARE),
     ("request_mirror_policies", RULE, MIRROR),
     ("mirroring", RULE, MIRRORING),
     ("shadow", RULE, MIRROR),
@@ -101,11 +105,11 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("rate_limit_service", RULE, GLOBAL),
     ("rate_limit_service", LISTENER, GLOBAL),
     ("rate_limit_service", SERVICE, GLOBAL),
-    ("request_headers", ENTRY, "write `{header: NAME, key: KEY}`"),
+    ("request_headers", ENTRY, HEADER_ENTRY),
     ("header_name", ENTRY, "write `{header: {*=NAME}}`"),
     ("descriptor_key", ENTRY, "write `key: {*=KEY}`"),
     ("descriptor_value", ENTRY, "write `value: {*=TEXT}`"),
-    ("generic_key", ENTRY, "write `{value: TEXT}`: its key is generic_key"),
+    ("generic_key", ENTRY, GENERIC_KEY),
     ("remote_address", ENTRY, "write `source`: its key is remote_address"),
     ("masked_remote_address", ENTRY, "write `source`: its key is remote_address"),
     ("destination_cluster", ENTRY, "write `service`: its key is destination_cluster"),
