@@ -22,39 +22,53 @@ pub struct Places {
     pub flight: Cell<Option<Flight>>,
 }
 
-/// Takes the slots of a request to `service`, as far as the service has limits.
+/// Takes the slot of a request in the circuit breaker of `service`, if there is one.
 ///
 /// # Errors
 /// If too many requests are in progress. The overflow is counted for `worker`.
-pub fn request<I: Io>(service: &Service, worker: &Worker<I>) -> Result<Places, Refusal> {
-    let slot = match &service.breaker {
-        None => None,
-        Some(_) => Some(take(service, worker.index, Limit::Requests).ok_or(TOO_MANY_REQUESTS)?),
-    };
-    let flight = match &service.concurrency {
-        None => None,
-        Some(limit) => match fly(worker, limit) {
-            Some(flight) => Some(flight),
-            None => {
-                service.stats.worker(worker.index).concurrency_overflows.increment();
-                return Err(TOO_MANY_IN_FLIGHT);
-            }
-        },
-    };
-    Ok(Places { slot, flight: Cell::new(flight) })
-}
-
-/// Takes the slot of a second attempt in the adaptive concurrency limit, if the service has one.
-/// Returns `None` if the limit is reached.
-pub fn hedge<I: Io>(service: &Service, worker: &Worker<I>) -> Option<Option<Flight>> {
-    match &service.concurrency {
-        None => Some(None),
-        Some(limit) => fly(worker, limit).map(Some),
+pub fn request(service: &Service, worker: usize) -> Result<Option<Slot>, Refusal> {
+    match &service.breaker {
+        None => Ok(None),
+        Some(_) => take(service, worker, Limit::Requests).map(Some).ok_or(TOO_MANY_REQUESTS),
     }
 }
 
-fn fly<I: Io>(worker: &Worker<I>, limit: &Arc<Concurrency>) -> Option<Flight> {
+/// Takes a slot in the adaptive concurrency limit of `service`, if there is one.
+///
+/// # Errors
+/// If too many requests are in flight. The overflow is counted for `worker`.
+pub fn fly<I: Io>(service: &Service, worker: &Worker<I>) -> Result<Option<Flight>, Refusal> {
+    let Some(limit) = &service.concurrency else { return Ok(None) };
+    let flight = place(worker, limit);
+    if flight.is_none() {
+        service.stats.worker(worker.index).concurrency_overflows.increment();
+    }
+    flight.map(Some).ok_or(TOO_MANY_IN_FLIGHT)
+}
+
+/// Takes the slot of the second attempt of a hedged request, like [`fly`]. Returns `None` if too
+/// many requests are in flight: nothing is refused then.
+pub fn hedge<I: Io>(service: &Service, worker: &Worker<I>) -> Option<Option<Flight>> {
+    match &service.concurrency {
+        None => Some(None),
+        Some(limit) => place(worker, limit).map(Some),
+    }
+}
+
+fn place<I: Io>(worker: &Worker<I>, limit: &Arc<Concurrency>) -> Option<Flight> {
     limit.take(worker.io.recent(), || worker.random.borrow_mut().f64())
+}
+
+/// Takes the slot of a request in the adaptive concurrency limit. The request has waited for
+/// everything else, and goes to an endpoint now.
+///
+/// # Errors
+/// If too many requests are in flight.
+pub fn depart<I: Io>(exchange: &Exchange<'_, I>) -> Result<(), Failure> {
+    let Exchange { plan, downstream, .. } = exchange;
+    let flight = fly(&plan.service.config, &downstream.worker).map_err(Failure::Refused)?;
+    plan.places.flight.set(flight);
+    Ok(())
 }
 
 /// Records the latency of the endpoint for the adaptive concurrency limit. `head` is the head of
@@ -68,7 +82,10 @@ pub fn answered<I: Io>(
 ) {
     let says = match head {
         Ok(ResponseHead::Complete { .. }) => status < 500,
-        Err(Failure::Refused(refusal)) => refusal.flag == Flag::UpstreamTimeout,
+        Err(Failure::Refused(refusal)) => {
+            let now = exchange.downstream.worker.io.now();
+            refusal.flag == Flag::UpstreamTimeout && !exchange.record.is_hurried(now)
+        }
         Ok(_) | Err(_) => false,
     };
     if says {

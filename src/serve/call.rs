@@ -15,6 +15,7 @@ use crate::grpc::{self, Code};
 use crate::http1::sink::Sink;
 use crate::http2::Gone;
 use crate::message::Head;
+use crate::resilience::Flight;
 use crate::runtime::buffer::filled;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::snapshot::Limits;
@@ -39,6 +40,9 @@ pub struct UnaryCall<'a, I: Io> {
     pub answer_bytes_max: usize,
     /// The time limit of the call.
     pub deadline: Time,
+    /// The time from which an endpoint without an answer is blamed. It is later than the deadline
+    /// if the request for which the proxy makes the call has less time.
+    pub blamed_from: Time,
 }
 
 /// The reason why a call has no answer, for the log.
@@ -73,7 +77,11 @@ impl<I: Io> UnaryCall<'_, I> {
     /// When there is no answer.
     pub async fn run(&self) -> Result<Vec<u8>, CallError> {
         let config = &self.service.config;
-        let _places = breaker::request(config, self.worker).map_err(CallError::Refused)?;
+        let _slot = breaker::request(config, self.worker.index).map_err(CallError::Refused)?;
+        let flight = breaker::fly(config, self.worker).map_err(CallError::Refused)?;
+        if let Some(budget) = &config.retry_budget {
+            budget.request(self.worker.index, self.worker.io.recent());
+        }
         let core = self.worker.core();
         let target = Target {
             core,
@@ -87,7 +95,7 @@ impl<I: Io> UnaryCall<'_, I> {
         let mut choice = Choice::new(&target, 0, None);
         let mut retries = 0;
         loop {
-            let error = match self.attempt(&target, &mut choice).await {
+            let error = match self.attempt(&target, &mut choice, flight.as_ref()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -125,6 +133,7 @@ impl<I: Io> UnaryCall<'_, I> {
         &self,
         target: &Target<'_, I>,
         choice: &mut Choice<I>,
+        flight: Option<&Flight>,
     ) -> Result<Vec<u8>, CallError> {
         let connecting = pin!(choose::connection(target, choice));
         let (upstream, attempt) = connecting.await.map_err(CallError::Refused)?;
@@ -135,16 +144,26 @@ impl<I: Io> UnaryCall<'_, I> {
                 attempt.finish(self.worker.io.now(), outcome);
             }
         };
-        // A call that is dropped has reached its time limit, or its client has left. Only the
-        // endpoint is blamed for the first.
+        let sent = self.worker.io.now();
+        let took = || {
+            if let Some(flight) = flight {
+                flight.answered(self.worker.index, sent, self.worker.io.now());
+            }
+        };
+        // A call that is dropped has reached its time limit or that of its request, or its client
+        // has left. Only for the first, the endpoint is blamed.
         let late = OnDrop(|| {
-            if self.worker.io.now() >= self.deadline {
+            if self.worker.io.now() >= self.blamed_from {
+                took();
                 end(Outcome::Failed);
             }
         });
         let carried = self.carry(&upstream).await;
         match &carried {
-            Ok(_) => end(Outcome::Answered(200, Some(Code::OK))),
+            Ok(_) => {
+                took();
+                end(Outcome::Answered(200, Some(Code::OK)));
+            }
             Err(CallError::Code(code)) => end(Outcome::Answered(200, Some(*code))),
             Err(_) => end(Outcome::Failed),
         }

@@ -13,7 +13,7 @@
 
 use std::rc::Rc;
 
-use super::breaker;
+use super::breaker::{self, Places};
 use super::download::Failure;
 use super::downstream::Downstream;
 use super::global_limit;
@@ -37,7 +37,6 @@ use crate::route::Action;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
 use crate::snapshot::Listener;
-use crate::time::Time;
 use crate::upstream::choose::{Choice, Target};
 use crate::upstream::{Attempt, Local, LocalRule, LocalService, Upstream};
 use crate::wire::{Wire, delivered};
@@ -178,8 +177,8 @@ fn plan_of<I: Io>(
         return Planned::Answer(framing, Rc::clone(rule));
     };
     record.set_service(service);
-    let places = match breaker::request(&service.config, &downstream.worker) {
-        Ok(places) => places,
+    let places = match breaker::request(&service.config, downstream.worker.index) {
+        Ok(slot) => Places { slot, ..Places::default() },
         Err(refusal) => return Planned::Refused(framing, refusal),
     };
     let kind = plan::kind_for(record, service);
@@ -192,7 +191,6 @@ fn plan_of<I: Io>(
     // the client has sent.
     let delay = fault.and_then(|fault| fault.delay).unwrap_or_default();
     let own = rule.timeout.or(service.config.timeout).map(|own| own.saturating_add(delay));
-    let timeout = [own, asked].into_iter().flatten().min();
     if let Some(budget) = &service.config.retry_budget {
         budget.request(downstream.worker.index, downstream.worker.io.recent());
     }
@@ -212,7 +210,7 @@ fn plan_of<I: Io>(
             (rule, &service.config),
             request,
         ),
-        deadline: timeout.map_or(Time::NEVER, |timeout| record.began + timeout),
+        deadline: plan::deadline(record, own, asked),
         body_idle: rule.body_idle.unwrap_or(record.terms().timeouts.body_idle),
     };
     Planned::Forward(framing, plan, kind)

@@ -101,7 +101,8 @@ async fn ask_one<I: Io>(
 ) -> Result<(), Failure> {
     let worker = &exchange.downstream.worker;
     let began = worker.io.now();
-    let deadline = (began + limit.timeout).min(exchange.plan.deadline);
+    let patience = began + limit.timeout;
+    let deadline = patience.min(exchange.plan.deadline);
     let call = UnaryCall {
         worker,
         service,
@@ -110,6 +111,7 @@ async fn ask_one<I: Io>(
         message,
         answer_bytes_max: ANSWER_BYTES_MAX,
         deadline,
+        blamed_from: patience,
     };
     let alarm = worker.io.alarms().alarm();
     let answered = relay::await_endpoint(exchange, &alarm, began, deadline, pin!(call.run())).await;

@@ -81,6 +81,24 @@ pub fn asked_timeout(request: HeadView<'_>, kind: Option<Kind>) -> Option<Durati
     call.into_iter().chain(plain).min()
 }
 
+/// A healthy endpoint answers in this time. A client that gives less time cannot blame an endpoint.
+const HURRY: Duration = Duration::from_secs(1);
+
+/// The deadline of an exchange. `own` is the timeout of the configuration, and `asked` is that of
+/// the client.
+pub fn deadline<I: Io>(
+    record: &ExchangeRecord<I>,
+    own: Option<Duration>,
+    asked: Option<Duration>,
+) -> Time {
+    let timeout = own.into_iter().chain(asked).min();
+    let deadline = timeout.map_or(Time::NEVER, |timeout| record.began + timeout);
+    if asked.is_some_and(|asked| asked < HURRY && own.is_none_or(|own| asked < own)) {
+        record.set_hurry(deadline);
+    }
+    deadline
+}
+
 /// The original destination of a captured connection, and its state.
 pub struct OriginalDestination<I: Io> {
     /// The address and port.

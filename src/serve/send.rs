@@ -17,6 +17,7 @@ use super::exchange::Exchange;
 use super::fault;
 use super::hedge::{self, First, Raced, Second};
 use super::outgoing::Outgoing;
+use super::record::ExchangeRecord;
 use super::relay;
 use super::retry::{self, Again, Tries};
 use super::upload::{self, UploadEnd};
@@ -45,6 +46,7 @@ pub async fn send<I: Io>(
     if let Some(fault) = &exchange.plan.fault {
         Box::pin(fault::inject(exchange, fault)).await?;
     }
+    breaker::depart(exchange)?;
     if exchange.plan.mirror.is_some() {
         outgoing.mirror(exchange);
     }
@@ -93,13 +95,24 @@ pub async fn send<I: Io>(
             Again::Retry(wait) => {
                 tries.retries += 1;
                 choice.failed.extend(tried);
-                let end = exchange.downstream.worker.io.now() + wait;
-                let left = "the client left while its request waited for a retry";
-                // The wait ends before the deadline: otherwise there would be no retry.
-                let _in_time = Box::pin(relay::wait_until(exchange, end, left)).await?;
+                Box::pin(pause(exchange, wait)).await?;
             }
         }
     }
+}
+
+/// Waits before a retry. Meanwhile the request is at no endpoint, so it needs no slot in the
+/// adaptive concurrency limit.
+async fn pause<I: Io>(exchange: &Exchange<'_, I>, wait: Duration) -> Result<(), Failure> {
+    if wait.is_zero() {
+        return Ok(());
+    }
+    drop(exchange.plan.places.flight.take());
+    let end = exchange.downstream.worker.io.now() + wait;
+    let left = "the client left while its request waited for a retry";
+    // The wait ends before the deadline: otherwise there would be no retry.
+    let _in_time = relay::wait_until(exchange, end, left).await?;
+    breaker::depart(exchange)
 }
 
 /// Gets a connection to an endpoint for the request.
@@ -168,10 +181,12 @@ pub fn answered<I: Io>(
             };
             let is_late = matches!(failure, Failure::Late) && now >= exchange.plan.deadline;
             let is_ours = flag == Some(Flag::UpstreamTimeout)
-                && (relay::is_late_by_itself(exchange) || is_late && exchange.kind.is_some());
-            // It is not a failure of the endpoint if the client has disconnected, if the proxy
-            // itself has slowed down the exchange, or if the deadline of a gRPC call has ended its
-            // stream.
+                && (relay::is_late_by_itself(exchange)
+                    || exchange.record.is_hurried(now)
+                    || is_late && exchange.kind.is_some());
+            // It is not a failure of the endpoint if the client has disconnected, if the client has
+            // given too little time, if the proxy itself has slowed down the exchange, or if the
+            // deadline of a gRPC call has ended its stream.
             if flag.is_some_and(Flag::blames_endpoint) && !is_ours {
                 attempt.finish(now, Outcome::Failed);
             }
@@ -217,7 +232,7 @@ async fn carry<I: Io>(
     // If sending has failed, send no more. The endpoint may have sent a response before it closed.
     let all_sent = between.replayable.get();
     if all_sent {
-        between.sent.set(Some(downstream.worker.io.recent()));
+        between.set_sent(record, downstream.worker.io.recent());
     } else {
         outgoing.stream_rest();
     }
@@ -445,6 +460,12 @@ impl Between {
             answered: Cell::default(),
             downloaded: Cell::default(),
         }
+    }
+
+    /// Sets the time at which the whole request was sent.
+    pub fn set_sent<I: Io>(&self, record: &ExchangeRecord<I>, now: Time) {
+        self.sent.set(Some(now));
+        record.handed_over(now);
     }
 
     /// Whether the whole request was sent.

@@ -89,7 +89,7 @@ pub async fn run<I: Io>(
         let wait = exchange.record.owe(Way::Up, taken.consumed as u64);
         if taken.last {
             between.uploaded.set(true);
-            between.sent.set(Some(io.recent()));
+            between.set_sent(exchange.record, io.recent());
             between.replayable.set(outgoing.is_replayable());
             return UploadEnd::Done(beyond.unwrap_or(buf));
         }

@@ -5,6 +5,7 @@ use super::grammar::State;
 use super::result::Outcome;
 use super::*;
 
+mod blame;
 mod hedging;
 mod mesh;
 

@@ -144,3 +144,19 @@ fn a_place_is_free_when_the_response_begins() {
     assert_eq!(metric(&proxy, "in_flight"), 0.0);
     assert_eq!(metric(&proxy, "limit"), 1.0);
 }
+
+#[test]
+fn a_client_without_patience_says_nothing_about_the_latency() {
+    let origin = Origin::scripted(|peer| {
+        while peer.request().is_some() {
+            peer.until_closed();
+        }
+    });
+    let (proxy, port) = before(&origin, "{probe_requests: 5}");
+    let hurried = "GET / HTTP/1.1\r\nHost: a\r\nx-envoy-upstream-rq-timeout-ms: 20\r\n\r\n";
+    let mut client = Client::connect(port);
+    for _ in 0..15 {
+        assert_eq!(client.request(hurried).status, 504);
+    }
+    assert_eq!(metric(&proxy, "unloaded_seconds"), 0.0);
+}

@@ -358,3 +358,43 @@ fn a_listener_a_rule_and_a_service_ask_one_after_the_other() {
     assert_eq!(limits.asked(), 3);
     counted(&proxy, [2.0, 1.0, 0.0, 0.0]);
 }
+
+/// A proxy that asks `limits`. `service` has more of the settings of this service.
+fn before_service(limits: &Limits, service: &str) -> (Proxy, u16, Origin) {
+    let (port, app) = (free_port(), Origin::saying("hello"));
+    let config = format!(
+        "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+         routes:\n  \"*\":\n  - to: app\n    rate_limit:\n\
+         \x20   - {{service: limits, domain: shop, descriptors: [method]{PATIENT}}}\n\
+         services:\n  app: {{endpoints: [\"{}\"]}}\n\
+         \x20 limits: {{protocol: grpc, endpoints: [\"{}\"], {service}}}\n",
+        app.address(),
+        limits.origin.address()
+    );
+    (Proxy::start_with(&config, 1), port, app)
+}
+
+#[test]
+fn a_client_without_patience_does_not_eject_the_service() {
+    let limits = Limits::new(|_, _| Say::Nothing);
+    let (proxy, port, _app) = before_service(
+        &limits,
+        "outlier_detection: {consecutive_5xx: 1, max_ejection_percent: 100%}",
+    );
+    for _ in 0..3 {
+        assert_eq!(get(port, "x-envoy-upstream-rq-timeout-ms: 30\r\n").status, 504);
+    }
+    assert_eq!(limits.asked(), 3);
+    assert_eq!(proxy.metric("ringway_service_outlier_ejections_total"), 0.0);
+}
+
+#[test]
+fn the_service_may_have_an_adaptive_limit() {
+    let limits = Limits::new(|_, _| pass());
+    let (proxy, port, _app) = before_service(&limits, "concurrency: {probe_requests: 5}");
+    let name = "ringway_service_concurrency_unloaded_seconds{service=\"limits\"}";
+    eventually("a latency", || {
+        assert_eq!(get(port, "").status, 200);
+        (proxy.metric(name) > 0.0).then_some(())
+    });
+}

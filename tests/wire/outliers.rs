@@ -317,7 +317,7 @@ fn a_stream_that_lasts_until_the_deadline_of_its_client_blames_no_endpoint() {
         let more = "protocol: grpc, outlier_detection: {consecutive_5xx: 1}";
         let proxy = Proxy::start_with(&config(port, &[origin.address()], more), 1);
         let mut client = Frames::connect(port);
-        client.call(1, &[("grpc-timeout", "300m")]);
+        client.call(1, &[("grpc-timeout", "1100m")]);
         client.data(1, b"\0\0\0\0\x03abc", true);
         let ends = |frame: &Frame| frame.ends() || frame.kind == kind::RST_STREAM;
         std::iter::from_fn(|| client.next()).find(ends).expect("the end of the call");

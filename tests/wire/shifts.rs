@@ -313,3 +313,23 @@ fn a_damaged_state_file_and_no_directory_are_warnings() {
     let text = std::fs::read_to_string(state.path().join("shifts.json")).unwrap();
     assert!(text.contains("\"running\""), "{text}");
 }
+
+#[test]
+fn a_slow_upload_is_no_slow_version() {
+    let (old, new) = (Version::new("v1"), Version::new("v2"));
+    let limit = "abort_if: {p99: 100ms, min_requests: 1000}";
+    let shift = format!("start: {}, every: 10m, step: 100%, {limit}", long_ago(5));
+    let (proxy, port) = before([&old, &new], &shift);
+    let mut client = Client::connect(port);
+    for _ in 0..3 {
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
+        std::thread::park_timeout(Duration::from_millis(200)); // the upload is slow
+        assert_eq!(client.send("ab").response().text(), "v2");
+    }
+    let of_new = "{host=\"*\",name=\"*#1\",version=\"app/v2\"}";
+    eventually("the requests", || {
+        let requests = proxy.metric(&format!("ringway_shift_requests_total{of_new}"));
+        (requests == 3.0).then_some(())
+    });
+    assert_eq!(proxy.metric(&format!("ringway_shift_slow_total{of_new}")), 0.0);
+}

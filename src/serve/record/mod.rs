@@ -4,6 +4,7 @@ pub mod buffer;
 mod limited;
 mod line;
 mod request;
+mod shift;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -22,9 +23,7 @@ use crate::grpc::rate_limit::Answer;
 use crate::grpc::{self, Code, Kind};
 use crate::message::HeadView;
 use crate::propagation::{RequestId, forwarded};
-use crate::resilience::{
-    GlobalLimit, KeyHash, Quota, RateLimit, Scope, ShiftEnding, ShiftSide, Way,
-};
+use crate::resilience::{GlobalLimit, KeyHash, Quota, RateLimit, Scope, ShiftSide, Way};
 use crate::runtime::io::Io;
 use crate::snapshot::{LogFilter, LogLines};
 use crate::time::Time;
@@ -50,6 +49,8 @@ pub struct ExchangeRecord<I: Io> {
     rule: RefCell<Option<LocalRule>>,
     /// The version that the shift of the rule has chosen.
     side: Cell<Option<ShiftSide>>,
+    /// The deadline that the client itself has chosen, if it is too short to blame an endpoint.
+    hurry: Cell<Time>,
     service: RefCell<Option<Rc<LocalService<I>>>>,
     endpoint: RefCell<Option<LocalEndpoint<I>>>,
     status: Cell<u16>,
@@ -81,6 +82,8 @@ pub struct ExchangeRecord<I: Io> {
     attempts: Cell<u32>,
     /// The time at which the last attempt at an endpoint began.
     attempted: Cell<Option<Time>>,
+    /// The time at which an endpoint had the whole request. Only a shift needs it.
+    handed_over: Cell<Option<Time>>,
     /// The time at which the head of the response was complete.
     answered: Cell<Option<Time>>,
     ended: Cell<Option<Time>>,
@@ -107,6 +110,7 @@ impl<I: Io> ExchangeRecord<I> {
             request_id: Cell::new(None),
             rule: RefCell::new(None),
             side: Cell::new(None),
+            hurry: Cell::new(Time::NEVER),
             service: RefCell::new(None),
             endpoint: RefCell::new(None),
             status: Cell::new(0),
@@ -126,6 +130,7 @@ impl<I: Io> ExchangeRecord<I> {
             carried: Cell::new(false),
             attempts: Cell::new(0),
             attempted: Cell::new(None),
+            handed_over: Cell::new(None),
             answered: Cell::new(None),
             ended: Cell::new(None),
             tunnel: Cell::new(false),
@@ -220,11 +225,6 @@ impl<I: Io> ExchangeRecord<I> {
     /// Sets the rule that matched.
     pub fn set_rule(&self, rule: &LocalRule) {
         *self.rule.borrow_mut() = Some(Rc::clone(rule));
-    }
-
-    /// Sets the version that the shift of the rule has chosen.
-    pub fn set_side(&self, side: Option<ShiftSide>) {
-        self.side.set(side);
     }
 
     /// Sets the service. From now on, the request counts as active in this service.
@@ -448,23 +448,6 @@ impl<I: Io> ExchangeRecord<I> {
         };
         self.code.set(Some(call.code));
         service.methods.count(&service.config.methods, self.worker.index, &call);
-    }
-
-    /// The end of the exchange, for the shift that has chosen its version. `None` says nothing
-    /// about the version: the client or the proxy itself ended the exchange.
-    fn shift_ending(&self, end: Time, limit: Option<Duration>) -> Option<ShiftEnding> {
-        let took = self.answered.get().unwrap_or(end).since(self.began);
-        let is_timed = self.is_http.get() && !self.delayed.get();
-        let took = is_timed.then_some(took);
-        if let Some(flag) = self.flag.get() {
-            let of_version = flag.blames_endpoint() || flag == Flag::NoHealthyUpstream;
-            // A client that waits for longer than the limit, and leaves, says something.
-            let waited = || took.zip(limit).is_some_and(|(took, limit)| took > limit);
-            let gave_up = flag == Flag::DownstreamConnectionTermination && waited();
-            return (of_version || gave_up).then_some(ShiftEnding { failed: of_version, took });
-        }
-        let failed = self.status.get() >= 500 || self.code().is_some_and(Code::is_server_error);
-        Some(ShiftEnding { failed, took })
     }
 
     fn write_line(&self, end: Time) {
