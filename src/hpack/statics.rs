@@ -120,7 +120,8 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
     at == a.len() && at == b.len()
 }
 
-/// Returns the index of a line, or zero. `line_hash` is the hash of the name and then of the value.
+/// Returns the index of the line with this name and value, or zero if there is none. `line_hash` is
+/// the hash of the name and then of the value.
 #[inline]
 pub fn find_line(line_hash: u32, name: &[u8], value: &[u8]) -> usize {
     let index = usize::from(BY_LINE[line_hash as usize % SLOTS]);
@@ -128,7 +129,8 @@ pub fn find_line(line_hash: u32, name: &[u8], value: &[u8]) -> usize {
     if line.is_some_and(|line| *line == (name, value)) { index } else { 0 }
 }
 
-/// Returns the index of the first line with a name, or zero.
+/// Returns the index of the first line whose name is `name`, or zero if there is none. `name_hash`
+/// is the hash of `name`.
 #[inline]
 pub fn find_name(name_hash: u32, name: &[u8]) -> usize {
     let index = usize::from(BY_NAME[name_hash as usize % SLOTS]);

@@ -1,4 +1,4 @@
-//! Rules that exist only while this process runs.
+//! Capture rules that this process installs, and removes when it drops them.
 
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;

@@ -23,7 +23,7 @@ pub struct InjectedFault {
 pub struct Delay {
     /// The duration of the delay. `None` is an error.
     pub duration: Option<Duration>,
-    /// The share of the requests, in [`SHARE_PARTS`] of a whole. `None` means all.
+    /// The share of the requests, in millionths ([`SHARE_PARTS`]). `None` means all.
     pub share: Option<u32>,
 }
 
@@ -34,7 +34,7 @@ pub struct Abort {
     pub status: Option<Item<u16>>,
     /// The gRPC status: a name in capitals, or a number.
     pub grpc_status: Option<Item<String>>,
-    /// The share of the requests, in [`SHARE_PARTS`] of a whole. `None` means all.
+    /// The share of the requests, in millionths ([`SHARE_PARTS`]). `None` means all.
     pub share: Option<u32>,
 }
 
@@ -43,7 +43,7 @@ pub struct Abort {
 pub struct Bandwidth {
     /// The bandwidth in bytes per second. `None` is an error.
     pub bytes_per_second: Option<Item<usize>>,
-    /// The share of the requests, in [`SHARE_PARTS`] of a whole. `None` means all.
+    /// The share of the requests, in millionths ([`SHARE_PARTS`]). `None` means all.
     pub share: Option<u32>,
 }
 

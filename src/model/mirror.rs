@@ -9,7 +9,7 @@ use super::Item;
 pub struct Mirror {
     /// The destination, `SERVICE` or `SERVICE/VERSION`. It is required.
     pub to: Option<Item<String>>,
-    /// The share of the requests, in [`super::SHARE_PARTS`] of a whole.
+    /// The share of the requests, in millionths ([`super::SHARE_PARTS`]).
     pub share: Option<u32>,
     /// The largest request body that is mirrored, in bytes.
     pub mirror_bytes: Option<usize>,

@@ -11,8 +11,8 @@ pub struct Shift {
     pub from: Option<Item<String>>,
     /// The new version. It is required.
     pub to: Option<Item<String>>,
-    /// The growth of the new version's share with each step, in [`super::SHARE_PARTS`] of a whole.
-    /// It is required.
+    /// How much the share of the new version grows with each step, in millionths of the traffic of
+    /// both versions ([`super::SHARE_PARTS`]). It is required.
     pub step: Option<Item<u32>>,
     /// The time between two steps. It is required.
     pub every: Option<Item<Duration>>,
@@ -26,7 +26,7 @@ pub struct Shift {
 /// The reasons to go back to the old version.
 #[derive(Clone, Debug, Default)]
 pub struct AbortIf {
-    /// The largest share of failed requests, in [`super::SHARE_PARTS`] of a whole.
+    /// The largest share of failed requests, in millionths ([`super::SHARE_PARTS`]).
     pub error_rate: Option<Item<u32>>,
     /// The time that 99 of 100 requests may take.
     pub p99: Option<Item<Duration>>,

@@ -68,7 +68,8 @@ impl Split {
             credits[chosen] -= sum;
             sequence.push(shares[chosen].0);
         }
-        // The ranges of `at` must not depend on the order in the configuration.
+        // Sorted, so that the range of users that `Self::at` gives to a destination does not depend
+        // on the order in the configuration.
         let mut weights = shares.to_vec();
         weights.sort_by_key(|(to, _)| (to.service, to.subset));
         Self { sequence, weights, turns: Some(turns), shift: None }

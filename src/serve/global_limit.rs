@@ -57,7 +57,8 @@ pub type Question<'a, I> = (&'a Arc<GlobalLimit>, &'a Rc<LocalService<I>>, Vec<u
 /// The questions about a request, by scope.
 pub type Questions<'a, I> = [Option<Question<'a, I>>; Scope::COUNT];
 
-/// Writes the questions about a request to `limiters`.
+/// Returns the questions about a request for the rate limit services in `limiters`: at most one for
+/// each scope.
 pub fn questions<'a, I: Io>(
     exchange: &Exchange<'a, I>,
     limiters: &'a Limiters<I>,

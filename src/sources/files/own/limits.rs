@@ -1,4 +1,5 @@
-//! Rates, buckets and sizes of other proxies as the keys of limits.
+//! Translates rates, token buckets and sizes in the syntax of other proxies, such as `10r/s` in
+//! nginx, into the keys and units of Ringway.
 
 use super::super::node::{Key, Node};
 use super::{entry, flow, is_time, own_entry};

@@ -21,22 +21,22 @@ pub(super) struct DescriptorEntryMap {
     default: Option<String>,
     /// A fixed value.
     value: Option<Placed<String>>,
-    /// The address of the client.
+    /// Whether the value is the address of the client.
     #[serde(default)]
     source: bool,
-    /// The SPIFFE ID of the client.
+    /// Whether the value is the SPIFFE ID of the client.
     #[serde(default)]
     identity: bool,
-    /// The method.
+    /// Whether the value is the method.
     #[serde(default)]
     method: bool,
-    /// The path, without the query.
+    /// Whether the value is the path, without the query.
     #[serde(default)]
     path: bool,
-    /// The name of the rule.
+    /// Whether the value is the name of the rule.
     #[serde(default)]
     rule: bool,
-    /// The name of the service that the request is for.
+    /// Whether the value is the name of the service that the request is for.
     #[serde(default)]
     service: bool,
 }
