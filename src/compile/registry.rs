@@ -232,8 +232,8 @@ impl Registry {
         self.global_limits.find(id.clone(), self.workers)
     }
 
-    /// The counters that all endpoints without a service share, if `listener` passes captured traffic
-    /// to them.
+    /// The counters that all endpoints without a service share, if `listener` passes captured
+    /// traffic to them.
     pub fn passthrough(&mut self, listener: &str) -> Arc<PerWorker<EndpointCells>> {
         self.passthrough.find(listener.to_owned(), self.workers)
     }
