@@ -258,12 +258,14 @@ pub(super) fn without(node: &Node, names: &[&str]) -> Node {
     node
 }
 
-/// The zones in Istio's `[{from: eu, to: us}]`, or in a list of zones.
+/// The zones in Istio's `[{from: eu, to: us}]`, or in a list of zones. Istio always tries the own
+/// region first. In Ringway, the list has all zones in their order.
 fn failover(node: &Node) -> Option<String> {
     let Kind::List(items) = &node.kind else { return Some(format!("ZONE: [{}]", text(node)?)) };
     let pair = |item: &Node| {
         let (from, to) = own_entry(item, "from").zip(own_entry(item, "to"))?;
-        Some(format!("{}: [{}]", text(from)?, text(to)?))
+        let (from, to) = (text(from)?, text(to)?);
+        Some(format!("{from}: [{from}, {to}]"))
     };
     let pairs: Option<Vec<_>> = items.iter().map(pair).collect();
     match pairs.filter(|pairs| !pairs.is_empty()) {
