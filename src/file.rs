@@ -1,9 +1,11 @@
-//! Reads files that an operator names.
+//! Reads files that an operator names, and writes files whole.
 
-use std::fs::{FileType, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::fs::{FileType, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+
+use tempfile::NamedTempFile;
 
 /// Reads the file at `path`, of at most `bytes_max` bytes. Never waits: opening a FIFO would wait
 /// for its writer, and reading a device may never end.
@@ -23,6 +25,23 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
         true => Err(too_large(bytes_max)),
         false => Ok(bytes),
     }
+}
+
+/// Writes `bytes` to a temporary file in the directory of `path`, to be renamed to `path`. The file
+/// has its final `mode` from its creation (O_EXCL), so no other user can read a key. It is synced
+/// before the rename, so that a crash leaves no empty file.
+///
+/// # Errors
+/// When the file cannot be created or written.
+pub fn written(path: &Path, bytes: &[u8], mode: u32) -> io::Result<NamedTempFile> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or_else(|| Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".ringway-").permissions(Permissions::from_mode(mode));
+    let mut file = builder.tempfile_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok(file)
 }
 
 fn check(data: &Metadata, bytes_max: u64) -> io::Result<()> {

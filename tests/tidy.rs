@@ -90,6 +90,7 @@ const FLOORS: [(&str, &[&str]); 46] = [
             "runtime",
             "cells",
             "error",
+            "file",
             "net",
             "time",
         ],

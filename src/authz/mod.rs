@@ -58,7 +58,7 @@ pub struct Rule {
     pub name: Box<str>,
     /// `file:line` of its definition.
     pub place: Box<str>,
-    /// What to do with matching requests.
+    /// The decision about matching requests.
     pub action: Action,
     /// Whether the rule only reports what it would decide.
     pub dry_run: bool,

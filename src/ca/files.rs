@@ -1,8 +1,8 @@
 //! Files of the CA. They are written atomically, and only the owner can read keys.
 
-use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -69,25 +69,12 @@ pub(super) fn replace(path: &Path, text: &str, access: Access) -> Result<(), CaE
     persisted.map(drop).map_err(|error| io_error("write", path, error.error))
 }
 
-/// Writes `text` to a temporary file in the directory of `path`. The file has its final mode from
-/// its creation (O_EXCL), so no other user can read a key. It is synced before the rename, so that
-/// a crash leaves no empty file.
 fn written(path: &Path, text: &str, access: Access) -> Result<NamedTempFile, CaError> {
     let mode = match access {
         Access::Owner => 0o600,
         Access::All => 0o644,
     };
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or_else(|| Path::new("."));
-    let write = || {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".ringway-").permissions(Permissions::from_mode(mode));
-        let mut file = builder.tempfile_in(directory)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        Ok(file)
-    };
-    write().map_err(|error| io_error("write", path, error))
+    file::written(path, text.as_bytes(), mode).map_err(|error| io_error("write", path, error))
 }
 
 fn io_error(what: &'static str, path: &Path, error: io::Error) -> CaError {
@@ -96,6 +83,9 @@ fn io_error(what: &'static str, path: &Path, error: io::Error) -> CaError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

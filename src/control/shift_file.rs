@@ -2,16 +2,20 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::error::plain;
+use crate::file;
 use crate::resilience::{ShiftAbort, ShiftFault, ShiftPhase, ShiftProgress};
 
 /// The name of the file in the directory for state.
 const NAME: &str = "shifts.json";
+
+/// The maximum size of the file. A place has less than 300 bytes beside its key.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A file with the places of shifts.
 pub struct ShiftFile {
@@ -34,7 +38,7 @@ impl ShiftFile {
     /// A sentence about a file that cannot be read or understood.
     pub fn read(&self) -> Result<HashMap<String, ShiftProgress>, String> {
         let path = self.path();
-        let text = match std::fs::read(&path) {
+        let text = match file::read(&path, FILE_BYTES_MAX) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashMap::new()),
             Err(error) => return Err(format!("cannot read {}: {}", path.display(), plain(&error))),
@@ -61,13 +65,10 @@ impl ShiftFile {
 }
 
 fn replace(directory: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
+    let directory = File::open(directory)?;
+    file::written(path, text, 0o644)?.persist(path).map_err(|error| error.error)?;
     // The rename itself survives a loss of power only then.
-    File::open(directory)?.sync_all()
+    directory.sync_all()
 }
 
 fn of_progress(progress: &ShiftProgress) -> Value {

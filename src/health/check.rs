@@ -8,7 +8,7 @@ use super::Thresholds;
 /// The compiled health check of a service.
 #[derive(Debug)]
 pub struct Check {
-    /// What each check sends.
+    /// The request or connection of each check.
     pub ask: Ask,
     /// The time from the end of a check to the start of the next, with a jitter of one tenth.
     pub interval: Duration,
@@ -18,7 +18,7 @@ pub struct Check {
     pub thresholds: Thresholds,
 }
 
-/// What a health check sends to an endpoint.
+/// The request or connection with which a health check asks an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// Open a connection, with a TLS handshake if the service uses TLS.

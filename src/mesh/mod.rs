@@ -68,7 +68,7 @@ pub enum Declared {
     Http,
 }
 
-/// What inbound connections to a port may use.
+/// The kinds of inbound connections that a port accepts.
 #[derive(Clone, Debug)]
 pub enum Admission {
     /// Plain text. TLS, if any, ends at the application.

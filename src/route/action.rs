@@ -5,7 +5,7 @@ use std::io::Write as _;
 use super::split::Split;
 use crate::message::HeadView;
 
-/// What a rule does with a request that matches.
+/// The treatment of a request that matches a rule.
 #[derive(Debug)]
 pub enum Action {
     /// Forward the request to a service.

@@ -33,7 +33,7 @@ impl Shift {
         &self.names[side as usize]
     }
 
-    /// What `event` means, as a note for operators.
+    /// A note for operators that explains `event`.
     pub fn note(&self, event: &ShiftEvent) -> String {
         let [from, to] = &self.names;
         match event {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::breaker;
 use super::request_head::host_of;
+use super::retry;
 use super::worker::Worker;
 use crate::error::Refusal;
 use crate::grpc::{self, Code};
@@ -122,10 +123,10 @@ impl<I: Io> UnaryCall<'_, I> {
             cells.retries_exhausted.increment();
             return false;
         }
-        let now = self.worker.io.now();
-        let allowed = budget.try_retry(now, policy.budget_percent, policy.budget_min);
-        let count = if allowed { &cells.retries } else { &cells.retries_over_budget };
-        count.increment();
+        let allowed = retry::within_budget(budget, config, self.worker, policy);
+        if allowed {
+            cells.retries.increment();
+        }
         allowed
     }
 

@@ -355,11 +355,8 @@ async fn await_response<I: Io, T>(
             }
             Err(WaitError::Late) => return Err(Failure::Refused(TIMED_OUT)),
             Err(WaitError::ClientLeft) => {
-                exchange.record.set_flag(
-                    Flag::DownstreamConnectionTermination,
-                    "the client left before the endpoint answered",
-                );
-                return Err(Failure::Broken);
+                let detail = "the client left before the endpoint answered";
+                return Err(relay::client_left(exchange, detail));
             }
         }
     }

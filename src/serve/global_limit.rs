@@ -120,10 +120,7 @@ async fn ask_one<I: Io>(
         Ok(Ok(bytes)) => Answer::parse(&bytes).map_err(|_| Unanswered::Malformed),
         Ok(Err(error)) => Err(Unanswered::Failed(error)),
         Err(WaitError::Late) => Err(Unanswered::Late),
-        Err(WaitError::ClientLeft) => {
-            exchange.record.set_flag(Flag::DownstreamConnectionTermination, LEFT);
-            return Err(Failure::Broken);
-        }
+        Err(WaitError::ClientLeft) => return Err(relay::client_left(exchange, LEFT)),
     };
     let (now, cells) = (worker.io.now(), limit.stats.worker(worker.index));
     cells.duration.observe_us(now.since(began).as_micros() as u64);

@@ -172,13 +172,9 @@ async fn wait_for<I: Io>(
     let io = &exchange.downstream.worker.io;
     let alarm = io.alarms().alarm();
     let second = pin!(second);
-    relay::await_endpoint(exchange, &alarm, io.now(), Time::NEVER, second).await.map_err(|_| {
-        exchange.record.set_flag(
-            Flag::DownstreamConnectionTermination,
-            "the client left while its request waited for a second endpoint",
-        );
-        Failure::Broken
-    })
+    let waited = relay::await_endpoint(exchange, &alarm, io.now(), Time::NEVER, second).await;
+    let detail = "the client left while its request waited for a second endpoint";
+    waited.map_err(|_| relay::client_left(exchange, detail))
 }
 
 /// The outcome of a failed attempt. Returns `None` after a successful response, or if the whole

@@ -139,7 +139,7 @@ async fn throttle<I: Io>(
     match Box::pin(waiting).await {
         Ok(()) => Ok(()),
         Err(WaitError::Late) => Err(stalled(exchange)),
-        Err(WaitError::ClientLeft) => Err(client_left(exchange)),
+        Err(WaitError::ClientLeft) => Err(client_left(exchange, LEFT_EARLY)),
     }
 }
 
@@ -238,7 +238,7 @@ async fn read_body<I: Io>(
         }
     };
     match read {
-        Err(WaitError::ClientLeft) => Err(client_left(exchange)),
+        Err(WaitError::ClientLeft) => Err(client_left(exchange, LEFT_EARLY)),
         Err(WaitError::Late) => Err(stalled(exchange)),
         Ok((Ok(Read::Data(_)), buf)) => Ok(Some(buf)),
         Ok((Ok(_), buf)) if upstream.stream.ended() => Ok(Some(buf)),
@@ -316,8 +316,7 @@ pub async fn wait_until<I: Io>(
             Poll::Pending => alarm.poll_woken(context).map(|_| false),
         });
         if gone.await || has_left(exchange) {
-            exchange.record.set_flag(Flag::DownstreamConnectionTermination, left);
-            return Err(Failure::Broken);
+            return Err(client_left(exchange, left));
         }
     }
 }
@@ -405,7 +404,7 @@ async fn splice<I: Io>(
     match spliced {
         Ok(Ok(Spliced::Limit)) => Ok(()),
         Ok(Ok(Spliced::End) | Err(SpliceError::Source(_))) => Err(truncated(exchange)),
-        Ok(Err(SpliceError::Sink(_))) => Err(client_left(exchange)),
+        Ok(Err(SpliceError::Sink(_))) => Err(client_left(exchange, LEFT_EARLY)),
         Err(_) => Err(stalled(exchange)),
     }
 }
@@ -442,11 +441,13 @@ const OUT_OF_TIME: &str = "the endpoint stopped sending the response for too lon
 const SLOWED_TOO_LONG: &str =
     "the timeout of the request passed while the proxy slowed its body to a limit";
 
-fn client_left<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
-    let detail = "the client left before it had the whole response";
+/// Records that the client has disconnected. `detail` says at what point of the exchange.
+pub fn client_left<I: Io>(exchange: &Exchange<'_, I>, detail: &'static str) -> Failure {
     exchange.record.set_flag(Flag::DownstreamConnectionTermination, detail);
     Failure::Broken
 }
+
+const LEFT_EARLY: &str = "the client left before it had the whole response";
 
 /// Writes the head of an interim response, or the head that begins a tunnel, to the client.
 pub async fn interim_to_client<I: Io>(
@@ -527,7 +528,7 @@ async fn written<I: Io>(
 ) -> Result<Buf, Failure> {
     match patiently(exchange, write).await? {
         (Ok(()), buf) => Ok(buf),
-        (Err(_), _) => Err(client_left(exchange)),
+        (Err(_), _) => Err(client_left(exchange, LEFT_EARLY)),
     }
 }
 

@@ -9,11 +9,13 @@ use super::download::{self, Failure, ResponseHead};
 use super::exchange::Exchange;
 use super::outgoing::Outgoing;
 use super::send::Between;
+use super::worker::Worker;
 use super::workspace::Drafts;
+use crate::cluster::Service;
 use crate::error::{Flag, Refusal};
 use crate::grpc::{self, Code};
 use crate::message::HeadView;
-use crate::resilience::{Asked, Failed, Repeatable, Response, RetryPolicy, Slot};
+use crate::resilience::{Asked, Failed, Repeatable, Response, RetryBudget, RetryPolicy, Slot};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::Io;
 
@@ -88,8 +90,7 @@ pub fn after_head<I: Io>(
     failed: Failed,
     (tries, outgoing, between): (&Tries, &Outgoing<'_, I>, &Between),
 ) -> Option<Duration> {
-    exchange.plan.retries()?;
-    let asked = match head {
+    let asked = || match head {
         Ok(ResponseHead::Complete { buf, trailers, .. }) => {
             asked(drafts.response.view(buf.block()), trailers)
         }
@@ -107,7 +108,7 @@ pub fn after_refusal<I: Io>(
     refusal: &Refusal,
 ) -> Option<Duration> {
     let failed = (refusal.flag == Flag::UpstreamConnectFailure).then_some(Failed::Connect)?;
-    decide(exchange, tries, outgoing, failed, None)
+    decide(exchange, tries, outgoing, failed, || None)
 }
 
 fn decide<I: Io>(
@@ -115,7 +116,7 @@ fn decide<I: Io>(
     tries: &Tries,
     outgoing: &Outgoing<'_, I>,
     failed: Failed,
-    asked: Option<Asked>,
+    asked: impl FnOnce() -> Option<Asked>,
 ) -> Option<Duration> {
     let policy = exchange.plan.retries()?;
     if !covers(exchange, outgoing, failed) {
@@ -130,7 +131,7 @@ fn decide<I: Io>(
         return None;
     }
     let jitter = worker.random.borrow_mut().f64();
-    let wait = policy.wait(tries.retries, asked, jitter)?;
+    let wait = policy.wait(tries.retries, asked(), jitter)?;
     let now = worker.io.now();
     if now + wait >= exchange.plan.deadline {
         return None;
@@ -155,14 +156,28 @@ pub fn take<I: Io>(exchange: &Exchange<'_, I>, tries: &Tries) -> bool {
             None => return false,
         },
     };
-    if !budget.try_retry(worker.io.now(), policy.budget_percent, policy.budget_min) {
-        service.stats.worker(worker.index).retries_over_budget.increment();
+    if !within_budget(budget, service, worker, policy) {
         return false;
     }
     if let Some(slot) = slot {
         tries.slot.replace(Some(slot));
     }
     true
+}
+
+/// Takes one attempt from `budget`, the retry budget of `service`. Returns false, and counts it, if
+/// the budget is exhausted.
+pub fn within_budget<I: Io>(
+    budget: &RetryBudget,
+    service: &Service,
+    worker: &Worker<I>,
+    policy: &RetryPolicy,
+) -> bool {
+    let allowed = budget.try_retry(worker.io.now(), policy.budget_percent, policy.budget_min);
+    if !allowed {
+        service.stats.worker(worker.index).retries_over_budget.increment();
+    }
+    allowed
 }
 
 /// Whether the retry policy covers the result `failed` of an attempt.

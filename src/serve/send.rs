@@ -132,13 +132,8 @@ async fn connection<I: Io>(
     let began = exchange.downstream.worker.io.now();
     let alarm = exchange.downstream.worker.io.alarms().alarm();
     let wait = relay::await_endpoint(exchange, &alarm, began, Time::NEVER, connecting);
-    Box::pin(wait).await.map_err(|_| {
-        exchange.record.set_flag(
-            Flag::DownstreamConnectionTermination,
-            "the client left while its request waited for a connection",
-        );
-        Failure::Broken
-    })
+    let detail = "the client left while its request waited for a connection";
+    Box::pin(wait).await.map_err(|_| relay::client_left(exchange, detail))
 }
 
 /// Ends the last attempt of a request, and returns its connection to the pool if possible.

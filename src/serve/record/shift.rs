@@ -1,4 +1,4 @@
-//! What the record of an exchange says about the version that a shift has chosen for it.
+//! The part of the record of an exchange that judges the version which a shift has chosen.
 
 use std::time::Duration;
 

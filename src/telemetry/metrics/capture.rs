@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 
 use super::Page;
-use crate::cells::{Count, LATENCY_BUCKETS_MS};
+use crate::cells::Count;
 use crate::mesh::CaptureCells;
 use crate::mesh::{Capture, CaptureError, OUTCOMES, Seen, UdpRefusal, outcome_label};
 use crate::snapshot::Snapshot;
@@ -45,20 +45,7 @@ fn detection(page: &mut Page, captures: &[(&str, &Capture)]) {
         "Time from accept until the protocol of a connection was known.",
     );
     for (listener, capture) in captures {
-        let mut total = 0;
-        for index in 0..=LATENCY_BUCKETS_MS.len() {
-            total += capture.stats.sum(|cells| &cells.detection.buckets[index]);
-            let bound =
-                LATENCY_BUCKETS_MS.get(index).map_or_else(|| "+Inf".to_owned(), f64::to_string);
-            page.sample(
-                &format!("{name}_bucket"),
-                &[("listener", listener), ("le", &bound)],
-                total,
-            );
-        }
-        let sum_ms = capture.stats.sum(|cells| &cells.detection.sum_us) as f64 / 1000.0;
-        page.sample(&format!("{name}_sum"), &[("listener", listener)], sum_ms);
-        page.sample(&format!("{name}_count"), &[("listener", listener)], total);
+        page.histogram(name, &[("listener", listener)], &capture.stats, |c| &c.detection);
     }
     let name = "ringway_capture_early_connections_total";
     let help = "Connections to destinations opened early because the client was silent.";

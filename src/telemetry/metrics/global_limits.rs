@@ -3,7 +3,6 @@
 use std::fmt::Display;
 
 use super::{Page, families};
-use crate::cells::LATENCY_BUCKETS_MS;
 use crate::snapshot::Snapshot;
 
 /// Writes the metrics of all global rate limits. Writes nothing if there is none.
@@ -55,19 +54,9 @@ fn duration(page: &mut Page, snapshot: &Snapshot) {
     let name = "ringway_global_rate_limit_duration_milliseconds";
     page.family(name, "histogram", "Time until the rate limit service has answered or failed.");
     for limit in &snapshot.rate_limits.global {
-        let (scope, stats) = (limit.scope.word(), &limit.stats);
+        let scope = limit.scope.word();
         let labels: [(&str, &dyn Display); 3] =
             [("scope", &scope), ("host", &limit.host), ("name", &limit.name)];
-        let mut total = 0;
-        for index in 0..=LATENCY_BUCKETS_MS.len() {
-            total += stats.sum(|cells| &cells.duration.buckets[index]);
-            let bound =
-                LATENCY_BUCKETS_MS.get(index).map_or_else(|| "+Inf".to_owned(), f64::to_string);
-            let labels = [labels[0], labels[1], labels[2], ("le", &bound)];
-            page.sample(&format!("{name}_bucket"), &labels, total);
-        }
-        let sum_ms = stats.sum(|cells| &cells.duration.sum_us) as f64 / 1000.0;
-        page.sample(&format!("{name}_sum"), &labels, sum_ms);
-        page.sample(&format!("{name}_count"), &labels, total);
+        page.histogram(name, &labels, &limit.stats, |c| &c.duration);
     }
 }

@@ -99,30 +99,25 @@ impl Page {
         }
     }
 
-    fn histogram(&mut self, name: &str, service: &str, stats: &PerWorker<impl HasDuration>) {
+    /// Writes the samples of a histogram of durations. `of` finds it in the cells of a worker.
+    fn histogram<C>(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &dyn Display)],
+        stats: &PerWorker<C>,
+        of: impl Fn(&C) -> &Histogram,
+    ) {
         let bucket = format!("{name}_bucket");
         let mut total = 0;
         for index in 0..=LATENCY_BUCKETS_MS.len() {
-            total += stats.iter().map(|c| c.duration().buckets[index].value()).sum::<u64>();
+            total += stats.sum(|cells| &of(cells).buckets[index]);
             let bound =
                 LATENCY_BUCKETS_MS.get(index).map_or_else(|| "+Inf".to_owned(), f64::to_string);
-            self.sample(&bucket, &[("service", &service), ("le", &bound)], total);
+            self.sample(&bucket, &[labels, &[("le", &bound)]].concat(), total);
         }
-        let sum_us: u64 = stats.iter().map(|cells| cells.duration().sum_us.value()).sum();
-        let sum_ms = sum_us as f64 / 1000.0;
-        self.sample(&format!("{name}_sum"), &[("service", &service)], sum_ms);
-        self.sample(&format!("{name}_count"), &[("service", &service)], total);
-    }
-}
-
-/// Cells that contain a histogram of durations.
-trait HasDuration {
-    fn duration(&self) -> &Histogram;
-}
-
-impl HasDuration for crate::cluster::ServiceCells {
-    fn duration(&self) -> &Histogram {
-        &self.duration
+        let sum_ms = stats.sum(|cells| &of(cells).sum_us) as f64 / 1000.0;
+        self.sample(&format!("{name}_sum"), labels, sum_ms);
+        self.sample(&format!("{name}_count"), labels, total);
     }
 }
 
@@ -573,7 +568,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
     let name = "ringway_service_request_duration_milliseconds";
     page.family(name, "histogram", "Time from the request head to the end of the response.");
     for service in &services {
-        page.histogram(name, &service.name, &service.stats);
+        page.histogram(name, &[("service", &service.name)], &service.stats, |c| &c.duration);
     }
 }
 
