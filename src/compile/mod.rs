@@ -1,6 +1,7 @@
 //! Compiles the model into the snapshot that the workers use: names become indices, and patterns
 //! are compiled. This module does not depend on sources, and reads no files.
 
+mod access_log;
 mod authorization;
 mod breaker;
 mod endpoints;
@@ -222,7 +223,7 @@ fn compile_all(
         priority: overload::priority_by(&mut compiler),
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
-        access_log: settings::access_log(model),
+        access_log: access_log::access_log(&mut compiler),
         certificates: std::mem::take(&mut compiler.certificates),
         jwt_providers: std::mem::take(&mut compiler.providers),
         services,

@@ -77,7 +77,7 @@ pub struct Terms {
     /// The limits on messages and frames of peers.
     pub limits: Limits,
     /// The access log lines. `None` means no access log.
-    pub access_log: Option<LogLines>,
+    pub access_log: Option<Arc<LogLines>>,
 }
 
 impl Terms {
@@ -95,7 +95,7 @@ impl Terms {
             rate_limit: listener.rate_limit.clone(),
             global_limit: listener.global_limit.clone(),
             limits: snapshot.limits,
-            access_log: snapshot.access_log.as_ref().map(|log| log.lines),
+            access_log: snapshot.access_log.as_ref().map(|log| Arc::clone(&log.lines)),
         })
     }
 }
