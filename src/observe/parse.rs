@@ -11,8 +11,11 @@ use crate::net::Network;
 /// How deep a filter may nest.
 const DEPTH_MAX: usize = 32;
 
+/// Creates the value of a header field.
+type HeaderField = fn(Box<str>) -> Field;
+
 /// The beginnings of names of header fields.
-const HEADERS: [(&str, fn(Box<str>) -> Field); 2] =
+const HEADERS: [(&str, HeaderField); 2] =
     [("request.headers", Field::Request), ("response.headers", Field::Response)];
 
 const FIELDS: &str = "status, method, path, host, route, service, endpoint, duration, sent_bytes, \
@@ -326,7 +329,7 @@ impl Parser {
     }
 
     /// Reads the name of a header field in brackets, as it is written in other proxies.
-    fn bracketed(&mut self, of: &str, header: fn(Box<str>) -> Field) -> Result<Field, TextError> {
+    fn bracketed(&mut self, of: &str, header: HeaderField) -> Result<Field, TextError> {
         let place = self.place();
         if self.takes(&Token::OpenList)
             && let Some(Token::Text(name)) = self.next()
