@@ -235,8 +235,8 @@ pub(super) fn only(
         let help = match suggestion(&host.value, &known) {
             near if near.starts_with("did you mean") => near,
             _ => format!(
-                "write its rules: routes: {{{:?}: [{{to: SERVICE}}]}}; without `hosts`, the listener \
-                 serves all",
+                "write its rules: routes: {{{:?}: [{{to: SERVICE}}]}}; without `hosts`, the \
+                 listener serves all",
                 host.value
             ),
         };

@@ -431,8 +431,8 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// The advice for a destination whose service is not there: the first label of a name of Kubernetes,
-/// or a service that has the same version.
+/// The advice for a destination whose service is not there: the first label of a name of
+/// Kubernetes, or a service that has the same version.
 fn other_name(text: &str, services: &[Arc<Service>]) -> Option<String> {
     if let Some((label, _)) = text.split_once('.')
         && services.iter().any(|service| &*service.name == label)

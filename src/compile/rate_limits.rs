@@ -95,8 +95,8 @@ fn limit(
     if let Some((origin, key)) = global_limits::global_key(value) {
         let message = format!("`{key}` is for a global limit, which has a `service`");
         let help = "leave it out, and write `by: {header: NAME}`, `by: identity` or `by: source` \
-                    if needed; a global limit has `service`, `domain` and `descriptors` in place of \
-                    `requests`";
+                    if needed; a global limit has `service`, `domain` and `descriptors` in place \
+                    of `requests`";
         compiler.fault_with_help(origin, message, help);
         return None;
     }

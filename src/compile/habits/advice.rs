@@ -92,7 +92,8 @@ pub const CLIENT_TIMES: &str = "write `body_idle: {~ms=TIME}` for silence within
 pub const SERVER_TIMES: &str = "write `body_idle: {~ms=TIME}` for silence within a body, both \
     ways; `timeout: {~ms=TIME}` of a rule or service limits a whole response";
 pub const READ_TIMES: &str = "write `body_idle: {~=TIME}` for silence within a body; \
-    `retries: {per_try_timeout: {~=TIME}}` limits the wait for its head, too, and `timeout` all of it";
+    `retries: {per_try_timeout: {~=TIME}}` limits the wait for its head, too, \
+    and `timeout` all of it";
 pub const REQUEST_TIMES: &str = "write `header: {~ms=TIME}` for the head of a request; \
     `timeout` of a rule or service limits a whole request";
 pub const URL_PARTS: &str = "name the parts: {{urlparts=scheme: https, host: HOST, path: PATH}}; \
