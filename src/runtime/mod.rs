@@ -17,3 +17,5 @@ pub mod ring;
 pub mod sim;
 pub mod socket;
 pub mod spare;
+#[cfg(feature = "uring")]
+mod timer;
