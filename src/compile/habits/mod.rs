@@ -332,7 +332,7 @@ pub struct Names {
 
 /// The advice with the only service of the author in place of `SERVICE`, and with the port of the
 /// only listener in place of `PORT` after the `*` for all hosts.
-pub fn with_names(advice: &str, names: &Names) -> String {
+pub fn with_names(advice: &str, names: &mut Names) -> String {
     let mut text = for_address(advice, names).unwrap_or_else(|| advice.to_owned());
     if let [service] = &names.services[..] {
         text = text.replace("SERVICE", service);
@@ -344,8 +344,9 @@ pub fn with_names(advice: &str, names: &Names) -> String {
 }
 
 /// The advice to make the service `app` for an address, if `app` is there already, or if another
-/// service has this address. `None` if the advice is right as it is.
-fn for_address(advice: &str, names: &Names) -> Option<String> {
+/// service has this address. `None` if the advice is right as it is. Then `app` is there for later
+/// advice.
+fn for_address(advice: &str, names: &mut Names) -> Option<String> {
     let (before, rest) = advice.split_once("`, and `services: {app: {")?;
     let (keys, after) = rest.split_once("}}`")?;
     let same = names.reached.iter().find(|(_, own)| own == keys).map(|(name, _)| name);
@@ -357,7 +358,11 @@ fn for_address(advice: &str, names: &Names) -> Option<String> {
             before.replacen("to: app", &format!("to: {service}"), 1)
         ));
     }
-    names.services.iter().find(|name| *name == "app")?;
+    if !names.services.iter().any(|name| name == "app") {
+        names.services.push("app".to_owned());
+        names.reached.push(("app".to_owned(), keys.to_owned()));
+        return None;
+    }
     let before = before.replacen("to: app", "to: NAME", 1);
     Some(format!("{before}`, and `services: {{NAME: {{{keys}}}}}`{after}"))
 }
