@@ -1,6 +1,7 @@
 //! The admin interface on the control thread: readiness, metrics and configuration.
 
 mod pages;
+mod requests;
 
 use std::net::SocketAddr;
 
@@ -84,5 +85,8 @@ fn router(status: Status) -> Router {
         .route("/services", get(pages::services))
         .route("/overload", get(pages::overload))
         .route("/certs", get(pages::certs))
+        .route("/requests", get(requests::requests))
+        .route("/requests/{id}", get(requests::request))
+        .route("/tap", get(requests::tap))
         .with_state(status)
 }

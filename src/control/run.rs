@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -30,6 +30,8 @@ use crate::dns::DnsPlan;
 use crate::error::plain;
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
+use crate::observe::Observers;
+use crate::observe::story::Stories;
 use crate::runtime::core::WorkerCells;
 use crate::runtime::memory;
 use crate::runtime::ring;
@@ -101,14 +103,16 @@ async fn serve(
     let lookups = Lookups::new(Outward::with_mark(trial.control.dns.mark));
     let mut registry = Registry::new(workers);
     let stats = Arc::new(PerWorker::<WorkerCells>::new(workers));
-    let status = Status::new(Arc::clone(&stats));
+    let observers = &Arc::new(observers(workers));
+    let status = Status::new(Arc::clone(&stats), Arc::clone(observers));
     let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
     watch.follow(&arguments, loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
     let clock = Clock { began: Instant::now() };
     let (overload, began) = (&Arc::<Overload>::default(), clock.began);
-    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log, overload, began };
+    let parts =
+        WorkerParts { stats: &stats, reports: &sender, log: &log, overload, observers, began };
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
     let mut names = Names::new(status.clone(), lookups.clone());
     names.follow(&trial.control.names, trial.control.gone_after);
@@ -157,6 +161,12 @@ async fn serve(
     }
     memory::give_back_with_code();
     Box::pin(control.until_told_to_end()).await
+}
+
+/// The taps and stories of `workers` whose clocks start now.
+fn observers(workers: usize) -> Observers {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Observers { taps: Arc::default(), stories: Stories::new(workers, now.as_micros() as u64) }
 }
 
 /// Starts the admin interface and the resolver for the workload.
@@ -452,6 +462,7 @@ struct WorkerParts<'p> {
     reports: &'p Reports,
     log: &'p Arc<AccessLog>,
     overload: &'p Arc<Overload>,
+    observers: &'p Arc<Observers>,
     /// The start of the workers' clocks.
     began: Instant,
 }
@@ -481,6 +492,7 @@ fn start_workers(
             reports: parts.reports.clone(),
             access_log: Arc::new(move |lines| log.write(lines)),
             overload: Arc::clone(parts.overload),
+            observers: Arc::clone(parts.observers),
             seed: fastrand::u64(..),
             inbox,
             peers: mailboxes.clone(),

@@ -8,14 +8,27 @@ pub mod headers;
 mod operators;
 mod parse;
 pub mod record;
+pub mod story;
 mod strftime;
+pub mod tap;
 mod text;
+
+use std::sync::Arc;
 
 pub use field::Field;
 pub use filter::Filter;
 pub use format::Format;
 pub use headers::{HeaderCopy, Wanted};
 pub use record::Record;
+
+/// What workers tell about exchanges, besides counters and lines. They share it.
+#[derive(Default)]
+pub struct Observers {
+    /// The open taps.
+    pub taps: Arc<tap::Taps>,
+    /// The stories of the last exchanges.
+    pub stories: story::Stories,
+}
 
 /// A mistake in a filter or a format, and advice on what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]

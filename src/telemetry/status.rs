@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::logs::AccessLog;
 use crate::cells::PerWorker;
+use crate::observe::Observers;
 use crate::runtime::core::WorkerCells;
 use crate::snapshot::{Level, Resource, Snapshot};
 
@@ -29,6 +30,8 @@ pub struct Known {
     pub reloads: Reloads,
     /// The access log, for its counter of dropped lines.
     pub access_log: Arc<AccessLog>,
+    /// The taps, and the stories of the last exchanges.
+    pub observers: Arc<Observers>,
     /// The results of DNS lookups of services.
     pub lookups: NameLookups,
     /// The numbers of key set fetches, as (succeeded, failed).
@@ -96,7 +99,7 @@ pub struct Queries {
 
 impl Status {
     /// The status before the first configuration is applied.
-    pub fn new(workers: Arc<PerWorker<WorkerCells>>) -> Self {
+    pub fn new(workers: Arc<PerWorker<WorkerCells>>, observers: Arc<Observers>) -> Self {
         Self(Arc::new(Mutex::new(Known {
             snapshot: None,
             files: Arc::default(),
@@ -105,6 +108,7 @@ impl Status {
             draining: false,
             reloads: Reloads::default(),
             access_log: Arc::default(),
+            observers,
             lookups: NameLookups::default(),
             key_fetches: (0, 0),
             queries: Queries::default(),

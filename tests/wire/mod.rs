@@ -38,6 +38,7 @@ mod mesh;
 mod mirrors;
 mod misbehaving;
 mod names;
+mod observing;
 mod operating;
 mod outliers;
 mod overload;

@@ -15,6 +15,7 @@ mod overload;
 mod rate_limits;
 mod retries;
 mod shifts;
+mod taps;
 
 use std::fmt::{self, Display, Write as _};
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub fn render(known: &Known) -> String {
     process(&mut page, known);
     workers(&mut page, known);
     overload::write(&mut page, known);
+    taps::write(&mut page, known);
     if let Some(snapshot) = &known.snapshot {
         listeners(&mut page, snapshot);
         tls_failures(&mut page, snapshot);

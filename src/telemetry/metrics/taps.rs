@@ -1,0 +1,20 @@
+//! The metrics of taps.
+
+use super::Page;
+use crate::telemetry::status::Known;
+
+/// Writes the number of open taps, and of the lines that they got and lost.
+pub(super) fn write(page: &mut Page, known: &Known) {
+    let taps = &known.observers.taps;
+    let name = "ringway_taps_active";
+    page.family(name, "gauge", "Taps (`ringway tap`, `/tap`) that are open.");
+    page.sample(name, &[], taps.count() as u64);
+    let (lines, dropped) = taps.lines();
+    let name = "ringway_tap_lines_total";
+    page.family(name, "counter", "Requests that taps have shown.");
+    page.sample(name, &[], lines);
+    let name = "ringway_tap_dropped_lines_total";
+    let help = "Requests that a tap has not shown, because its reader was too slow.";
+    page.family(name, "counter", help);
+    page.sample(name, &[], dropped);
+}
