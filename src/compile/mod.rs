@@ -29,6 +29,7 @@ mod slips;
 mod suggestion;
 mod tcp;
 mod tls;
+mod tracing;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -224,6 +225,7 @@ fn compile_all(
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
         access_log: access_log::access_log(&mut compiler),
+        tracing: tracing::tracing(&mut compiler),
         certificates: std::mem::take(&mut compiler.certificates),
         jwt_providers: std::mem::take(&mut compiler.providers),
         services,

@@ -20,6 +20,7 @@ use super::retry::{Need, Retry};
 use super::shifts::Shifts;
 use super::signals::{Signals, Told};
 use super::sockets::Sockets;
+use super::spans::SpanExporter;
 use super::systemd::{Manager, passed_sockets, watchdog_interval};
 use super::watch::Watch;
 use crate::admin::Admin;
@@ -121,6 +122,7 @@ async fn serve(
     let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
     let (admin, dns) = (trial.control.admin, trial.control.dns);
     let (admin, resolver) = for_others(&status, &lookups, admin, dns).await?;
+    let exporting = lookups.clone();
     let applier = Applier {
         arguments,
         outliers: Outliers::new(Arc::clone(&registry.outliers), clock),
@@ -146,6 +148,7 @@ async fn serve(
         names,
         key_sets,
         admin,
+        exporter: SpanExporter::new(Arc::clone(observers), exporting),
         resolver,
         watch,
         signals,
@@ -166,8 +169,12 @@ async fn serve(
 /// The taps and stories of `workers` whose clocks start now.
 fn observers(workers: usize) -> Observers {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Observers { taps: Arc::default(), stories: Stories::new(workers, now.as_micros() as u64) }
+    let stories = Stories::new(workers, now.as_micros() as u64);
+    Observers { stories, ..Observers::default() }
 }
+
+/// How long a process that ends waits until its spans are sent.
+const SPANS_FINISH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Starts the admin interface and the resolver for the workload.
 async fn for_others(
@@ -217,6 +224,7 @@ struct Control {
     names: Names,
     key_sets: KeySets,
     admin: Admin,
+    exporter: SpanExporter,
     resolver: Resolver,
     watch: Watch,
     signals: Signals,
@@ -233,9 +241,19 @@ impl Control {
     /// Applies the first configuration.
     async fn begin(&mut self) -> Result<(), RunError> {
         match self.applier.apply_again().await {
-            Some(_) => Ok(()),
+            Some(_) => {
+                self.follow_collector();
+                Ok(())
+            }
             None => Err(RunError::Config(self.applier.status.known().reloads.errors.clone())),
         }
+    }
+
+    /// Sends spans to the collector of the configuration in use.
+    fn follow_collector(&mut self) {
+        let snapshot = self.applier.status.known().snapshot.clone();
+        let tracing = snapshot.as_ref().and_then(|snapshot| snapshot.tracing.as_ref());
+        self.exporter.follow(tracing.and_then(|tracing| tracing.export.as_ref()));
     }
 
     /// Installs the capture rules.
@@ -341,6 +359,7 @@ impl Control {
             self.applier.keep_addresses(&names);
             let registry = &mut self.applier.registry;
             self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
+            self.follow_collector();
             if let Err(error) = self.admin.bind(admin).await {
                 tracing::error!("{error}; the admin interface keeps its previous address");
             }
@@ -412,6 +431,9 @@ impl Control {
             tracing::warn!("the drain time is over: open connections were closed");
         }
         let hurried = matches!(ended, Some(DrainEnd::Told));
+        if !hurried {
+            self.exporter.finish(SPANS_FINISH_LIMIT).await;
+        }
         self.applier.log.finish(if hurried { HURRIED_FINISH_LIMIT } else { FINISH_LIMIT });
         Ok(())
     }

@@ -5,6 +5,7 @@ mod limited;
 mod request;
 mod shift;
 mod story;
+mod trace;
 mod view;
 
 use std::cell::{Cell, RefCell};
@@ -23,8 +24,8 @@ use crate::grpc::methods::Call;
 use crate::grpc::rate_limit::Answer;
 use crate::grpc::{self, Code, Kind};
 use crate::message::HeadView;
-use crate::observe::HeaderCopy;
 use crate::observe::story::{Acted, Tried};
+use crate::observe::{HeaderCopy, Trace};
 use crate::propagation::{RequestId, forwarded};
 use crate::resilience::{Chance, GlobalLimit, Quota, RateLimit, Scope, ShiftSide, Way};
 use crate::runtime::io::Io;
@@ -57,6 +58,12 @@ pub struct ExchangeRecord<I: Io> {
     acted: Cell<Acted>,
     /// The attempts before the last one.
     tried: RefCell<Vec<Tried>>,
+    /// The number of the last attempt, for the id of its span.
+    last_number: Cell<u32>,
+    /// The trace of the request. `None` without tracing.
+    trace: Cell<Option<Trace>>,
+    /// The `tracestate` of a sampled request.
+    state: RefCell<String>,
     is_http: Cell<bool>,
     request_id: Cell<Option<RequestId>>,
     rule: RefCell<Option<LocalRule>>,
@@ -125,6 +132,9 @@ impl<I: Io> ExchangeRecord<I> {
             tapped: worker.observers.taps.is_active(),
             acted: Cell::default(),
             tried: RefCell::default(),
+            last_number: Cell::default(),
+            trace: Cell::default(),
+            state: RefCell::default(),
             is_http: Cell::new(false),
             request_id: Cell::new(None),
             rule: RefCell::new(None),
@@ -203,10 +213,9 @@ impl<I: Io> ExchangeRecord<I> {
         if copy.as_ref().is_none_or(|copy| copy.is_brief) {
             let hops = self.terms.trusted_hops;
             let client = forwarded::client(Some(request), hops, self.peer.address);
-            let wanted = self.terms.access_log.as_ref().map(|lines| &*lines.wanted.request);
             let headers = match self.tapped {
                 true => HeaderCopy::of_all(request),
-                false => HeaderCopy::of(request, wanted.unwrap_or_default()),
+                false => HeaderCopy::of(request, &self.terms.wanted.request),
             };
             let pool = &self.worker.requests;
             copy.get_or_insert_with(|| pool.take()).fill(request, client, headers);
@@ -225,8 +234,8 @@ impl<I: Io> ExchangeRecord<I> {
             *self.response.borrow_mut() = Some(Box::new(HeaderCopy::of_all(response)));
             return;
         }
-        let wanted = self.terms.access_log.as_ref().map(|lines| &*lines.wanted.response);
-        if let Some(wanted @ [_, ..]) = wanted {
+        let wanted = &self.terms.wanted.response;
+        if !wanted.is_empty() {
             *self.response.borrow_mut() = Some(Box::new(HeaderCopy::of(response, wanted)));
         }
     }
@@ -303,6 +312,7 @@ impl<I: Io> ExchangeRecord<I> {
 
     /// Replaces the start time of the last attempt with that of the attempt whose response is used.
     pub fn overtaken(&self, began: Time) {
+        self.last_number.set(self.attempts.get());
         self.attempted.set(Some(began));
         self.answered.set(None);
     }
@@ -518,6 +528,7 @@ impl<I: Io> Drop for ExchangeRecord<I> {
         if self.tapped {
             self.view(end, |record| self.worker.observers.taps.show(record));
         }
+        self.keep_spans(end);
         self.keep_story(end);
         if let Some(request) = self.request.take() {
             self.worker.requests.give(request);

@@ -43,6 +43,7 @@ pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
         limits: self::limits(limits),
         overload: super::overload::overload(overload),
         access_log: access_log(lower, telemetry.access_log),
+        tracing: telemetry.tracing.map(super::tracing::tracing),
     }
 }
 
