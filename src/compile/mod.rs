@@ -25,6 +25,7 @@ mod services;
 mod settings;
 mod shifts;
 mod slips;
+mod sticky;
 mod suggestion;
 mod tcp;
 mod tls;
