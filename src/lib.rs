@@ -38,6 +38,7 @@ pub mod health;
 pub mod mesh;
 pub mod resilience;
 pub mod route;
+pub mod standard;
 // Protocols. No I/O, except in the files that use runtime::io::Io.
 pub mod ca;
 pub mod detect;

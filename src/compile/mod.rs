@@ -25,6 +25,7 @@ mod services;
 mod settings;
 mod shifts;
 mod slips;
+mod standard;
 mod suggestion;
 mod tcp;
 mod tls;
@@ -223,6 +224,7 @@ fn compile_all(
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
         access_log: settings::access_log(model),
+        standard: standard::standard(&mut compiler),
         certificates: std::mem::take(&mut compiler.certificates),
         jwt_providers: std::mem::take(&mut compiler.providers),
         services,

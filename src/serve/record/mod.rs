@@ -5,8 +5,9 @@ mod limited;
 mod line;
 mod request;
 mod shift;
+mod standard;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::propagation::{RequestId, forwarded};
 use crate::resilience::{GlobalLimit, KeyHash, Quota, RateLimit, Scope, ShiftSide, Way};
 use crate::runtime::io::Io;
 use crate::snapshot::{LogFilter, LogLines};
+use crate::standard::Known;
 use crate::time::Time;
 use crate::upstream::{LocalEndpoint, LocalRule, LocalService, Terms};
 use line::Record;
@@ -92,6 +94,8 @@ pub struct ExchangeRecord<I: Io> {
     code: Cell<Option<Code>>,
     /// The numbers of messages of a gRPC call, as [from the client, to the client].
     messages: [Cell<u64>; 2],
+    /// The series of a TCP connection that is open, for the standard metrics.
+    series: OnceCell<Arc<Known>>,
 }
 
 impl<I: Io> ExchangeRecord<I> {
@@ -137,6 +141,7 @@ impl<I: Io> ExchangeRecord<I> {
             kind: Cell::new(None),
             code: Cell::new(None),
             messages: Default::default(),
+            series: OnceCell::new(),
         }
     }
 
@@ -554,6 +559,9 @@ impl<I: Io> Drop for ExchangeRecord<I> {
                     self.worker.cells().flags[flag.index()].increment();
                 }
             }
+        }
+        if let Some(reports) = &self.terms.standard {
+            self.report(reports, duration);
         }
         if self.is_logged() {
             self.write_line(end);
