@@ -18,7 +18,7 @@ use crate::jwt::Provider;
 use crate::mesh::{Capture, Direction, EndpointAddresses};
 use crate::message;
 use crate::net::{Bind, TcpLiveness};
-use crate::resilience::{GlobalLimit, RateLimit, RateLimits, Sources};
+use crate::resilience::{GlobalLimit, LimitList, RateLimits, Sources};
 pub use crate::resilience::{
     Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, Watched,
 };
@@ -231,7 +231,7 @@ pub struct Listener {
     /// The number of requests after which a connection is closed.
     pub requests_max: u32,
     /// The rate limit on requests.
-    pub rate_limit: Option<Arc<RateLimit>>,
+    pub rate_limits: LimitList,
     /// The limit that a rate limit service counts.
     pub global_limit: Option<Arc<GlobalLimit>>,
     /// The time limits for clients.

@@ -80,7 +80,7 @@ pub(super) fn listeners(
             connections_max: connections_max.unwrap_or(u32::MAX),
             per_source,
             requests_max,
-            rate_limit: limits.local,
+            rate_limits: limits.local,
             global_limit: limits.global,
             timeouts: timeouts(&written.timeouts),
             liveness,

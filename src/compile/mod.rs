@@ -337,7 +337,7 @@ impl<'a> Compiler<'a> {
             retries: None,
             fault: None,
             mirror: None,
-            rate_limit: None,
+            rate_limits: Default::default(),
             global_limit: None,
             priority: None,
             body_idle: None,

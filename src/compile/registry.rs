@@ -271,6 +271,8 @@ pub struct LimitId {
     pub name: Box<str>,
     /// The number of earlier rules with the same host and name.
     pub nth: usize,
+    /// The index of the limit among those of its owner.
+    pub limit: usize,
     /// The unit that the buckets count.
     pub unit: Unit,
 }

@@ -223,7 +223,7 @@ fn rule_of(
         retries,
         fault,
         mirror,
-        rate_limit: limits.local,
+        rate_limits: limits.local,
         global_limit: limits.global,
         priority,
         body_idle: written.body_idle,

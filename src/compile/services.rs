@@ -103,7 +103,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         retries,
         breaker,
         concurrency,
-        rate_limit: limits.local,
+        rate_limits: limits.local,
         global_limit: limits.global,
         idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         max_idle_connections: written.max_idle_connections.unwrap_or(MAX_IDLE_CONNECTIONS),

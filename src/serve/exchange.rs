@@ -161,7 +161,7 @@ fn plan_of<I: Io>(
         Ok(framing) => framing,
         Err(refusal) => return Planned::Unframed(refusal),
     };
-    let limited = limits::check(downstream, record, listener.rate_limit.as_ref(), Some(request));
+    let limited = limits::check(downstream, record, &listener.rate_limits, Some(request));
     let rule = match limited.and_then(|()| plan::rule(downstream, listener, request)) {
         Ok(rule) => local.rule(rule),
         Err(refusal) => return Planned::Refused(framing, refusal),

@@ -10,7 +10,7 @@ use super::pool::{PoolTerms, Waiting};
 use super::service::LocalService;
 use crate::cells::PerWorker;
 use crate::cluster::{Destination, Service};
-use crate::resilience::{GlobalLimit, RateLimit};
+use crate::resilience::{GlobalLimit, LimitList};
 use crate::route::Rule;
 use crate::runtime::core::Core;
 use crate::runtime::io::Io;
@@ -72,7 +72,7 @@ pub struct Terms {
     /// The maximum number of requests on a connection.
     pub requests_max: u32,
     /// The limit on requests of the listener.
-    pub rate_limit: Option<Arc<RateLimit>>,
+    pub rate_limits: LimitList,
     /// The limit that a rate limit service counts.
     pub global_limit: Option<Arc<GlobalLimit>>,
     /// The limits on messages and frames of peers.
@@ -104,7 +104,7 @@ impl Terms {
             via: listener.via.clone(),
             abort_on_close: listener.abort_on_close,
             requests_max: listener.requests_max,
-            rate_limit: listener.rate_limit.clone(),
+            rate_limits: listener.rate_limits.clone(),
             global_limit: listener.global_limit.clone(),
             limits: snapshot.limits,
             access_log: snapshot.access_log.as_ref().map(|log| log.lines),

@@ -43,6 +43,7 @@ mod operating;
 mod outliers;
 mod overload;
 mod proxying;
+mod rate_limit_lists;
 mod rate_limits;
 mod real_peers;
 mod redirects;

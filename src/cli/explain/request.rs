@@ -131,7 +131,7 @@ fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
     if let Some(priority) = rule.priority {
         writeln!(out, "  priority {}", priority.name()).ok();
     }
-    if let Some(limit) = &rule.rate_limit {
+    for limit in &rule.rate_limits {
         writeln!(out, "  rate limit {limit}").ok();
     }
     if let Some(limit) = &rule.global_limit {
@@ -201,7 +201,7 @@ pub(super) fn write_service(
     if let Some(concurrency) = &service.concurrency {
         writeln!(out, "    concurrency: {concurrency}").ok();
     }
-    if let Some(limit) = &service.rate_limit {
+    for limit in &service.rate_limits {
         writeln!(out, "    rate limit {limit}").ok();
     }
     if let Some(limit) = &service.global_limit {

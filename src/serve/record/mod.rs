@@ -24,12 +24,13 @@ use crate::grpc::rate_limit::Answer;
 use crate::grpc::{self, Code, Kind};
 use crate::message::HeadView;
 use crate::propagation::{RequestId, forwarded};
-use crate::resilience::{GlobalLimit, KeyHash, Quota, RateLimit, Scope, ShiftSide, Way};
+use crate::resilience::{GlobalLimit, Quota, RateLimit, Scope, ShiftSide, Way};
 use crate::runtime::io::Io;
 use crate::snapshot::{LogFilter, LogLines};
 use crate::standard::Known;
 use crate::time::Time;
 use crate::upstream::{LocalEndpoint, LocalRule, LocalService, Terms};
+use limited::Throttled;
 use line::Record;
 use request::Request;
 
@@ -70,8 +71,9 @@ pub struct ExchangeRecord<I: Io> {
     suppressed: Cell<Option<u64>>,
     /// The answers of rate limit services.
     answers: RefCell<Vec<(Arc<GlobalLimit>, Answer)>>,
-    /// The keys of the limits on bytes that apply to the bodies of the request, by scope.
-    throttled: Cell<[Option<KeyHash>; Scope::COUNT]>,
+    /// The keys of the limits on bytes that apply to the bodies of the request.
+    throttled: Throttled,
+    is_throttled: Cell<bool>,
     /// Whether a limit on bytes, or an injected fault, has delayed a body of the exchange.
     slowed: Cell<bool>,
     received_bytes: Cell<u64>,
@@ -126,7 +128,8 @@ impl<I: Io> ExchangeRecord<I> {
             quotas: Cell::default(),
             suppressed: Cell::new(Some(0)),
             answers: RefCell::default(),
-            throttled: Cell::default(),
+            throttled: Default::default(),
+            is_throttled: Cell::default(),
             slowed: Cell::default(),
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
@@ -344,29 +347,6 @@ impl<I: Io> ExchangeRecord<I> {
         self.quotas.get().iter().any(Option::is_some) || !self.answers.borrow().is_empty()
     }
 
-    /// Calls `use_them` with the rate limits of the listener, the rule and the service.
-    fn with_limits<T>(&self, use_them: impl FnOnce([Option<&RateLimit>; 3]) -> T) -> T {
-        let (rule, service) = (self.rule.borrow(), self.service.borrow());
-        use_them([
-            self.terms.rate_limit.as_deref(),
-            rule.as_ref().and_then(|rule| rule.rate_limit.as_deref()),
-            service.as_ref().and_then(|service| service.config.rate_limit.as_deref()),
-        ])
-    }
-
-    /// Applies the limit on bytes of `scope` to the bodies of the request. `key` selects the
-    /// bucket.
-    pub fn throttle(&self, scope: Scope, key: KeyHash) {
-        let mut throttled = self.throttled.get();
-        throttled[scope as usize] = Some(key);
-        self.throttled.set(throttled);
-    }
-
-    /// Whether a limit on bytes applies to the bodies.
-    pub fn is_throttled(&self) -> bool {
-        self.throttled.get().iter().any(Option::is_some)
-    }
-
     /// Takes `bytes` of a body from the buckets of the limits on bytes. Returns how long to wait
     /// before the next bytes, or `None` for no wait.
     pub fn owe(&self, way: Way, bytes: u64) -> Option<Duration> {
@@ -375,11 +355,8 @@ impl<I: Io> ExchangeRecord<I> {
         }
         let (worker, now) = (self.worker.index, self.worker.io.now());
         let wait = self.with_limits(|limits| {
-            let met = limits.into_iter().zip(self.throttled.get());
-            let waits = met.filter_map(|(limit, key)| {
-                Some(limit?.owe(key?, way, bytes, worker, now)).filter(|wait| !wait.is_zero())
-            });
-            waits.max()
+            let owe = |(limit, key): (&RateLimit, _)| limit.owe(key, way, bytes, worker, now);
+            self.throttling(limits).map(owe).filter(|wait| !wait.is_zero()).max()
         });
         if wait.is_some() {
             self.slow_down();
