@@ -49,7 +49,8 @@ impl Pair {
         let shop = Proxy::start(&format!(
             "mesh: {{identity: {}}}\ntelemetry: {{metrics: {{{metrics}}}}}\nlisteners:\n\
              \x20 in: {{bind: '127.0.0.1:{inner}', tls: mesh}}\n\
-             \x20 in-raw: {{bind: '127.0.0.1:{inner_raw}', tls: mesh, protocol: tcp, service: db}}\n\
+             \x20 in-raw: {{bind: '127.0.0.1:{inner_raw}', tls: mesh, protocol: tcp, \
+             service: db}}\n\
              routes: {{'*': [{{to: app}}]}}\nservices:\n  app: {{endpoints: ['{}']}}\n\
              \x20 db: {{endpoints: ['{}'], protocol: tcp}}\n",
             identity("shop", SHOP),
@@ -209,7 +210,8 @@ fn a_tcp_connection_counts_while_it_is_open() {
 fn overrides_leave_out_metrics_and_labels() {
     let pair = Pair::start(
         "overrides: [{metric: request_size, disabled: true}, \
-         {tags: {remove: [response_code, response_flags, destination_service], set: {zone: 'a\"b'}}}, \
+         {tags: {remove: [response_code, response_flags, destination_service], \
+         set: {zone: 'a\"b'}}}, \
          {metric: request_count, mode: server, disabled: true}]",
     );
     pair.load();

@@ -30,8 +30,6 @@ const TELEMETRY: &str = "access_log";
 const STANDARD: &str = "unused_after";
 const OVERRIDE: &str = "mode";
 
-const METRICS: &str =
-    "write `metrics: {istio: true}`; the page /metrics of `admin` has the metrics";
 const OVERRIDES: &str = "write `overrides: [{tags: {set: {LABEL: VALUE}}}]`";
 pub(super) const RUNTIME: &str = "driver";
 const LIMITS: &str = "header_bytes";
@@ -506,7 +504,6 @@ pub(super) const WORDS: &[Word] = &[
     ("name", OVERRIDE, "write `metric: {=NAME}`"),
     ("logs", TELEMETRY, "write `access_log: {path: stdout}`"),
     ("log", TELEMETRY, "write `access_log: {path: stdout}`"),
-    ("metrics", TELEMETRY, METRICS),
     ("threads", RUNTIME, WORKERS),
     ("cpus", RUNTIME, WORKERS),
     ("concurrency", RUNTIME, WORKERS),
