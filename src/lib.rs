@@ -36,6 +36,7 @@ pub mod balance;
 pub mod cluster;
 pub mod health;
 pub mod mesh;
+pub mod observe;
 pub mod resilience;
 pub mod route;
 pub mod standard;

@@ -57,8 +57,7 @@ pub use service::{
     Balance, Endpoint, Endpoints, HashBy, SendProxyProtocol, Service, ServiceProtocol,
 };
 pub use settings::{
-    AccessLog, AdminBind, Drain, Driver, Keepalive, Limits, LogFilter, LogSink, OutboundDrain,
-    Settings, Tcp,
+    AccessLog, AdminBind, Drain, Driver, Keepalive, Limits, LogSink, OutboundDrain, Settings, Tcp,
 };
 pub use shift::{AbortIf, Shift};
 pub use slow_start::SlowStart;

@@ -78,7 +78,7 @@ pub struct Terms {
     /// The limits on messages and frames of peers.
     pub limits: Limits,
     /// The access log lines. `None` means no access log.
-    pub access_log: Option<LogLines>,
+    pub access_log: Option<Arc<LogLines>>,
     /// Where requests count for Istio's standard metrics. `None` means that they are off.
     pub standard: Option<Reports>,
 }
@@ -107,7 +107,7 @@ impl Terms {
             rate_limits: listener.rate_limits.clone(),
             global_limit: listener.global_limit.clone(),
             limits: snapshot.limits,
-            access_log: snapshot.access_log.as_ref().map(|log| log.lines),
+            access_log: snapshot.access_log.as_ref().map(|log| Arc::clone(&log.lines)),
             standard: snapshot.standard.as_ref().map(|standard| Reports {
                 store: Arc::clone(&standard.store),
                 reporter: match listener.is_outbound() {
