@@ -24,6 +24,7 @@ pub use crate::resilience::{
     Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, Watched,
 };
 use crate::route::{Rule, Shift, Table};
+use crate::standard::Standard;
 use crate::tls::reason::Failure;
 use crate::tls::{CertificateInfo, ServerTls};
 
@@ -57,6 +58,8 @@ pub struct Snapshot {
     pub drain: Drain,
     /// The access log. `None` means that it is switched off.
     pub access_log: Option<AccessLog>,
+    /// Istio's standard metrics. `None` means that they are off.
+    pub standard: Option<Arc<Standard>>,
     /// The certificates in use, for display to operators.
     pub certificates: Vec<CertificateInfo>,
     /// The token issuers, for display to operators.
@@ -90,6 +93,7 @@ impl Snapshot {
             priority: None,
             drain: Drain::default(),
             access_log: None,
+            standard: None,
             certificates: Vec::new(),
             jwt_providers: Vec::new(),
         }

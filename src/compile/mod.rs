@@ -26,6 +26,7 @@ mod services;
 mod settings;
 mod shifts;
 mod slips;
+mod standard;
 mod suggestion;
 mod tcp;
 mod tls;
@@ -223,6 +224,7 @@ fn compile_all(
         priority: overload::priority_by(&mut compiler),
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
+        standard: standard::standard(&mut compiler),
         access_log: access_log::access_log(&mut compiler),
         certificates: std::mem::take(&mut compiler.certificates),
         jwt_providers: std::mem::take(&mut compiler.providers),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Http2Limits, Item, Overload, Zone};
+use super::{Http2Limits, Item, Metrics, Overload, Zone};
 
 /// Settings of the process.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,8 @@ pub struct Settings {
     pub overload: Overload,
     /// The target, the format and the filter of the access log.
     pub access_log: AccessLog,
+    /// Istio's standard metrics.
+    pub metrics: Metrics,
 }
 
 /// How the process drains.

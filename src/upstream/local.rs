@@ -17,6 +17,7 @@ use crate::runtime::io::Io;
 use crate::snapshot::{
     ForwardClientCert, Limits, Listener, ListenerCells, LogLines, Snapshot, Timeouts,
 };
+use crate::standard::{Reporter, Store};
 use crate::time::Time;
 use crate::tls::ClientTls;
 use crate::wire::Wire;
@@ -78,6 +79,17 @@ pub struct Terms {
     pub limits: Limits,
     /// The access log lines. `None` means no access log.
     pub access_log: Option<Arc<LogLines>>,
+    /// Where requests count for Istio's standard metrics. `None` means that they are off.
+    pub standard: Option<Reports>,
+}
+
+/// Where the requests of a listener count for Istio's standard metrics.
+#[derive(Clone)]
+pub struct Reports {
+    /// The series.
+    pub store: Arc<Store>,
+    /// The side that this listener reports.
+    pub reporter: Reporter,
 }
 
 impl Terms {
@@ -96,6 +108,13 @@ impl Terms {
             global_limit: listener.global_limit.clone(),
             limits: snapshot.limits,
             access_log: snapshot.access_log.as_ref().map(|log| Arc::clone(&log.lines)),
+            standard: snapshot.standard.as_ref().map(|standard| Reports {
+                store: Arc::clone(&standard.store),
+                reporter: match listener.is_outbound() {
+                    true => Reporter::Source,
+                    false => Reporter::Destination,
+                },
+            }),
         })
     }
 }

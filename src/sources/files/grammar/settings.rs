@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::http2::Http2Limits;
+use super::metrics::Metrics;
 use crate::sources::files::values::{
     AutoOrCount, OneOrMany, OutboundDrain, Placed, Portion, Size, Time,
 };
@@ -105,6 +106,8 @@ pub struct Telemetry {
     /// The access log: one line for each exchange. Default: only failed exchanges, on standard
     /// error.
     pub access_log: AccessLog,
+    /// Istio's standard metrics.
+    pub metrics: Metrics,
 }
 
 /// The access log: one line for each exchange, which is a request and its response.
