@@ -141,8 +141,9 @@ fn limit(
     let value = &written.value;
     if let Some((origin, key)) = global_limits::global_key(value) {
         let message = format!("`{key}` is for a global limit, which has a `service`");
-        let help = "write `service: NAME`, the rate limit service; the keys of other limits are \
-                    `by: {header: NAME}`, `by: identity` and `by: source`";
+        let help = "leave it out, and write `by: {header: NAME}`, `by: identity` or `by: source` \
+                    if needed; a global limit has `service`, `domain` and `descriptors` in place \
+                    of `requests`";
         compiler.fault_with_help(origin, message, help);
         return None;
     }

@@ -196,6 +196,7 @@ pub async fn relay<I: Io>(
     let edits = ResponseEdits { more, ..edits };
     let write = |out: &mut dyn Sink| encode::response(out, response, &framing, &edits);
     exchange.downstream.stream.put_head(&mut drafts.scratch, write);
+    exchange.record.copy_response(response);
     exchange.record.answered(status);
     between.answered.set(true);
     if framing.switches {

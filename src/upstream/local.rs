@@ -17,6 +17,7 @@ use crate::runtime::io::Io;
 use crate::snapshot::{
     ForwardClientCert, Limits, Listener, ListenerCells, LogLines, Snapshot, Timeouts,
 };
+use crate::standard::{Reporter, Store};
 use crate::time::Time;
 use crate::tls::ClientTls;
 use crate::wire::Wire;
@@ -77,7 +78,18 @@ pub struct Terms {
     /// The limits on messages and frames of peers.
     pub limits: Limits,
     /// The access log lines. `None` means no access log.
-    pub access_log: Option<LogLines>,
+    pub access_log: Option<Arc<LogLines>>,
+    /// Where requests count for Istio's standard metrics. `None` means that they are off.
+    pub standard: Option<Reports>,
+}
+
+/// Where the requests of a listener count for Istio's standard metrics.
+#[derive(Clone)]
+pub struct Reports {
+    /// The series.
+    pub store: Arc<Store>,
+    /// The side that this listener reports.
+    pub reporter: Reporter,
 }
 
 impl Terms {
@@ -95,7 +107,14 @@ impl Terms {
             rate_limits: listener.rate_limits.clone(),
             global_limit: listener.global_limit.clone(),
             limits: snapshot.limits,
-            access_log: snapshot.access_log.as_ref().map(|log| log.lines),
+            access_log: snapshot.access_log.as_ref().map(|log| Arc::clone(&log.lines)),
+            standard: snapshot.standard.as_ref().map(|standard| Reports {
+                store: Arc::clone(&standard.store),
+                reporter: match listener.is_outbound() {
+                    true => Reporter::Source,
+                    false => Reporter::Destination,
+                },
+            }),
         })
     }
 }

@@ -35,7 +35,7 @@ impl<I: Io> ExchangeRecord<I> {
 
     /// Limits the lines of failures to those that `budget` allows. A log of all requests has all.
     fn limit_line(&self, budget: &LogBudget) {
-        if self.terms.access_log.is_some_and(|lines| lines.filter == LogFilter::Failed) {
+        if self.terms.access_log.as_ref().is_some_and(|lines| lines.filter == LogFilter::Failed) {
             self.suppressed.set(budget.take(self.began));
         }
     }
