@@ -24,6 +24,7 @@ pub use crate::resilience::{
     Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, Watched,
 };
 use crate::route::{Rule, Shift, Table};
+use crate::standard::Standard;
 use crate::tls::reason::Failure;
 use crate::tls::{CertificateInfo, ServerTls};
 
@@ -59,6 +60,8 @@ pub struct Snapshot {
     pub access_log: Option<AccessLog>,
     /// The settings of tracing. `None` means that there is none.
     pub tracing: Option<Tracing>,
+    /// Istio's standard metrics. `None` means that they are off.
+    pub standard: Option<Arc<Standard>>,
     /// The certificates in use, for display to operators.
     pub certificates: Vec<CertificateInfo>,
     /// The token issuers, for display to operators.
@@ -93,6 +96,7 @@ impl Snapshot {
             drain: Drain::default(),
             access_log: None,
             tracing: None,
+            standard: None,
             certificates: Vec::new(),
             jwt_providers: Vec::new(),
         }

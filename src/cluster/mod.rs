@@ -21,6 +21,7 @@ use crate::jwt::Requirement;
 use crate::net::{Address, DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
 use crate::resilience::{GlobalLimit, LimitList, RetryBudget, RetryPolicy};
+use crate::standard::Target;
 use crate::time::Time;
 use crate::tls::ClientTls;
 
@@ -179,6 +180,8 @@ pub struct Service {
     /// Counts the state changes of the endpoints. `None` if they have no state. It is kept over
     /// reloads while the name of the service stays the same.
     pub changes: Option<Arc<Changes>>,
+    /// The service in the labels of the standard metrics. `None` if they are off.
+    pub target: Option<Arc<Target>>,
     /// The counters. They are kept over reloads while the name stays the same.
     pub stats: Arc<PerWorker<ServiceCells>>,
 }
@@ -254,6 +257,7 @@ impl Service {
             slow_start: None,
             panic_percent: self.panic_percent,
             changes: None,
+            target: self.target.clone(),
             stats: Arc::clone(&self.stats),
         }
     }

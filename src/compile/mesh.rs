@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::routes::Hosts;
 use super::services::CONNECT_HEDGE;
-use super::{Compiler, listeners as plain, mark, tls};
+use super::{Compiler, listeners as plain, mark, standard, tls};
 use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
 use crate::cells::PerWorker;
@@ -385,6 +385,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         slow_start: None,
         panic_percent: 0,
         changes: None,
+        target: standard::unknown_target(compiler, name),
         stats: compiler.registry.service(name),
     })
 }

@@ -26,6 +26,8 @@ mod services;
 mod settings;
 mod shifts;
 mod slips;
+mod standard;
+mod sticky;
 mod suggestion;
 mod tcp;
 mod tls;
@@ -224,6 +226,7 @@ fn compile_all(
         priority: overload::priority_by(&mut compiler),
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
+        standard: standard::standard(&mut compiler),
         access_log: access_log::access_log(&mut compiler),
         tracing: tracing::tracing(&mut compiler),
         certificates: std::mem::take(&mut compiler.certificates),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Http2Limits, Item, Overload, Tracing, Zone};
+use super::{Http2Limits, Item, Metrics, Overload, Tracing, Zone};
 
 /// Settings of the process.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +37,8 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// Traces. `None` means that trace contexts pass unread.
     pub tracing: Option<Tracing>,
+    /// Istio's standard metrics.
+    pub metrics: Metrics,
 }
 
 /// How the process drains.

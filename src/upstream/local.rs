@@ -18,6 +18,7 @@ use crate::runtime::io::Io;
 use crate::snapshot::{
     ForwardClientCert, Limits, Listener, ListenerCells, LogLines, Snapshot, Timeouts,
 };
+use crate::standard::{Reporter, Store};
 use crate::time::Time;
 use crate::tls::ClientTls;
 use crate::wire::Wire;
@@ -83,6 +84,17 @@ pub struct Terms {
     pub tracing: Option<Arc<TraceTerms>>,
     /// The header fields that the access log and the tags of spans read.
     pub wanted: Wanted,
+    /// Where requests count for Istio's standard metrics. `None` means that they are off.
+    pub standard: Option<Reports>,
+}
+
+/// Where the requests of a listener count for Istio's standard metrics.
+#[derive(Clone)]
+pub struct Reports {
+    /// The series.
+    pub store: Arc<Store>,
+    /// The side that this listener reports.
+    pub reporter: Reporter,
 }
 
 impl Terms {
@@ -107,6 +119,13 @@ impl Terms {
             access_log: snapshot.access_log.as_ref().map(|log| Arc::clone(&log.lines)),
             tracing,
             wanted,
+            standard: snapshot.standard.as_ref().map(|standard| Reports {
+                store: Arc::clone(&standard.store),
+                reporter: match listener.is_outbound() {
+                    true => Reporter::Source,
+                    false => Reporter::Destination,
+                },
+            }),
         })
     }
 }

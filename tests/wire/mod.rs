@@ -30,6 +30,7 @@ mod http2_pairs;
 mod http2_real;
 mod identity;
 mod interop;
+mod istio_metrics;
 mod jwt;
 mod keep_alive;
 mod leaving;

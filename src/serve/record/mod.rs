@@ -4,11 +4,12 @@ pub mod buffer;
 mod limited;
 mod request;
 mod shift;
+mod standard;
 mod story;
 mod trace;
 mod view;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::propagation::{RequestId, forwarded};
 use crate::resilience::{Chance, GlobalLimit, Quota, RateLimit, Scope, ShiftSide, Way};
 use crate::runtime::io::Io;
 use crate::snapshot::LogFilter;
+use crate::standard::Known;
 use crate::time::Time;
 use crate::upstream::{LocalEndpoint, LocalRule, LocalService, Terms};
 use limited::Throttled;
@@ -113,6 +115,8 @@ pub struct ExchangeRecord<I: Io> {
     code: Cell<Option<Code>>,
     /// The numbers of messages of a gRPC call, as [from the client, to the client].
     messages: [Cell<u64>; 2],
+    /// The series of a TCP connection that is open, for the standard metrics.
+    series: OnceCell<Arc<Known>>,
 }
 
 impl<I: Io> ExchangeRecord<I> {
@@ -167,6 +171,7 @@ impl<I: Io> ExchangeRecord<I> {
             kind: Cell::new(None),
             code: Cell::new(None),
             messages: Default::default(),
+            series: OnceCell::new(),
         }
     }
 
@@ -346,7 +351,8 @@ impl<I: Io> ExchangeRecord<I> {
         self.status.get()
     }
 
-    /// The status of the gRPC call. `None` if no response had one so far.
+    /// The status of the gRPC call. `None` if no response had one so far, or if the exchange is no
+    /// gRPC call.
     pub fn code(&self) -> Option<Code> {
         self.code.get().filter(|_| self.kind.get().is_some())
     }
@@ -521,6 +527,9 @@ impl<I: Io> Drop for ExchangeRecord<I> {
                     self.worker.cells().flags[flag.index()].increment();
                 }
             }
+        }
+        if let Some(reports) = &self.terms.standard {
+            self.report(reports, duration);
         }
         if self.is_logged() {
             self.write_line(end);

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::http2::Http2Limits;
+use super::metrics::Metrics;
 use super::tracing::Tracing;
 use crate::sources::files::values::{
     AutoOrCount, OneOrMany, OutboundDrain, Placed, Portion, Size, Time,
@@ -108,6 +109,8 @@ pub struct Telemetry {
     pub access_log: AccessLog,
     /// Traces. Default: none, and trace contexts pass unread.
     pub tracing: Option<Placed<Tracing>>,
+    /// Istio's standard metrics.
+    pub metrics: Metrics,
 }
 
 /// The access log: one line for each exchange, which is a request and its response.

@@ -11,6 +11,7 @@ mod jwt;
 mod listener;
 mod locality;
 mod mesh;
+mod metrics;
 mod mirror;
 mod outlier;
 mod overload;
