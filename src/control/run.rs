@@ -1,7 +1,6 @@
 //! `ringway run`: starts the process, runs the control thread, and ends the process.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -27,7 +26,6 @@ use crate::admin::Admin;
 use crate::cells::PerWorker;
 use crate::compile::registry::Registry;
 use crate::compile::{Compiled, Resolutions};
-use crate::dns::DnsPlan;
 use crate::error::plain;
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
@@ -40,7 +38,7 @@ use crate::snapshot::{DrainStep, OutboundDrain, Overload};
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::lookup::Lookups;
 use crate::sources::{KeySets, Names, Outward};
-use crate::telemetry::logs::{AccessLog, FINISH_LIMIT, HURRIED_FINISH_LIMIT};
+use crate::telemetry::logs::{FINISH_LIMIT, HURRIED_FINISH_LIMIT};
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
 use crate::worker::thread::{Start, spawn};
@@ -104,25 +102,21 @@ async fn serve(
     let lookups = Lookups::new(Outward::with_mark(trial.control.dns.mark));
     let mut registry = Registry::new(workers);
     let stats = Arc::new(PerWorker::<WorkerCells>::new(workers));
-    let observers = &Arc::new(observers(workers));
-    let status = Status::new(Arc::clone(&stats), Arc::clone(observers));
+    let status = Status::new(Arc::clone(&stats), Arc::new(observers(workers)));
     let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
     watch.follow(&arguments, loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
     let clock = Clock { began: Instant::now() };
     let (overload, began) = (&Arc::<Overload>::default(), clock.began);
-    let parts =
-        WorkerParts { stats: &stats, reports: &sender, log: &log, overload, observers, began };
+    let parts = WorkerParts { stats: &stats, reports: &sender, status: &status, overload, began };
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
     let mut names = Names::new(status.clone(), lookups.clone());
     names.follow(&trial.control.names, trial.control.gone_after);
     let mut key_sets = KeySets::new(status.clone(), lookups.clone());
     key_sets.follow(&trial.control.key_sources, |url| registry.keys_wanted(url));
     let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
-    let (admin, dns) = (trial.control.admin, trial.control.dns);
-    let (admin, resolver) = for_others(&status, &lookups, admin, dns).await?;
-    let exporting = lookups.clone();
+    let (admin, resolver, exporter) = for_others(&status, &lookups, &trial.control).await?;
     let applier = Applier {
         arguments,
         outliers: Outliers::new(Arc::clone(&registry.outliers), clock),
@@ -148,7 +142,7 @@ async fn serve(
         names,
         key_sets,
         admin,
-        exporter: SpanExporter::new(Arc::clone(observers), exporting),
+        exporter,
         resolver,
         watch,
         signals,
@@ -176,18 +170,18 @@ fn observers(workers: usize) -> Observers {
 /// How long a process that ends waits until its spans are sent.
 const SPANS_FINISH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Starts the admin interface and the resolver for the workload.
+/// Starts the admin interface and the resolver for the workload. Creates the exporter of spans.
 async fn for_others(
     status: &Status,
     lookups: &Lookups,
-    address: Option<SocketAddr>,
-    plan: DnsPlan,
-) -> Result<(Admin, Resolver), RunError> {
+    control: &Applied,
+) -> Result<(Admin, Resolver, SpanExporter), RunError> {
     let mut admin = Admin::new(status.clone());
-    admin.bind(address).await.map_err(RunError::System)?;
+    admin.bind(control.admin).await.map_err(RunError::System)?;
     let mut resolver = Resolver::new(status.clone(), lookups.clone());
-    resolver.serve(plan).await.map_err(RunError::System)?;
-    Ok((admin, resolver))
+    resolver.serve(control.dns.clone()).await.map_err(RunError::System)?;
+    let observers = Arc::clone(&status.known().observers);
+    Ok((admin, resolver, SpanExporter::new(observers, lookups.clone())))
 }
 
 /// The parts of the configuration that are needed before the workers start.
@@ -482,9 +476,8 @@ enum DrainEnd {
 struct WorkerParts<'p> {
     stats: &'p Arc<PerWorker<WorkerCells>>,
     reports: &'p Reports,
-    log: &'p Arc<AccessLog>,
+    status: &'p Status,
     overload: &'p Arc<Overload>,
-    observers: &'p Arc<Observers>,
     /// The start of the workers' clocks.
     began: Instant,
 }
@@ -506,7 +499,10 @@ fn start_workers(
             Driver::IoUring => ring::Driver::IoUring,
             Driver::Epoll => ring::Driver::Epoll,
         };
-        let log = Arc::clone(parts.log);
+        let (log, observers) = {
+            let known = parts.status.known();
+            (Arc::clone(&known.access_log), Arc::clone(&known.observers))
+        };
         let start = Start {
             index,
             stats: Arc::clone(parts.stats),
@@ -514,7 +510,7 @@ fn start_workers(
             reports: parts.reports.clone(),
             access_log: Arc::new(move |lines| log.write(lines)),
             overload: Arc::clone(parts.overload),
-            observers: Arc::clone(parts.observers),
+            observers,
             seed: fastrand::u64(..),
             inbox,
             peers: mailboxes.clone(),

@@ -1,7 +1,7 @@
 //! Sends spans to a collector in batches (OTLP).
 //!
-//! The queue of spans is bounded. A collector that is away, slow or wrong costs dropped spans, which
-//! are counted, and nothing else.
+//! The queue of spans is bounded. A collector that is away, slow or wrong costs dropped spans,
+//! which are counted, and nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;

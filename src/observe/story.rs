@@ -23,7 +23,7 @@ pub const SLOW_US: u64 = 1_000_000;
 const TEXT_MAX: usize = 512;
 
 /// The texts of a story, in the order of [`Texts`].
-const TEXTS: usize = 11;
+const TEXTS: usize = 10;
 
 /// The texts of a story.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,8 +38,6 @@ pub struct Texts<'a> {
     pub target: &'a [u8],
     /// The name of the listener.
     pub listener: &'a str,
-    /// The host of the rule.
-    pub host: &'a str,
     /// The name of the rule.
     pub route: &'a str,
     /// The file and line of the rule.
@@ -236,14 +234,14 @@ impl Stories {
             "worker": worker,
             "listener": text(4),
             "client": facts.peer.map(|peer| peer.to_string()),
-            "identity": text(9),
+            "identity": text(8),
             "protocol": facts.protocol,
             "method": text(1),
             "authority": text(2),
             "target": text(3),
-            "rule": { "host": text(5), "name": text(6), "place": text(7) },
-            "service": text(8),
-            "policies": facts.policies(&text(10)),
+            "rule": { "name": text(5), "place": text(6) },
+            "service": text(7),
+            "policies": facts.policies(&text(9)),
             "attempts": attempts,
             "status": facts.status,
             "grpc_status": facts.grpc_status,
@@ -273,17 +271,20 @@ impl Slots {
 
 impl Story {
     fn fill(&mut self, texts: &Texts<'_>, facts: Facts) {
-        let Texts { request_id, method, authority, target, .. } = *texts;
-        let names = [texts.listener, texts.host, texts.route, texts.place, texts.service];
-        let [listener, host, route, place, service] = names.map(str::as_bytes);
-        let (identity, policy) = (texts.identity.as_bytes(), texts.policy.as_bytes());
-        let all: [&[u8]; TEXTS] = [
-            request_id, method, authority, target, listener, host, route, place, service, identity,
-            policy,
-        ];
         self.block.clear();
-        for (text, end) in all.into_iter().zip(&mut self.ends) {
+        let names = [texts.listener, texts.route, texts.place, texts.service];
+        let parts = [texts.request_id, texts.method, texts.authority, texts.target];
+        let parts = parts.into_iter().chain(names.into_iter().map(str::as_bytes));
+        let mut ends = self.ends.iter_mut();
+        for (text, end) in parts.zip(&mut ends) {
             self.block.extend_from_slice(&text[..text.len().min(TEXT_MAX)]);
+            *end = self.block.len() as u32;
+        }
+        // Most exchanges have none of these.
+        for (text, end) in [texts.identity, texts.policy].into_iter().zip(ends) {
+            if !text.is_empty() {
+                self.block.extend_from_slice(&text.as_bytes()[..text.len().min(TEXT_MAX)]);
+            }
             *end = self.block.len() as u32;
         }
         self.facts = facts;

@@ -64,5 +64,6 @@ mod systemd;
 mod tcp;
 mod terms;
 mod tls;
+mod tracing;
 mod tunnels;
 mod waiting;

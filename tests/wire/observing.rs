@@ -66,7 +66,7 @@ fn why_tells_the_story_of_a_request() {
         "GET app/cart?x=1 HTTP/1.1: 200 after ",
         "  id         id-1\n",
         "  listener   web\n",
-        "  rule       all of app (",
+        "  rule       all (",
         "ringway.yaml:",
         "  service    app\n",
         "  policy     sent again 1 times\n",

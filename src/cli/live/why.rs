@@ -87,7 +87,7 @@ fn story(story: &Value) -> String {
         "rule",
         match rule("place").as_str() {
             "" => "none matched".to_owned(),
-            place => format!("{} of {} ({place})", rule("name"), rule("host")),
+            place => format!("{} ({place})", rule("name")),
         },
     );
     put("service", text("service"));
@@ -96,7 +96,7 @@ fn story(story: &Value) -> String {
     }
     for (index, attempt) in story["attempts"].as_array().into_iter().flatten().enumerate() {
         let (began, ended) = (number(&attempt["began_us"]), number(&attempt["ended_us"]));
-        let endpoint = attempt["endpoint"].as_str().map_or("no endpoint".to_owned(), plain);
+        let endpoint = attempt["endpoint"].as_str().map_or_else(|| "no endpoint".to_owned(), plain);
         let mut result = plain(attempt["result"].as_str().unwrap_or_default());
         if let Some(status) = attempt["status"].as_u64() {
             result = format!("{status}: {result}");

@@ -58,6 +58,8 @@ pub struct ExchangeRecord<I: Io> {
     tapped: bool,
     /// What policies did, for the story of the exchange.
     acted: Cell<Acted>,
+    /// Whether the story of the exchange was kept.
+    told: Cell<bool>,
     /// The attempts before the last one.
     tried: RefCell<Vec<Tried>>,
     /// The number of the last attempt, for the id of its span.
@@ -135,6 +137,7 @@ impl<I: Io> ExchangeRecord<I> {
             sampled: Cell::new(is_sampled(worker, terms)),
             tapped: worker.observers.taps.is_active(),
             acted: Cell::default(),
+            told: Cell::default(),
             tried: RefCell::default(),
             last_number: Cell::default(),
             trace: Cell::default(),
@@ -208,8 +211,11 @@ impl<I: Io> ExchangeRecord<I> {
     pub fn keep_logged(&self, request: HeadView<'_>) {
         if self.is_logged() {
             self.copy_request(request);
-        } else {
-            self.keep_briefly(request);
+            return;
+        }
+        match self.ended.get() {
+            Some(end) => self.keep_story_of(request, end),
+            None => self.keep_briefly(request),
         }
     }
 

@@ -33,7 +33,11 @@ const POOLED_BYTES_MAX: usize = 4096;
 
 /// Copies of requests that are no longer needed. Their memory is used again.
 #[derive(Default)]
-pub struct RequestPool(RefCell<Vec<Box<Request>>>);
+pub struct RequestPool(RefCell<Pooled>);
+
+/// A record holds a boxed copy, so the boxes are kept, too.
+#[allow(clippy::vec_box)]
+type Pooled = Vec<Box<Request>>;
 
 impl RequestPool {
     pub(super) fn take(&self) -> Box<Request> {
@@ -74,16 +78,21 @@ impl Request {
             block.extend_from_slice(part);
             block.len()
         });
-        self.protocol = match view.head.version {
-            Version::Http10 => "HTTP/1.0",
-            Version::Http11 => "HTTP/1.1",
-            Version::Http2 => "HTTP/2",
-        };
+        self.protocol = protocol(view);
     }
 
     pub(super) fn part(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.block[start..self.ends[index]]
+    }
+}
+
+/// The protocol of a request, for the log.
+pub(super) fn protocol(view: HeadView<'_>) -> &'static str {
+    match view.head.version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+        Version::Http2 => "HTTP/2",
     }
 }
 

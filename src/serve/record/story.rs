@@ -1,6 +1,7 @@
 //! The story of an exchange: its attempts, and what policies did.
 
 use super::ExchangeRecord;
+use super::request::protocol;
 use crate::grpc::Code;
 use crate::message::HeadView;
 use crate::observe::story::{Acted, Facts, Texts, Tried};
@@ -40,14 +41,39 @@ impl<I: Io> ExchangeRecord<I> {
         self.acted.set(Acted { mirrored: true, ..self.acted.get() });
     }
 
-    /// Keeps the story of the exchange, which has ended at `end`.
+    /// Keeps the story of the exchange, which has ended at `end`, unless it was kept before.
     pub(super) fn keep_story(&self, end: Time) {
-        let stories = &self.worker.observers.stories;
-        if !stories.are_kept() {
+        if self.told.get() || !self.worker.observers.stories.are_kept() {
             return;
         }
         let request = self.request.borrow();
         let part = |index| request.as_ref().map(|request| request.part(index)).unwrap_or_default();
+        let protocol = match request.as_ref() {
+            Some(request) => request.protocol,
+            None if self.is_http.get() => "HTTP",
+            None => "TCP",
+        };
+        self.tell(end, protocol, [part(0), part(1), part(2), part(5)]);
+    }
+
+    /// Keeps the story of an exchange that has ended without a failure, while the head of its
+    /// request is still there. So nothing is copied twice.
+    pub(super) fn keep_story_of(&self, request: HeadView<'_>, end: Time) {
+        if self.told.get() || !self.worker.observers.stories.are_kept() {
+            return;
+        }
+        let id = match self.request_id.get() {
+            Some(_) => b"",
+            None => request.value(b"x-request-id").unwrap_or_default(),
+        };
+        let parts = [request.method_name(), request.authority(), request.target(), id];
+        self.tell(end, protocol(request), parts);
+    }
+
+    /// Keeps the story. `parts` are the method, the authority, the target and the id that the
+    /// client has sent.
+    fn tell(&self, end: Time, protocol: &'static str, parts: [&[u8]; 4]) {
+        self.told.set(true);
         let (rule, service) = (self.rule.borrow(), self.service.borrow());
         let rule = rule.as_ref();
         let endpoint = self.endpoint.borrow();
@@ -59,12 +85,11 @@ impl<I: Io> ExchangeRecord<I> {
         });
         let made_id = self.request_id.get();
         let texts = Texts {
-            request_id: made_id.as_ref().map_or_else(|| part(5), RequestId::as_bytes),
-            method: part(0),
-            authority: part(1),
-            target: part(2),
+            request_id: made_id.as_ref().map_or(parts[3], RequestId::as_bytes),
+            method: parts[0],
+            authority: parts[1],
+            target: parts[2],
             listener: &self.terms.name,
-            host: rule.map_or("", |rule| &rule.host),
             route: rule.map_or("", |rule| &rule.name),
             place: rule.map_or("", |rule| &rule.place),
             service: service.as_ref().map_or("", |service| &service.config.name),
@@ -77,11 +102,7 @@ impl<I: Io> ExchangeRecord<I> {
             attempted: self.attempted.get(),
             answered: self.answered.get(),
             ended: end,
-            protocol: match request.as_ref() {
-                Some(request) => request.protocol,
-                None if self.is_http.get() => "HTTP",
-                None => "TCP",
-            },
+            protocol,
             peer: self.peer.address,
             status: self.status.get(),
             grpc_status: self.kind.get().and_then(|_| self.code.get()).map(Code::number),
@@ -89,13 +110,17 @@ impl<I: Io> ExchangeRecord<I> {
             detail: self.detail.get(),
             endpoint,
             attempts: self.attempts.get(),
-            tried: self.tried.take(),
+            tried: match self.trace.get() {
+                // The spans need them, too.
+                Some(trace) if trace.sampled => self.tried.borrow().clone(),
+                _ => self.tried.take(),
+            },
             received_bytes: self.received_bytes.get(),
             sent_bytes: self.sent_bytes.get(),
             failed: self.has_failed(),
             tunnel: self.tunnel.get(),
             acted: Acted { delayed, slowed, ..self.acted.get() },
         };
-        stories.keep(self.worker.index, &texts, facts);
+        self.worker.observers.stories.keep(self.worker.index, &texts, facts);
     }
 }

@@ -63,9 +63,13 @@ fn export(compiler: &mut Compiler<'_>, url: &Item<String>, service: &str) -> Opt
     let parts = text.split_once("://").filter(|(scheme, _)| known.contains(scheme));
     let Some((scheme, rest)) = parts.filter(|(_, rest)| is_host(rest)) else {
         let host = text.split_once("://").map_or(text, |(_, rest)| rest);
-        let host = if is_host(host) { host } else { "HOST:4318" };
-        let grpc = text.ends_with(GRPC_PORT);
-        let help = format!("write {}://{host}", if grpc { "grpc" } else { "http" });
+        let scheme = if text.ends_with(GRPC_PORT) { "grpc" } else { "http" };
+        let help = match is_host(host) && !text.contains("://") {
+            true => format!("write {scheme}://{host}"),
+            false => {
+                "write http://HOST:PORT or grpc://HOST:PORT of a collector for OTLP".to_owned()
+            }
+        };
         compiler.fault_with_help(&url.origin, format!("{text:?} is not a collector"), help);
         return None;
     };
