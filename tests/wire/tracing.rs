@@ -145,7 +145,7 @@ fn contexts_of_requests_are_continued_or_begun_anew() {
     );
 }
 
-/// A client span, and two proxies one after the other: each has a span for its side and one for each
+/// A client span, and two proxies in a row: each has a span for its side and one for each
 /// attempt, with the right parents. Over HTTP and over gRPC.
 #[test]
 fn the_spans_of_a_call_through_two_proxies_have_the_right_parents() {
@@ -164,7 +164,7 @@ fn the_spans_of_a_call_through_two_proxies_have_the_right_parents() {
     let tracing = |url: &str, service: &str| {
         format!(
             "{{otlp: \"{url}\", sample: 0%, service: {service}, \
-             tags: {{tenant: '%REQ(X-TENANT)%', env: test}}}}"
+             custom_tags: {{tenant: '%REQ(X-TENANT)%', env: test}}}}"
         )
     };
     let (http, grpc) = (collector.http, collector.grpc);

@@ -23,7 +23,7 @@ pub struct Tracing {
     pub service: Option<Placed<String>>,
     /// Attributes of the span of each request: text, or text with the operators of the access log,
     /// such as `'%REQ(X-TENANT)%'`.
-    pub tags: Entries<Placed<String>>,
+    pub custom_tags: Entries<Placed<String>>,
 }
 
 /// What a sampling decision of the caller means.

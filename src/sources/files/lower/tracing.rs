@@ -5,7 +5,7 @@ use super::super::values::Placed;
 use crate::model;
 
 pub(super) fn tracing(written: Placed<Tracing>) -> model::Tracing {
-    let Tracing { otlp, sample, parent, propagation, service, tags } = written.value;
+    let Tracing { otlp, sample, parent, propagation, service, custom_tags } = written.value;
     let form = |form| match form {
         TraceForm::W3c => model::TraceForm::W3c,
         TraceForm::B3 => model::TraceForm::B3,
@@ -17,6 +17,6 @@ pub(super) fn tracing(written: Placed<Tracing>) -> model::Tracing {
         follows_parent: parent == ParentRule::Follow,
         forms: propagation.0.into_iter().map(form).collect(),
         service: service.map(|service| service.value),
-        tags: tags.0.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        tags: custom_tags.0.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
     }
 }
