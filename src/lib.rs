@@ -36,8 +36,10 @@ pub mod balance;
 pub mod cluster;
 pub mod health;
 pub mod mesh;
+pub mod observe;
 pub mod resilience;
 pub mod route;
+pub mod standard;
 // Protocols. No I/O, except in the files that use runtime::io::Io.
 pub mod ca;
 pub mod detect;

@@ -18,11 +18,13 @@ use crate::jwt::Provider;
 use crate::mesh::{Capture, Direction, EndpointAddresses};
 use crate::message;
 use crate::net::{Bind, TcpLiveness};
-use crate::resilience::{GlobalLimit, RateLimit, RateLimits, Sources};
+use crate::observe::{Filter, Format, Wanted};
+use crate::resilience::{GlobalLimit, LimitList, RateLimits, Sources};
 pub use crate::resilience::{
     Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, Watched,
 };
 use crate::route::{Rule, Shift, Table};
+use crate::standard::Standard;
 use crate::tls::reason::Failure;
 use crate::tls::{CertificateInfo, ServerTls};
 
@@ -56,6 +58,8 @@ pub struct Snapshot {
     pub drain: Drain,
     /// The access log. `None` means that it is switched off.
     pub access_log: Option<AccessLog>,
+    /// Istio's standard metrics. `None` means that they are off.
+    pub standard: Option<Arc<Standard>>,
     /// The certificates in use, for display to operators.
     pub certificates: Vec<CertificateInfo>,
     /// The token issuers, for display to operators.
@@ -89,6 +93,7 @@ impl Snapshot {
             priority: None,
             drain: Drain::default(),
             access_log: None,
+            standard: None,
             certificates: Vec::new(),
             jwt_providers: Vec::new(),
         }
@@ -227,7 +232,7 @@ pub struct Listener {
     /// The number of requests after which a connection is closed.
     pub requests_max: u32,
     /// The rate limit on requests.
-    pub rate_limit: Option<Arc<RateLimit>>,
+    pub rate_limits: LimitList,
     /// The limit that a rate limit service counts.
     pub global_limit: Option<Arc<GlobalLimit>>,
     /// The time limits for clients.
@@ -335,26 +340,33 @@ pub struct AccessLog {
     /// Where the lines are written.
     pub sink: LogSink,
     /// The format of the lines, and which exchanges get a line.
-    pub lines: LogLines,
+    pub lines: Arc<LogLines>,
 }
 
 /// The format of the access log lines, and which exchanges get a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLines {
     /// The format of the lines.
-    pub format: LogFormat,
+    pub format: Format,
     /// Which exchanges get a line.
     pub filter: LogFilter,
+    /// The share of the exchanges without a failure that gets a line, in millionths. `None` means
+    /// all.
+    pub sample: Option<u32>,
+    /// The header fields that the format and the filter read.
+    pub wanted: Wanted,
 }
 
 /// Which exchanges get an access log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogFilter {
     /// All exchanges.
     All,
     /// Exchanges that failed: with a response flag, a status of 5xx, a gRPC status of a server
     /// error, or without a complete response.
     Failed,
+    /// Exchanges that this filter accepts.
+    Only(Filter),
 }
 
 /// Where log lines are written.
@@ -366,15 +378,8 @@ pub enum LogSink {
     Stderr,
     /// A file, to which lines are appended.
     File(PathBuf),
-}
-
-/// The format of an access log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One JSON object per line.
-    Json,
-    /// Envoy's default text format.
-    Text,
+    /// The syslog daemon that listens on this Unix datagram socket (RFC 5424).
+    Syslog(PathBuf),
 }
 
 /// The counters of one listener, for one worker.

@@ -15,7 +15,8 @@ use ringway::grpc::Code;
 use ringway::grpc::methods::{Call, KnownMethods};
 use ringway::snapshot::{Level, Resource, Snapshot};
 use ringway::sources::files;
-use ringway::telemetry::metrics;
+use ringway::standard::{Key, Reporter, Spoken, Standard};
+use ringway::telemetry::metrics::{self, Format};
 use ringway::telemetry::status::{Reading, Status};
 
 /// A configuration with an item of each kind that has metrics.
@@ -134,7 +135,7 @@ fn families() -> Vec<Family> {
     status.known().snapshot = Some(snapshot);
     let (resource, level) = (Resource::Descriptors, Level::Shed);
     status.known().overload[0] = Some(Reading { resource, used: 91.0, limit: 100.0, level });
-    let text = metrics::render(&status.known());
+    let text = metrics::render(&status.known(), Format::Text);
     let mut families: Vec<Family> = Vec::new();
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -199,6 +200,7 @@ fn exercise(snapshot: &Snapshot) {
             capture.seen.worker(0).count("192.0.2.1:80".parse().unwrap(), true);
         }
     }
+    exercise_standard(snapshot.standard.as_ref().unwrap());
     for rule in snapshot.authorization.rules() {
         rule.stats.worker(0).allowed.increment();
     }
@@ -213,6 +215,27 @@ fn exercise(snapshot: &Snapshot) {
                 state.failures[0].increment();
             }
         }
+    }
+}
+
+/// Counts one event of each of Istio's standard metrics.
+fn exercise_standard(standard: &Standard) {
+    let store = &standard.store;
+    for spoken in [Spoken::Grpc, Spoken::Tcp] {
+        let key = Key {
+            source: store.unknown_party().id,
+            target: store.unknown_target().id,
+            reporter: Reporter::Destination,
+            spoken,
+            mutual: true,
+            status: 200,
+            flag: None,
+            delayed: false,
+            grpc: (spoken == Spoken::Grpc).then_some(0),
+        };
+        let series = store.find(key, store.unknown_party(), store.unknown_target());
+        series.http.worker(0).duration.observe_us(1);
+        series.tcp.worker(0).opened.increment();
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::cluster::Service;
 use crate::health::{EjectionReason, HealthState, OutlierState, Reason};
 use crate::resilience::{ShiftCounts, ShiftPhase, UnixMs};
 use crate::route::Shift;
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::{self, Format};
 use crate::telemetry::status::Status;
 
 const INDEX: &str = "\
@@ -46,9 +46,11 @@ pub(super) async fn ready(State(status): State<Status>) -> (StatusCode, &'static
     }
 }
 
-pub(super) async fn metrics(State(status): State<Status>) -> impl IntoResponse {
-    let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
-    ([content_type], metrics::render(&status.known()))
+pub(super) async fn metrics(State(status): State<Status>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = Format::accepted(accept);
+    let content_type = (header::CONTENT_TYPE, format.content_type());
+    ([content_type], metrics::render(&status.known(), format))
 }
 
 pub(super) async fn certs(State(status): State<Status>) -> Json<Value> {

@@ -20,7 +20,8 @@ use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::net::{Address, DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
-use crate::resilience::{GlobalLimit, RateLimit, RetryBudget, RetryPolicy};
+use crate::resilience::{GlobalLimit, LimitList, RetryBudget, RetryPolicy};
+use crate::standard::Target;
 use crate::time::Time;
 use crate::tls::ClientTls;
 
@@ -155,7 +156,7 @@ pub struct Service {
     /// reloads.
     pub concurrency: Option<Arc<Concurrency>>,
     /// The rate limit on requests to the service.
-    pub rate_limit: Option<Arc<RateLimit>>,
+    pub rate_limits: LimitList,
     /// The limit that a rate limit service counts.
     pub global_limit: Option<Arc<GlobalLimit>>,
     /// How long a pooled connection is kept while it is idle.
@@ -179,6 +180,8 @@ pub struct Service {
     /// Counts the state changes of the endpoints. `None` if they have no state. It is kept over
     /// reloads while the name of the service stays the same.
     pub changes: Option<Arc<Changes>>,
+    /// The service in the labels of the standard metrics. `None` if they are off.
+    pub target: Option<Arc<Target>>,
     /// The counters. They are kept over reloads while the name stays the same.
     pub stats: Arc<PerWorker<ServiceCells>>,
 }
@@ -242,7 +245,7 @@ impl Service {
             retry_budget: self.retry_budget.clone(),
             breaker: self.breaker.clone(),
             concurrency: self.concurrency.clone(),
-            rate_limit: self.rate_limit.clone(),
+            rate_limits: self.rate_limits.clone(),
             global_limit: self.global_limit.clone(),
             idle_timeout: self.idle_timeout,
             max_idle_connections: self.max_idle_connections,
@@ -254,6 +257,7 @@ impl Service {
             slow_start: None,
             panic_percent: self.panic_percent,
             changes: None,
+            target: self.target.clone(),
             stats: Arc::clone(&self.stats),
         }
     }

@@ -45,8 +45,8 @@ pub(super) fn limit(
     }
     let descriptors = value.descriptors.iter().map(|item| descriptor(compiler, item)).collect();
     let &Owner { scope, host, name, nth, .. } = owner;
-    let unit = Unit::Requests;
-    let id = LimitId { scope, host: host.into(), name: name.into(), nth, unit };
+    let (limit, unit) = (0, Unit::Requests);
+    let id = LimitId { scope, host: host.into(), name: name.into(), nth, limit, unit };
     let limit = Arc::new(GlobalLimit {
         scope,
         host: host.into(),

@@ -80,7 +80,7 @@ pub(super) fn listeners(
             connections_max: connections_max.unwrap_or(u32::MAX),
             per_source,
             requests_max,
-            rate_limit: limits.local,
+            rate_limits: limits.local,
             global_limit: limits.global,
             timeouts: timeouts(&written.timeouts),
             liveness,
@@ -234,7 +234,11 @@ pub(super) fn only(
         let known: Vec<&str> = hosts.names().collect();
         let help = match suggestion(&host.value, &known) {
             near if near.starts_with("did you mean") => near,
-            _ => format!("write its rules: routes: {{{:?}: [{{to: SERVICE}}]}}", host.value),
+            _ => format!(
+                "write its rules: routes: {{{:?}: [{{to: SERVICE}}]}}; without `hosts`, the \
+                 listener serves all",
+                host.value
+            ),
         };
         let message = format!("there are no routes for {:?}", host.value);
         compiler.unknown(&host.origin, ("routes", &host.value), message, help);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::routes::Hosts;
 use super::services::CONNECT_HEDGE;
-use super::{Compiler, listeners as plain, mark, tls};
+use super::{Compiler, listeners as plain, mark, standard, tls};
 use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
 use crate::cells::PerWorker;
@@ -235,7 +235,7 @@ fn listener(
         connections_max: connections_max.unwrap_or(u32::MAX),
         per_source: None,
         requests_max: u32::MAX,
-        rate_limit: None,
+        rate_limits: Default::default(),
         global_limit: None,
         timeouts: plain::timeouts(timeouts),
         liveness: compiler.egress.liveness,
@@ -373,7 +373,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         retry_budget: None,
         breaker: None,
         concurrency: None,
-        rate_limit: None,
+        rate_limits: Default::default(),
         global_limit: None,
         idle_timeout: IDLE_TIMEOUT,
         max_idle_connections: MAX_IDLE_CONNECTIONS,
@@ -385,6 +385,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         slow_start: None,
         panic_percent: 0,
         changes: None,
+        target: standard::unknown_target(compiler, name),
         stats: compiler.registry.service(name),
     })
 }

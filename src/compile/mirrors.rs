@@ -28,6 +28,18 @@ pub(super) fn mirror(
         compiler.missing(&written.origin, message, "add `to: OTHER`, another service or version");
         return None;
     };
+    if let [only] = services
+        && to.value.split('/').next().is_some_and(|name| name != &*only.name)
+    {
+        // Its own service is no suggestion: each request would reach it twice.
+        let message = format!("there is no service {:?}", to.value);
+        let help = format!(
+            "write `services: {{{}: {{endpoints: [IP:PORT]}}}}`, or name another version of {}",
+            to.value, only.name
+        );
+        compiler.unknown(&to.origin, ("services", &to.value), message, help);
+        return None;
+    }
     let destination = compiler.destination(services, to)?;
     if services[destination.service as usize].protocol == Protocol::Tcp {
         let message = format!("{:?} has `protocol: tcp`, and requests are mirrored", to.value);

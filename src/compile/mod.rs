@@ -1,6 +1,7 @@
 //! Compiles the model into the snapshot that the workers use: names become indices, and patterns
 //! are compiled. This module does not depend on sources, and reads no files.
 
+mod access_log;
 mod authorization;
 mod breaker;
 mod endpoints;
@@ -25,6 +26,8 @@ mod services;
 mod settings;
 mod shifts;
 mod slips;
+mod standard;
+mod sticky;
 mod suggestion;
 mod tcp;
 mod tls;
@@ -222,7 +225,8 @@ fn compile_all(
         priority: overload::priority_by(&mut compiler),
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
-        access_log: settings::access_log(model),
+        standard: standard::standard(&mut compiler),
+        access_log: access_log::access_log(&mut compiler),
         certificates: std::mem::take(&mut compiler.certificates),
         jwt_providers: std::mem::take(&mut compiler.providers),
         services,
@@ -335,7 +339,7 @@ impl<'a> Compiler<'a> {
             retries: None,
             fault: None,
             mirror: None,
-            rate_limit: None,
+            rate_limits: Default::default(),
             global_limit: None,
             priority: None,
             body_idle: None,
@@ -407,7 +411,7 @@ impl<'a> Compiler<'a> {
             let known: Vec<&str> = services.iter().map(|service| &*service.name).collect();
             let help = match known.is_empty() {
                 true => format!("write `services: {{{name}: {{endpoints: [IP:PORT]}}}}`"),
-                false => suggestion(name, &known),
+                false => other_name(text, services).unwrap_or_else(|| suggestion(name, &known)),
             };
             let message = format!("there is no service {name:?}");
             self.unknown(&reference.origin, ("services", name), message, help);
@@ -429,6 +433,24 @@ impl<'a> Compiler<'a> {
         };
         Some(Destination { service: service as u32, subset: subset as u32 })
     }
+}
+
+/// The advice for a destination whose service is not there: the first label of a name of
+/// Kubernetes, or a service that has the same version.
+fn other_name(text: &str, services: &[Arc<Service>]) -> Option<String> {
+    if let Some((label, _)) = text.split_once('.')
+        && services.iter().any(|service| &*service.name == label)
+    {
+        return Some(format!("write `{label}`"));
+    }
+    let (_, version) = text.split_once('/')?;
+    let has = |service: &&Arc<Service>| {
+        service.endpoints.load().subsets.iter().any(|subset| &*subset.version == version)
+    };
+    let all: Vec<_> = services.iter().filter(has).collect();
+    let all: Vec<_> = all.iter().map(|service| format!("{}/{version}", service.name)).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    Some(suggestion(text, &all)).filter(|text| text.starts_with("did you mean"))
 }
 
 /// Whether `text` is a URL or an address with a port, where the name of a service is expected.

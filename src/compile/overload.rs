@@ -24,8 +24,17 @@ pub(super) fn terms(compiler: &mut Compiler<'_>) -> OverloadTerms {
     let stop = percent(&written.stop, STOP_PERCENT);
     if shed == 0 || shed > stop {
         let message = format!("`shed: {shed}%` is not between 1% and `stop_accepting: {stop}%`");
-        let help = "requests of low priority are refused first: write `shed: 90%` and \
-            `stop_accepting: 97%`";
+        let help = match stop {
+            // Both were written, in the wrong order.
+            1.. if shed <= 100 && written.shed.is_some() && written.stop.is_some() => format!(
+                "requests of low priority are refused first: write `shed: {stop}%` and \
+                 `stop_accepting: {shed}%`"
+            ),
+            _ => format!(
+                "requests of low priority are refused first: write `shed: {SHED_PERCENT}%` and \
+                 `stop_accepting: {STOP_PERCENT}%`"
+            ),
+        };
         let written = written.shed.as_ref().or(written.stop.as_ref());
         if let Some(item) = written {
             compiler.fault_with_help(&item.origin, message, help);

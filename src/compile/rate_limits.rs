@@ -6,8 +6,8 @@ use super::registry::{LimitId, Unit};
 use super::{Compiler, global_limits};
 use crate::model::{self, Item, LimitHeaders};
 use crate::resilience::{
-    ByteLimit, FILL_TIME_MAX, GlobalLimit, LimitBy, LimitFields, RATE_LIMIT_KEYS, RATE_PER, Rate,
-    RateError, RateLimit, RequestLimit, Scope, quoted,
+    ByteLimit, FILL_TIME_MAX, GlobalLimit, LIMITS_MAX, LimitBy, LimitFields, LimitList,
+    RATE_LIMIT_KEYS, RATE_PER, Rate, RateError, RateLimit, RequestLimit, Scope, quoted,
 };
 
 /// The listener, service or rule that a limit belongs to.
@@ -32,39 +32,86 @@ impl<'a> Owner<'a> {
 /// The limits of a part of the configuration.
 #[derive(Default)]
 pub(super) struct Limits {
-    /// The limit that this proxy counts.
-    pub(super) local: Option<Arc<RateLimit>>,
+    /// The limits that this proxy counts.
+    pub(super) local: LimitList,
     /// The limit that a rate limit service counts.
     pub(super) global: Option<Arc<GlobalLimit>>,
 }
 
-/// Compiles the limits of `owner`: at most one of each kind.
+/// Compiles the limits of `owner`: at most [`LIMITS_MAX`] that this proxy counts, and one global
+/// limit.
 pub(super) fn limits(
     compiler: &mut Compiler<'_>,
     owner: &Owner<'_>,
     written: &[Item<model::RateLimit>],
 ) -> Limits {
-    let is_global = |item: &Item<model::RateLimit>| item.value.service.is_some();
-    for (index, item) in written.iter().enumerate() {
-        if written[..index].iter().any(|earlier| is_global(earlier) == is_global(item)) {
-            let (message, help) = match is_global(item) {
-                false => (
-                    "this is the second limit that this proxy counts",
-                    "a listener, a rule and a service may have one each",
-                ),
-                true => ("this is the second limit with a `service`", second_global(written)),
-            };
+    let (global, own): (Vec<_>, Vec<_>) =
+        written.iter().partition(|item| item.value.service.is_some());
+    if let Some(second) = global.get(1) {
+        let message = "this is the second limit with a `service`";
+        compiler.fault_with_help(&second.origin, message, second_global(written));
+    }
+    if let Some(first) = own.get(LIMITS_MAX) {
+        let message = format!("these are {} limits that this proxy counts", own.len());
+        let help = format!("a listener, a rule and a service may have {LIMITS_MAX} each");
+        compiler.fault_with_help(&first.origin, message, help);
+    }
+    names(compiler, &own);
+    let mut limits = Limits::default();
+    for item in global {
+        if let Some(asked) = &item.value.service {
+            limits.global = global_limits::limit(compiler, owner, item, asked);
+        }
+    }
+    let count = own.len().min(LIMITS_MAX);
+    let place = |index| Place { owner, index, count };
+    let own = own.into_iter().take(count).enumerate();
+    let own = own.filter_map(|(index, item)| limit(compiler, &place(index), item));
+    limits.local = own.collect();
+    limits
+}
+
+/// Checks that the limits of a part have different names, because clients and metrics tell them
+/// apart by their names.
+fn names(compiler: &mut Compiler<'_>, limits: &[&Item<model::RateLimit>]) {
+    for (index, item) in limits.iter().enumerate() {
+        let Some(name) = &item.value.name else { continue };
+        let is_taken = |earlier: &&Item<model::RateLimit>| {
+            earlier.value.name.as_ref().is_some_and(|other| other == name)
+        };
+        if limits[..index].iter().any(is_taken) {
+            let message = format!("another limit of this list is called {name:?}, too");
+            let help = "give it another `name`, or leave `name` out";
             compiler.fault_with_help(&item.origin, message, help);
         }
     }
-    let mut limits = Limits::default();
-    for item in written {
-        match &item.value.service {
-            None => limits.local = limit(compiler, owner, item),
-            Some(asked) => limits.global = global_limits::limit(compiler, owner, item, asked),
+}
+
+/// A limit of `owner`, which has `count` of them.
+struct Place<'a> {
+    owner: &'a Owner<'a>,
+    index: usize,
+    count: usize,
+}
+
+impl Place<'_> {
+    /// The name or number of the limit among those of its owner. Empty if it is the only one.
+    fn which(&self, name: Option<&str>) -> Box<str> {
+        match name {
+            _ if self.count == 1 => "".into(),
+            Some(name) => name.into(),
+            None => (self.index + 1).to_string().into(),
         }
     }
-    limits
+
+    /// The name of the limit in responses.
+    fn label(&self, name: Option<&str>) -> Box<str> {
+        match (name, self.index) {
+            (Some(name), _) => quoted(name),
+            (None, 0) => quoted(self.owner.name),
+            (None, index) => quoted(&format!("{}/{}", self.owner.name, index + 1)),
+        }
+    }
 }
 
 /// The advice for a part with several global limits.
@@ -88,14 +135,15 @@ fn second_global(written: &[Item<model::RateLimit>]) -> &'static str {
 /// Compiles a limit that this proxy counts. Returns `None` if it has an error.
 fn limit(
     compiler: &mut Compiler<'_>,
-    owner: &Owner<'_>,
+    place: &Place<'_>,
     written: &Item<model::RateLimit>,
 ) -> Option<Arc<RateLimit>> {
     let value = &written.value;
     if let Some((origin, key)) = global_limits::global_key(value) {
         let message = format!("`{key}` is for a global limit, which has a `service`");
-        let help = "write `service: NAME`, the rate limit service; the keys of other limits are \
-                    `by: {header: NAME}`, `by: identity` and `by: source`";
+        let help = "leave it out, and write `by: {header: NAME}`, `by: identity` or `by: source` \
+                    if needed; a global limit has `service`, `domain` and `descriptors` in place \
+                    of `requests`";
         compiler.fault_with_help(origin, message, help);
         return None;
     }
@@ -109,9 +157,9 @@ fn limit(
         compiler.fault_with_help(&burst.origin, "`burst` is a number of requests", help);
     }
     let by = by(compiler, value);
-    let &Owner { scope, host, name, nth, .. } = owner;
-    let unit = Unit::Requests;
-    let id = LimitId { scope, host: host.into(), name: name.into(), nth, unit };
+    let &Owner { scope, host, name, nth, .. } = place.owner;
+    let (limit, unit) = (place.index, Unit::Requests);
+    let id = LimitId { scope, host: host.into(), name: name.into(), nth, limit, unit };
     let keys_max = compiler.model.settings.limits.rate_limit_keys.as_ref();
     let keys_max = keys_max.map_or(RATE_LIMIT_KEYS, |keys| keys.value as usize);
     let buckets = |compiler: &mut Compiler<'_>, unit, rate| {
@@ -138,11 +186,12 @@ fn limit(
         scope,
         host: host.into(),
         name: name.into(),
+        which: place.which(value.name.as_deref()),
         place: compiler.model.files.line_of(&written.origin).into(),
         by,
         requests,
         bytes,
-        label: quoted(value.name.as_deref().unwrap_or(name)),
+        label: place.label(value.name.as_deref()),
         fields: fields(value.headers),
         stats,
     });

@@ -22,6 +22,7 @@ use crate::resilience::{
 };
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
+use crate::standard::Store;
 use crate::tls::{ClientTls, TicketKeys};
 
 /// All counters of the process. A counter exists as long as a snapshot refers to it. If a new
@@ -47,6 +48,8 @@ pub struct Registry {
     pub tickets: TicketKeys,
     /// The services with ejected endpoints. The control thread uses it to end ejections.
     pub outliers: Arc<OutlierHub>,
+    /// The series of the standard metrics. They survive reloads.
+    pub series: Arc<Store>,
     /// For each URL of token keys, the signal that newer keys are needed. They survive reloads.
     keys_wanted: HashMap<String, KeysWanted>,
 }
@@ -73,6 +76,7 @@ impl Registry {
             services: FxHashMap::default(),
             tickets: TicketKeys::default(),
             outliers: Arc::default(),
+            series: Arc::new(Store::new(workers)),
             keys_wanted: HashMap::new(),
         }
     }
@@ -267,6 +271,8 @@ pub struct LimitId {
     pub name: Box<str>,
     /// The number of earlier rules with the same host and name.
     pub nth: usize,
+    /// The index of the limit among those of its owner.
+    pub limit: usize,
     /// The unit that the buckets count.
     pub unit: Unit,
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::rate_limits::{self, Owner};
 use super::{
-    Compiler, breaker, endpoints, health, http2, is_token, jwt, locality, outlier, retries, tcp,
-    tls,
+    Compiler, breaker, endpoints, health, http2, is_token, jwt, locality, outlier, retries,
+    standard, tcp, tls,
 };
 use crate::balance::{HashKey, Policy};
 use crate::cluster::{EndpointSet, Protocol, Service};
@@ -103,7 +103,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         retries,
         breaker,
         concurrency,
-        rate_limit: limits.local,
+        rate_limits: limits.local,
         global_limit: limits.global,
         idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         max_idle_connections: written.max_idle_connections.unwrap_or(MAX_IDLE_CONNECTIONS),
@@ -119,6 +119,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         slow_start,
         changes: stated.then(|| compiler.registry.changes(name)),
         methods: compiler.registry.methods(name),
+        target: standard::target(compiler, written),
         stats: compiler.registry.service(name),
     }
 }

@@ -7,9 +7,7 @@ use super::{Compiler, http2, listeners};
 use crate::http1::parse::HEADERS_MAX;
 use crate::message;
 use crate::model::{self, AdminBind, Item, Model};
-use crate::snapshot::{
-    AccessLog, Drain, Limits, LogFilter, LogFormat, LogLines, LogSink, OutboundDrain,
-};
+use crate::snapshot::{Drain, Limits, OutboundDrain};
 
 /// The default address of the admin interface.
 const ADMIN_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
@@ -44,24 +42,6 @@ pub(super) fn admin(model: &Model) -> Option<SocketAddr> {
         AdminBind::Off => None,
         AdminBind::At(address) => Some(address),
     }
-}
-
-/// Compiles the access log. If no target is configured, failed exchanges go to standard error. If a
-/// target is configured, all exchanges go there by default.
-pub(super) fn access_log(model: &Model) -> Option<AccessLog> {
-    let log = &model.settings.access_log;
-    let filter = match (log.filter, &log.sink) {
-        (Some(model::LogFilter::None), _) => return None,
-        (Some(model::LogFilter::All), _) | (None, Some(_)) => LogFilter::All,
-        (Some(model::LogFilter::Failed), _) | (None, None) => LogFilter::Failed,
-    };
-    let sink = match &log.sink {
-        Some(model::LogSink::Stdout) => LogSink::Stdout,
-        Some(model::LogSink::Stderr) | None => LogSink::Stderr,
-        Some(model::LogSink::File(path)) => LogSink::File(path.clone()),
-    };
-    let format = if log.text { LogFormat::Text } else { LogFormat::Json };
-    Some(AccessLog { sink, lines: LogLines { format, filter } })
 }
 
 pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {

@@ -21,7 +21,7 @@ use crate::tls::{
 };
 
 /// The advice if a setting needs an identity of this workload.
-pub(super) const IDENTITY_HELP: &str = "add `mesh: {identity: {ca: DIR, id: spiffe://...}}`; \
+pub(super) const IDENTITY_HELP: &str = "write in `mesh`: identity: {ca: DIR, id: spiffe://...}; \
     with certificates from elsewhere, identity: {cert: FILE, key: FILE, roots: FILE}";
 
 /// The ALPN protocols of HTTP/1.1 listeners and services.

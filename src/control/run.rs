@@ -263,8 +263,12 @@ impl Control {
                     if told == Told::End {
                         return Box::pin(self.drain()).await;
                     }
-                    tracing::info!("SIGHUP: reloading");
                     self.applier.log.reopen();
+                    if told == Told::Reopen {
+                        tracing::info!("SIGUSR1: opened the file of the access log again");
+                        continue;
+                    }
+                    tracing::info!("SIGHUP: reloading");
                     self.reload(true).await;
                     self.names.look_again();
                 }

@@ -18,6 +18,7 @@ const LAST_MOMENT: Duration = Duration::from_millis(500);
 pub struct Signals {
     end: Arc<Notify>,
     reload: Arc<Notify>,
+    reopen: Arc<Notify>,
 }
 
 /// The effect of a received signal.
@@ -27,6 +28,8 @@ pub enum Told {
     End,
     /// The process reloads its configuration: SIGHUP.
     Reload,
+    /// The process opens the file of its access log again: SIGUSR1.
+    Reopen,
 }
 
 impl Signals {
@@ -36,14 +39,14 @@ impl Signals {
     /// If the system refuses the thread or a signal handler.
     pub fn new() -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (end, reload) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let [end, reload, reopen] = [(); 3].map(|()| Arc::new(Notify::new()));
         let watch = {
             let _inside = runtime.enter();
-            watch(Arc::clone(&end), Arc::clone(&reload))?
+            watch([&end, &reload, &reopen].map(Arc::clone))?
         };
         let thread = std::thread::Builder::new().name("signals".to_owned());
         thread.spawn(move || runtime.block_on(watch))?;
-        Ok(Self { end, reload })
+        Ok(Self { end, reload, reopen })
     }
 
     /// Waits for the next signal. Several signals of one kind may count as one.
@@ -52,19 +55,22 @@ impl Signals {
             biased;
             () = self.end.notified() => Told::End,
             () = self.reload.notified() => Told::Reload,
+            () = self.reopen.notified() => Told::Reopen,
         }
     }
 }
 
-fn watch(end: Arc<Notify>, reload: Arc<Notify>) -> io::Result<impl Future<Output = ()> + Send> {
+fn watch([end, reload, reopen]: [Arc<Notify>; 3]) -> io::Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut user = signal(SignalKind::user_defined1())?;
     Ok(async move {
         loop {
             tokio::select! {
                 () = told_to_end(&mut terminate, &mut interrupt) => break end.notify_one(),
                 _ = hangup.recv() => reload.notify_one(),
+                _ = user.recv() => reopen.notify_one(),
             }
         }
         told_to_end(&mut terminate, &mut interrupt).await;

@@ -113,6 +113,7 @@ pub async fn open<I: Io>(
     match opened {
         Ok((upstream, attempt)) => {
             record.set_endpoint(Rc::clone(&upstream.endpoint));
+            record.opened();
             Some(Box::new(Tunnel {
                 upstream,
                 attempt,

@@ -12,6 +12,7 @@ mod jwt;
 mod listener;
 mod locality;
 mod mesh;
+mod metrics;
 mod mirror;
 mod origin;
 mod outlier;
@@ -42,6 +43,7 @@ pub use mesh::{
     Application, Exclude, Inbound, Intercept, InterceptBy, Mesh, Mtls, Outbound, PeerSource,
     PortProtocol, Probe, Udp,
 };
+pub use metrics::{MetricOverride, Metrics, StandardMetric, WorkloadFacts};
 pub use mirror::Mirror;
 pub use origin::{Files, Item, Origin, Place, ResourceId};
 pub use outlier::{FailurePercentage, OutlierDetection, SuccessRate};
@@ -50,13 +52,14 @@ pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
 pub use rate_limit::{DescriptorEntry, EntryFact, LimitBy, LimitHeaders, OnFailure, RateLimit};
 pub use retry::{HedgeAfter, Retries};
-pub use route::{Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule, Sticky};
+pub use route::{
+    Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule, Sticky, StickyCookie,
+};
 pub use service::{
     Balance, Endpoint, Endpoints, HashBy, SendProxyProtocol, Service, ServiceProtocol,
 };
 pub use settings::{
-    AccessLog, AdminBind, Drain, Driver, Keepalive, Limits, LogFilter, LogSink, OutboundDrain,
-    Settings, Tcp,
+    AccessLog, AdminBind, Drain, Driver, Keepalive, Limits, LogSink, OutboundDrain, Settings, Tcp,
 };
 pub use shift::{AbortIf, Shift};
 pub use slow_start::SlowStart;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Http2Limits, Item, Overload, Zone};
+use super::{Http2Limits, Item, Metrics, Overload, Zone};
 
 /// Settings of the process.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,8 @@ pub struct Settings {
     pub overload: Overload,
     /// The target, the format and the filter of the access log.
     pub access_log: AccessLog,
+    /// Istio's standard metrics.
+    pub metrics: Metrics,
 }
 
 /// How the process drains.
@@ -127,25 +129,19 @@ pub struct Limits {
 }
 
 /// The access log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct AccessLog {
     /// Where the lines are written. `None` means standard error.
     pub sink: Option<LogSink>,
-    /// Whether lines are text instead of JSON.
-    pub text: bool,
-    /// The exchanges that get a line. `None` means the default.
-    pub filter: Option<LogFilter>,
-}
-
-/// The exchanges that get a line in the access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFilter {
-    /// All exchanges and connections.
-    All,
-    /// Exchanges that failed.
-    Failed,
-    /// None: there is no access log.
-    None,
+    /// The format of a line: `json`, `envoy`, `istio`, or text with operators. `None` means JSON.
+    pub format: Option<Item<String>>,
+    /// The values of a JSON line. Empty means all.
+    pub fields: Vec<Item<String>>,
+    /// The exchanges that get a line: `all`, `failed`, `none`, or a filter. `None` means the
+    /// default.
+    pub filter: Option<Item<String>>,
+    /// The share of the exchanges without a failure that gets a line, in millionths.
+    pub sample: Option<u32>,
 }
 
 /// Where log lines are written.
@@ -157,4 +153,6 @@ pub enum LogSink {
     Stderr,
     /// A file, to which lines are appended.
     File(PathBuf),
+    /// The syslog daemon that listens on this Unix datagram socket.
+    Syslog(PathBuf),
 }

@@ -144,6 +144,29 @@ impl Bucket {
         }
     }
 
+    /// Decides about a request without taking anything. So [`Taken::left`] still includes it.
+    pub fn look(&self, rate: Rate, now: Time) -> Taken {
+        let ahead_ns = self.full_at_ns.load(Ordering::Relaxed).saturating_sub(nanos(now));
+        Taken {
+            wait: Duration::from_nanos(ahead_ns.saturating_sub(rate.tolerance_ns)),
+            left: rate.left(ahead_ns),
+            full_in: Duration::from_nanos(ahead_ns),
+        }
+    }
+
+    /// Gives the unit back that was `taken` at the time `then`. Without this unit, the bucket might
+    /// have been full since then, and restored less. This part is not given back, so other workers
+    /// that took units meanwhile do not get more than the rate.
+    pub fn give_back(&self, rate: Rate, taken: Taken, then: Time, now: Time) {
+        let next_ns = nanos(then).saturating_add(taken.full_in.as_nanos() as u64);
+        let restored_ns = nanos(now).saturating_sub(next_ns.saturating_sub(rate.interval_ns));
+        let cost_ns = rate.interval_ns.saturating_sub(restored_ns);
+        let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
+        while let Err(changed) = self.swap(full_at_ns, full_at_ns.saturating_sub(cost_ns)) {
+            full_at_ns = changed;
+        }
+    }
+
     /// Takes `units`, even if the bucket does not have them. Returns how long to wait before the
     /// next units, so that the rate is not exceeded.
     pub fn owe(&self, rate: Rate, units: u64, now: Time) -> Duration {

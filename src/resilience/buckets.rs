@@ -6,6 +6,7 @@
 //! reading, so workers do not block each other. A new key takes this lock for writing.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{LazyLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -53,7 +54,24 @@ impl Buckets {
     pub fn take(&self, key: KeyHash, rate: Rate, now: Time) -> Taken {
         match self {
             Self::One(bucket) => bucket.take(rate, now),
-            Self::Keyed(keyed) => keyed.with(key.0, now, |bucket| bucket.take(rate, now)),
+            Self::Keyed(keyed) => keyed.with(key.0.get(), now, |bucket| bucket.take(rate, now)),
+        }
+    }
+
+    /// The decision about a request with `key`, which takes nothing. Does not add the key.
+    pub fn look(&self, key: KeyHash, rate: Rate, now: Time) -> Taken {
+        match self {
+            Self::One(bucket) => bucket.look(rate, now),
+            Self::Keyed(keyed) => keyed.look(key.0.get(), rate, now),
+        }
+    }
+
+    /// Gives the unit of `key` back that was `taken` at the time `then`.
+    pub fn give_back(&self, key: KeyHash, rate: Rate, taken: Taken, (then, now): (Time, Time)) {
+        let give_back = |bucket: &Bucket| bucket.give_back(rate, taken, then, now);
+        match self {
+            Self::One(bucket) => give_back(bucket),
+            Self::Keyed(keyed) => keyed.with(key.0.get(), now, give_back),
         }
     }
 
@@ -62,7 +80,9 @@ impl Buckets {
     pub fn owe(&self, key: KeyHash, rate: Rate, units: u64, now: Time) -> Duration {
         match self {
             Self::One(bucket) => bucket.owe(rate, units, now),
-            Self::Keyed(keyed) => keyed.with(key.0, now, |bucket| bucket.owe(rate, units, now)),
+            Self::Keyed(keyed) => {
+                keyed.with(key.0.get(), now, |bucket| bucket.owe(rate, units, now))
+            }
         }
     }
 
@@ -70,7 +90,9 @@ impl Buckets {
     pub fn forgive(&self, key: KeyHash, rate: Rate, units: u64, now: Time) {
         match self {
             Self::One(bucket) => bucket.forgive(rate, units, now),
-            Self::Keyed(keyed) => keyed.with(key.0, now, |bucket| bucket.forgive(rate, units, now)),
+            Self::Keyed(keyed) => {
+                keyed.with(key.0.get(), now, |bucket| bucket.forgive(rate, units, now))
+            }
         }
     }
 
@@ -78,7 +100,7 @@ impl Buckets {
     pub fn debt(&self, key: KeyHash, rate: Rate, now: Time) -> Duration {
         match self {
             Self::One(bucket) => bucket.debt(rate, now),
-            Self::Keyed(keyed) => keyed.with(key.0, now, |bucket| bucket.debt(rate, now)),
+            Self::Keyed(keyed) => keyed.with(key.0.get(), now, |bucket| bucket.debt(rate, now)),
         }
     }
 
@@ -104,14 +126,20 @@ impl Buckets {
 static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The hash of a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KeyHash(u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyHash(NonZeroU64);
+
+impl Default for KeyHash {
+    fn default() -> Self {
+        Self(NonZeroU64::MIN)
+    }
+}
 
 impl KeyHash {
     /// The hash of `key`.
     pub fn of(key: &[u8]) -> Self {
         // 0 marks a free slot.
-        Self(SECRET.hash_one(key).max(1))
+        Self(NonZeroU64::new(SECRET.hash_one(key)).unwrap_or(NonZeroU64::MIN))
     }
 }
 
@@ -155,8 +183,20 @@ impl Keyed {
         }
     }
 
+    fn shard(&self, hash: u64) -> &RwLock<Shard> {
+        &self.shards[(hash >> 48) as usize % self.shards.len()]
+    }
+
+    fn look(&self, hash: u64, rate: Rate, now: Time) -> Taken {
+        let shard = self.shard(hash).read().unwrap_or_else(PoisonError::into_inner);
+        match shard.find(hash) {
+            Some(slot) => shard.slots[slot].bucket.look(rate, now),
+            None => Bucket::default().look(rate, now),
+        }
+    }
+
     fn with<T>(&self, hash: u64, now: Time, use_it: impl FnOnce(&Bucket) -> T) -> T {
-        let shard = &self.shards[(hash >> 48) as usize % self.shards.len()];
+        let shard = self.shard(hash);
         // The data is valid at any point, so a panic of another thread does no harm.
         let known = shard.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = known.find(hash) {

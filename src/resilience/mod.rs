@@ -10,6 +10,7 @@ mod fault;
 mod global;
 mod gradient;
 mod hedge;
+mod limit_list;
 mod log_budget;
 mod mirror;
 mod overload;
@@ -37,6 +38,7 @@ pub use gradient::{
     UPDATE_INTERVAL,
 };
 pub use hedge::{HEDGE_SAMPLES_MIN, HEDGE_WINDOW, HedgeAfter, Hedged, Latencies};
+pub use limit_list::{Keys, LIMITS_MAX, LimitList, admit};
 pub use log_budget::{LogBudget, REFUSAL_LINES_MAX};
 pub use mirror::{MIRROR_BYTES, MIRROR_TIMEOUT, MirrorPolicy, Mirrored};
 pub use overload::{

@@ -75,6 +75,13 @@ pub struct LimitFields {
     pub envoy: bool,
 }
 
+impl LimitFields {
+    /// Whether there are no such fields.
+    pub fn is_silent(self) -> bool {
+        !self.standard && !self.envoy
+    }
+}
+
 /// A rate limit.
 #[derive(Debug)]
 pub struct RateLimit {
@@ -84,6 +91,8 @@ pub struct RateLimit {
     pub host: Box<str>,
     /// The name of its owner: a listener, rule or service.
     pub name: Box<str>,
+    /// Its name or number among the limits of its owner. Empty if it is the only one.
+    pub which: Box<str>,
     /// `file:line` of the definition.
     pub place: Box<str>,
     /// The property of a request by which the limit counts.
@@ -146,6 +155,8 @@ pub struct RateLimitCells {
 /// The state of a bucket after a request, for the fields of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
+    /// The index of the limit among those of its owner.
+    pub limit: u8,
     /// The number of further requests that would pass now.
     pub left: u32,
     /// Seconds until the bucket is full, rounded up.
@@ -160,17 +171,13 @@ impl RateLimit {
         if self.by == LimitBy::All { KeyHash::default() } else { KeyHash::of(key) }
     }
 
-    /// The state of the limit on bytes for a request of `worker` with `key` that must be refused,
-    /// because the bucket of a direction owes too much. Counts the request then.
-    pub fn indebted(&self, key: KeyHash, worker: usize, now: Time) -> Option<Quota> {
+    /// The state of the limit on bytes for a request with `key` that must be refused, because the
+    /// bucket of a direction owes too much.
+    pub fn indebted(&self, key: KeyHash, now: Time) -> Option<Taken> {
         let ByteLimit { rate, buckets } = self.bytes.as_ref()?;
         let debt = buckets.iter().map(|buckets| buckets.debt(key, *rate, now)).max()?;
         let wait = debt.checked_sub(rate.per().saturating_mul(BYTES_DEBT_MAX))?;
-        if wait.is_zero() {
-            return None;
-        }
-        self.stats.worker(worker).limited.increment();
-        Some(Quota::of(Taken { wait, left: 0, full_in: debt }))
+        (!wait.is_zero()).then_some(Taken { wait, left: 0, full_in: debt })
     }
 
     /// Gives `bytes` back that were counted and not sent.
@@ -178,20 +185,6 @@ impl RateLimit {
         if let Some(limit) = &self.bytes {
             limit.buckets[way as usize].forgive(key, limit.rate, bytes, now);
         }
-    }
-
-    /// Decides about a request of `worker` with `key`, and counts it. A request that would have to
-    /// wait is refused. Returns the state of the bucket, or `None` if requests are not limited.
-    pub fn check(&self, key: KeyHash, worker: usize, now: Time) -> Option<Quota> {
-        let RequestLimit { rate, buckets, .. } = self.requests.as_ref()?;
-        let taken = buckets.take(key, *rate, now);
-        let cells = self.stats.worker(worker);
-        if taken.passes() {
-            cells.passed.increment()
-        } else {
-            cells.limited.increment()
-        }
-        Some(Quota::of(taken))
     }
 
     /// The refusal of a request that would have to wait.
@@ -227,8 +220,10 @@ impl RateLimit {
 }
 
 impl Quota {
-    fn of(taken: Taken) -> Self {
+    /// The quota of the limit with this index.
+    pub(super) fn of(limit: usize, taken: Taken) -> Self {
         Self {
+            limit: limit as u8,
             left: u32::try_from(taken.left).unwrap_or(u32::MAX),
             full_in_s: whole_seconds(taken.full_in),
             wait_s: whole_seconds(taken.wait),
@@ -278,65 +273,6 @@ pub fn quoted(text: &str) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_refused_request_is_counted_and_waits_whole_seconds() {
-        let limit = RateLimit {
-            scope: Scope::Route,
-            host: "*".into(),
-            name: "*#1".into(),
-            place: "a.yaml:1".into(),
-            by: LimitBy::Header("x-user".into()),
-            requests: Some(RequestLimit {
-                rate: Rate::new(2, Duration::from_secs(3), 0).unwrap(),
-                burst: 0,
-                buckets: Arc::new(Buckets::keyed(10)),
-            }),
-            bytes: None,
-            label: quoted("*#1"),
-            fields: LimitFields::default(),
-            stats: Arc::new(PerWorker::new(1)),
-        };
-        let check = |key: &[u8]| limit.check(limit.hash(key), 0, Time::from_micros(1));
-        let quota = |full_in_s, wait_s| Some(Quota { left: 0, full_in_s, wait_s });
-        assert_eq!(check(b"ada"), quota(2, 0));
-        assert_eq!(check(b"ada"), quota(2, 2));
-        assert_eq!(check(b"bob"), quota(2, 0));
-        let cells = limit.stats.worker(0);
-        assert_eq!((cells.passed.value(), cells.limited.value()), (2, 1));
-        assert_eq!(limit.to_string(), "2 requests per 3s, burst 0, by header x-user");
-    }
-
-    #[test]
-    fn a_limit_on_bytes_refuses_requests_while_it_owes_too_much() {
-        let buckets = || Arc::new(Buckets::keyed(10));
-        let rate = Rate::of_bytes(1000, Duration::from_secs(1), 1000).unwrap();
-        let limit = RateLimit {
-            scope: Scope::Route,
-            host: "*".into(),
-            name: "*#1".into(),
-            place: "a.yaml:1".into(),
-            by: LimitBy::Header("x-user".into()),
-            requests: None,
-            bytes: Some(ByteLimit { rate, buckets: [buckets(), buckets()] }),
-            label: quoted("*#1"),
-            fields: LimitFields::default(),
-            stats: Arc::new(PerWorker::new(1)),
-        };
-        let (ada, bob) = (limit.hash(b"ada"), limit.hash(b"bob"));
-        let at = |s: u64| Time::from_micros(s * 1_000_000);
-        limit.owe(ada, Way::Down, 61_000, 0, at(1));
-        assert_eq!(limit.indebted(ada, 0, at(1)), None, "the limit itself is allowed");
-        limit.owe(ada, Way::Down, 5_000, 0, at(1));
-        let quota = Quota { left: 0, full_in_s: 65, wait_s: 5 };
-        assert_eq!(limit.indebted(ada, 0, at(1)), Some(quota));
-        assert_eq!((limit.indebted(bob, 0, at(1)), limit.indebted(ada, 0, at(6))), (None, None));
-        assert_eq!(limit.stats.worker(0).limited.value(), 1);
-        limit.forgive(ada, Way::Down, 5_000, at(1));
-        assert_eq!(limit.indebted(ada, 0, at(1)), None);
-        limit.owe(ada, Way::Up, 90_000, 0, at(1));
-        assert!(limit.indebted(ada, 0, at(1)).is_some(), "each direction owes for itself");
-    }
 
     #[test]
     fn names_become_strings_of_structured_fields() {

@@ -26,13 +26,13 @@ pub use mirror::Mirror;
 pub use rewrite::Rewrite;
 pub use shift::Shift;
 pub use split::{Split, Turns};
-pub use sticky::Sticky;
+pub use sticky::{Sticky, StickyCookie};
 pub use table::{HTTP_PORT, HTTPS_PORT, Looked, Table};
 
 use crate::cells::PerWorker;
 use crate::jwt::Requirement;
 use crate::message::HeaderEdits;
-use crate::resilience::{GlobalLimit, Priority, RateLimit, RetryPolicy};
+use crate::resilience::{GlobalLimit, LimitList, Priority, RetryPolicy};
 
 /// A compiled route rule.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub struct Rule {
     /// Where copies of requests are sent. `None` means nowhere.
     pub mirror: Option<Box<Mirror>>,
     /// The rate limit of the rule.
-    pub rate_limit: Option<Arc<RateLimit>>,
+    pub rate_limits: LimitList,
     /// The limit that a rate limit service counts.
     pub global_limit: Option<Arc<GlobalLimit>>,
     /// How important its requests are when the process is overloaded.

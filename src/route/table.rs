@@ -147,7 +147,7 @@ mod tests {
             retries: None,
             fault: None,
             mirror: None,
-            rate_limit: None,
+            rate_limits: Default::default(),
             global_limit: None,
             priority: None,
             body_idle: None,

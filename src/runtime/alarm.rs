@@ -93,8 +93,8 @@ impl Alarms {
         }
     }
 
-    /// Completes when the time of the earliest entry is not `seen`, so that a sleeping runner can
-    /// adjust.
+    /// Completes when the time of the earliest entry differs from `seen`, so that a sleeping runner
+    /// can sleep until the new time instead.
     pub fn poll_rearmed(&self, seen: Option<Time>, context: &mut Context<'_>) -> Poll<()> {
         if self.next() != seen {
             return Poll::Ready(());
@@ -163,15 +163,16 @@ impl Entries {
     }
 }
 
-/// Rings the alarms of the worker that owns `io`. Sleeps until each next deadline; never returns.
-pub async fn run<I: Io>(io: I) {
+/// Rings the alarms of the worker that owns `io`. Sleeps until each next deadline with
+/// `sleep_until`, and drops its future if an earlier one is set. Never returns.
+pub async fn run<I: Io>(io: I, sleep_until: impl AsyncFn(Time)) {
     loop {
         let next = io.alarms().next();
         let mut rearmed = pin!(poll_fn(|context| io.alarms().poll_rearmed(next, context)));
         match next {
             None => rearmed.await,
             Some(at) => {
-                let mut sleep = pin!(io.sleep_until(at + GRANULARITY));
+                let mut sleep = pin!(sleep_until(at + GRANULARITY));
                 poll_fn(|context| match sleep.as_mut().poll(context) {
                     Poll::Ready(()) => Poll::Ready(()),
                     Poll::Pending => rearmed.as_mut().poll(context),

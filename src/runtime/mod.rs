@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod contained;
 pub mod core;
 pub mod datagram;
+pub mod heap;
 pub mod io;
 pub mod memory;
 pub mod own;
@@ -17,3 +18,5 @@ pub mod ring;
 pub mod sim;
 pub mod socket;
 pub mod spare;
+#[cfg(feature = "uring")]
+mod timer;

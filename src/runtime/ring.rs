@@ -22,7 +22,6 @@ use std::time::Instant;
 use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
 use monoio::net::TcpStream;
-use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 use super::alarm::{self, Alarm, Alarms};
@@ -31,6 +30,7 @@ use super::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
 use super::own::Own;
 use super::socket::{self, Pipe};
 use super::spare::Spare;
+use super::timer::Timer;
 use crate::net::{Address, Egress};
 use crate::time::Time;
 
@@ -84,16 +84,31 @@ where
         Driver::IoUring => Ok(build_ring()?),
     };
     match ring {
-        Ok(mut runtime) => runtime.block_on(async { main(RingIo::new(false, began, None)).await }),
+        Ok(mut runtime) => runtime.block_on(start(RingState::new(false, began, None), main)),
         Err(refused) => RuntimeBuilder::<LegacyDriver>::new()
-            .enable_timer()
             .build()?
-            .block_on(async { main(RingIo::new(true, began, refused)).await }),
+            .block_on(start(RingState::new(true, began, refused), main)),
     }
+}
+
+async fn start<F: Future<Output = ()>>(
+    state: RingState,
+    main: impl FnOnce(RingIo) -> F,
+) -> io::Result<()> {
+    let timer = Timer::new()?;
+    let io = RingIo(Rc::new(state));
+    let expired = io.wrap(timer.descriptor()?)?;
+    let alarms = alarm::run(io.clone(), async move |until: Time| {
+        timer.set(until.since(expired.io.now()));
+        // If the wait fails, the ring is broken, and every other operation fails, too.
+        expired.readable().await.ok();
+    });
+    monoio::spawn(alarms);
+    main(io).await;
     Ok(())
 }
 
-type RingRuntime = monoio::Runtime<TimeDriver<IoUringDriver>>;
+type RingRuntime = monoio::Runtime<IoUringDriver>;
 
 /// Creates the best ring that this kernel supports. Deferred task work needs Linux 6.1; a single
 /// issuer needs 6.0.
@@ -106,7 +121,6 @@ fn build_ring() -> io::Result<RingRuntime> {
         RuntimeBuilder::<IoUringDriver>::new()
             .with_entries(RING_ENTRIES)
             .uring_builder(flags)
-            .enable_timer()
             .build()
     };
     build(deferred).or_else(|_| build(cooperative)).or_else(|_| build(io_uring::IoUring::builder()))
@@ -129,9 +143,9 @@ struct RingState {
     cancellers: Spare<Canceller>,
 }
 
-impl RingIo {
+impl RingState {
     fn new(epoll: bool, began: Instant, refused: Option<io::Error>) -> Self {
-        let state = RingState {
+        Self {
             epoll,
             refused: Cell::new(refused),
             began,
@@ -140,12 +154,11 @@ impl RingIo {
             alarms: Alarms::default(),
             pipes: Spare::new(PIPES_POOLED_MAX),
             cancellers: Spare::new(POOLED_BUFFERS_MAX),
-        };
-        let io = Self(Rc::new(state));
-        monoio::spawn(alarm::run(io.clone()));
-        io
+        }
     }
+}
 
+impl RingIo {
     /// The name of the driver: `io_uring` or `epoll`.
     pub fn driver_name(&self) -> &'static str {
         if self.0.epoll { "epoll" } else { "io_uring" }
@@ -242,7 +255,9 @@ impl Io for RingIo {
     }
 
     async fn sleep_until(&self, until: Time) {
-        monoio::time::sleep(until.since(self.now())).await;
+        let alarm = self.alarms().alarm();
+        alarm.set(until);
+        poll_fn(|context| alarm.poll_woken(context)).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! The client of an exchange: its address and identity ([`Peer`]), and its connection
 //! ([`Downstream`]).
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -20,6 +20,7 @@ use crate::resilience::Counted;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::io::{Io, Stream};
 use crate::snapshot::{ForwardClientCert, Listener};
+use crate::standard::Party;
 use crate::upstream::{Local, LocalService, Terms, Upstream};
 use crate::wire::{ANSWERED, Wire, linger};
 
@@ -39,6 +40,8 @@ pub struct Peer {
     pub tls_before: bool,
     /// The identity of this workload, if it is the client of a captured outbound connection.
     pub workload: Option<SpiffeId>,
+    /// The client in the labels of the standard metrics, looked up at the first request.
+    pub party: OnceCell<Arc<Party>>,
     text: PeerText,
 }
 
@@ -56,7 +59,15 @@ impl Peer {
     /// Creates a peer at `address` that is connected to `local_port`.
     pub fn new(address: Option<SocketAddr>, local_port: u16) -> Self {
         let text = PeerText::new(address);
-        Self { address, local_port, secured: None, tls_before: false, workload: None, text }
+        Self {
+            address,
+            local_port,
+            secured: None,
+            tls_before: false,
+            workload: None,
+            party: OnceCell::new(),
+            text,
+        }
     }
 
     /// Sets the address that a PROXY header contains.

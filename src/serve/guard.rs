@@ -71,8 +71,8 @@ pub fn admit<I: Io>(
         record.set_denial(verdict);
         return Err(DENIED);
     }
-    limits::check(downstream, record, rule.rate_limit.as_ref(), Some(request))?;
-    let of_service = config.and_then(|config| config.rate_limit.as_ref());
+    limits::check(downstream, record, &rule.rate_limits, Some(request))?;
+    let of_service = config.map_or(&[][..], |config| &config.rate_limits);
     limits::check(downstream, record, of_service, Some(request))?;
     Ok(token)
 }

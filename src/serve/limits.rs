@@ -13,25 +13,24 @@ use crate::http1::framing;
 use crate::http1::sink::Sink;
 use crate::message::{HeadView, is_token};
 use crate::propagation::forwarded;
-use crate::resilience::{GlobalLimit, LimitBy, Quota, Rate, RateLimit, Scope, quoted};
+use crate::resilience::{
+    self, GlobalLimit, KeyHash, Keys, LimitBy, Quota, Rate, RateLimit, Scope, quoted,
+};
 use crate::route::Rule;
 use crate::runtime::io::Io;
 
-/// Takes one unit from the bucket of `limit` for a request. `request` is `None` for a connection of
-/// opaque bytes, which counts as one request.
+/// Takes one unit from each bucket of `limits` for a request. `request` is `None` for a connection
+/// of opaque bytes, which counts as one request.
 ///
 /// # Errors
-/// 429 if the bucket is empty.
+/// 429 if one of the buckets is empty. Then nothing is taken from the others.
 pub fn check<I: Io>(
     downstream: &Downstream<I>,
     record: &ExchangeRecord<I>,
-    limit: Option<&Arc<RateLimit>>,
+    limits: &[Arc<RateLimit>],
     request: Option<HeadView<'_>>,
 ) -> Result<(), Refusal> {
-    match limit {
-        None => Ok(()),
-        Some(limit) => check_limit(downstream, record, limit, request),
-    }
+    if limits.is_empty() { Ok(()) } else { check_limits(downstream, record, limits, request) }
 }
 
 /// Takes one unit from the buckets of the listener, rule and service, for a connection of opaque
@@ -45,42 +44,54 @@ pub fn check_bytes<I: Io>(
     rule: Option<&Rule>,
     service: &Service,
 ) -> Result<(), Refusal> {
-    let of_rule = rule.and_then(|rule| rule.rate_limit.as_ref());
-    let limits = [record.terms().rate_limit.as_ref(), of_rule, service.rate_limit.as_ref()];
-    limits.into_iter().try_for_each(|limit| check(downstream, record, limit, None))
+    let of_rule = rule.map_or(&[][..], |rule| &rule.rate_limits);
+    let limits = [&*record.terms().rate_limits, of_rule, &*service.rate_limits];
+    limits.into_iter().try_for_each(|limits| check(downstream, record, limits, None))
 }
 
-fn check_limit<I: Io>(
+fn check_limits<I: Io>(
     downstream: &Downstream<I>,
     record: &ExchangeRecord<I>,
-    limit: &Arc<RateLimit>,
+    limits: &[Arc<RateLimit>],
     request: Option<HeadView<'_>>,
 ) -> Result<(), Refusal> {
+    let mut keys = Keys::default();
+    for (key, limit) in keys.iter_mut().zip(limits) {
+        *key = key_of(downstream, record, limit, request);
+    }
+    let (worker, began) = (&downstream.worker, record.began);
+    let quota = resilience::admit(limits, &keys, worker.index, began, || worker.io.now());
+    let Some(quota) = quota else {
+        record.throttle(limits, &keys);
+        return Ok(());
+    };
+    let Some(limit) = limits.get(usize::from(quota.limit)) else { return Ok(()) };
+    record.set_quota(limit.scope, quota);
+    if quota.wait_s == 0 {
+        record.throttle(limits, &keys);
+        return Ok(());
+    }
+    record.set_limit(limit);
+    Err(limit.refusal())
+}
+
+/// The key of a request for `limit`.
+fn key_of<I: Io>(
+    downstream: &Downstream<I>,
+    record: &ExchangeRecord<I>,
+    limit: &RateLimit,
+    request: Option<HeadView<'_>>,
+) -> KeyHash {
     let (peer, hops) = (&downstream.peer, record.terms().trusted_hops);
     let mut octets = [0; 16];
-    let key = match &limit.by {
+    limit.hash(match &limit.by {
         LimitBy::All => &b""[..],
         LimitBy::Header(name) => {
             request.and_then(|request| request.value(name.as_bytes())).unwrap_or_default()
         }
         LimitBy::Identity => peer.identity().unwrap_or_default().as_bytes(),
         LimitBy::Source => source(forwarded::client(request, hops, peer.address), &mut octets),
-    };
-    let key = limit.hash(key);
-    let worker = downstream.worker.index;
-    let indebted = limit.indebted(key, worker, record.began);
-    if limit.bytes.is_some() && indebted.is_none() {
-        record.throttle(limit.scope, key);
-    }
-    let Some(quota) = indebted.or_else(|| limit.check(key, worker, record.began)) else {
-        return Ok(());
-    };
-    record.set_quota(limit.scope, quota);
-    if quota.wait_s == 0 {
-        return Ok(());
-    }
-    record.set_limit(limit);
-    Err(limit.refusal())
+    })
 }
 
 fn source(client: Option<IpAddr>, octets: &mut [u8; 16]) -> &[u8] {

@@ -325,6 +325,7 @@ impl<I: Io> Direction<'_, I> {
     }
 
     fn count(&self, bytes: u64) {
+        self.record.relayed(self.way, bytes);
         match self.way {
             Way::Up => self.record.received(bytes),
             Way::Down => self.record.sent(bytes),

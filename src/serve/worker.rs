@@ -18,6 +18,7 @@ use crate::resilience::Overload;
 use crate::runtime::core::{Core, WorkerCells};
 use crate::runtime::io::Io;
 use crate::snapshot::{DrainStep, Snapshot};
+use crate::standard;
 use crate::upstream::Local;
 
 /// The interval in which idle connections to endpoints are checked.
@@ -33,6 +34,8 @@ pub struct Worker<I: Io> {
     pub tokens: Tokens,
     /// The memory for exchanges, for reuse.
     pub workspaces: Workspaces,
+    /// The series of the standard metrics that this worker has used.
+    pub standard: standard::Cache,
     /// The level of overload of the process.
     pub overload: Arc<Overload>,
     /// Access log lines that were not passed to the writing thread yet.
@@ -73,6 +76,7 @@ impl<I: Io> Worker<I> {
             registry: Registry::default(),
             tokens: Tokens::default(),
             workspaces: Workspaces::default(),
+            standard: standard::Cache::default(),
             overload: parts.overload,
             log: parts.log,
             current: RefCell::new(Rc::new(Local::empty())),

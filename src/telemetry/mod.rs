@@ -4,4 +4,6 @@
 pub mod logs;
 pub mod metrics;
 pub mod outlet;
+mod sink;
 pub mod status;
+mod syslog;

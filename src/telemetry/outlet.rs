@@ -4,20 +4,17 @@
 //! the queue is full, lines are dropped and counted.
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{SFlag, fstat};
 
-use crate::error::plain;
+use super::sink::{self, Out};
+use super::syslog;
 use crate::snapshot::LogSink;
 
 /// The maximum number of bytes in the queue. Further lines are dropped and counted.
@@ -213,23 +210,15 @@ struct Writer {
     torn: bool,
 }
 
-/// An open sink.
-struct Out {
-    descriptor: Box<dyn AsFd>,
-    /// Whether a write may block, as it may for all sinks except regular files. The thread waits
-    /// until such a sink has space.
-    may_block: bool,
-}
-
 /// The number of bytes of a batch that were not written, and the reason.
 struct Lost(usize, String);
 
 impl Writer {
     fn run(mut self) {
-        match open(&self.sink) {
+        match sink::open(&self.sink) {
             Ok(out) => self.out = Some(out),
             Err(error) => {
-                let reason = reason(&self.sink, &error);
+                let reason = sink::reason(&self.sink, &error);
                 tracing::error!("cannot open the log; its lines are dropped, will retry: {reason}");
             }
         }
@@ -282,13 +271,17 @@ impl Writer {
     }
 
     fn write(&mut self, batch: &[u8]) -> Result<(), Lost> {
-        let all = |error: io::Error| Lost(batch.len(), reason(&self.sink, &error));
-        let out = match self.out.take() {
+        let all = |error: io::Error| Lost(batch.len(), sink::reason(&self.sink, &error));
+        let is_current = |out: &mut Out| !out.is_moved(&self.sink);
+        let out = match self.out.take_if(|out| is_current(out)) {
             Some(out) => out,
             // Try to open the sink again: its directory may exist now, or the process may have
-            // descriptors again.
-            None => open(&self.sink).map_err(all)?,
+            // descriptors again, or its file was renamed.
+            None => sink::open(&self.sink).map_err(all)?,
         };
+        if out.is_syslog {
+            return self.write_datagrams(out, batch);
+        }
         if self.torn {
             self.write_piece(&out, b"\n").map_err(all)?;
             self.torn = false;
@@ -300,8 +293,35 @@ impl Writer {
                     self.torn = rest[written - 1] != b'\n';
                     rest = &rest[written..];
                 }
-                Err(error) => return Err(Lost(rest.len(), reason(&self.sink, &error))),
+                Err(error) => return Err(Lost(rest.len(), sink::reason(&self.sink, &error))),
             }
+        }
+        self.out = Some(out);
+        Ok(())
+    }
+
+    /// Sends each line to the syslog daemon. Connects again if the daemon has been restarted.
+    fn write_datagrams(&mut self, mut out: Out, batch: &[u8]) -> Result<(), Lost> {
+        let mut sent = 0;
+        for line in batch.split_inclusive(|&byte| byte == b'\n') {
+            let message = syslog::message(line, SystemTime::now());
+            let mut result = self.write_piece(&out, &message);
+            if result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::TimedOut)
+                && let Ok(again) = sink::open(&self.sink)
+            {
+                out = again;
+                result = self.write_piece(&out, &message);
+            }
+            match result {
+                Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                    self.shared.losses.count(line, "they are too long for syslog");
+                }
+                Err(error) => {
+                    return Err(Lost(batch.len() - sent, sink::reason(&self.sink, &error)));
+                }
+                Ok(_) => {}
+            }
+            sent += line.len();
         }
         self.out = Some(out);
         Ok(())
@@ -354,42 +374,16 @@ fn piece<'b>(rest: &'b [u8], out: &Out) -> &'b [u8] {
     &rest[..end]
 }
 
-fn open(sink: &LogSink) -> io::Result<Out> {
-    let descriptor: Box<dyn AsFd> = match sink {
-        LogSink::Stdout => Box::new(io::stdout()),
-        LogSink::Stderr => Box::new(io::stderr()),
-        LogSink::File(path) => Box::new(open_file(path)?),
-    };
-    let mode = SFlag::from_bits_truncate(fstat(descriptor.as_fd())?.st_mode);
-    let may_block = mode & SFlag::S_IFMT != SFlag::S_IFREG;
-    Ok(Out { descriptor, may_block })
-}
-
-/// Opens a file to append to it. Without O_NONBLOCK, opening a FIFO would block until it has a
-/// reader.
-fn open_file(path: &Path) -> io::Result<std::fs::File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    options.open(path)
-}
-
-fn reason(sink: &LogSink, error: &io::Error) -> String {
-    let LogSink::File(path) = sink else { return error.to_string() };
-    let fifo = || std::fs::metadata(path).is_ok_and(|data| data.file_type().is_fifo());
-    let path = path.display();
-    if error.raw_os_error() == Some(libc::ENXIO) && fifo() {
-        return format!("{path}: the pipe has no reader");
-    }
-    format!("{path}: {}", plain(error))
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
     use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::path::Path;
 
     use super::*;
 
@@ -445,6 +439,54 @@ mod tests {
         let written = read.len() / line.len();
         assert!(written > 0 && read.len() % line.len() == 0, "whole lines: {}", read.len());
         assert_eq!(losses.lines() as usize + written, sent);
+    }
+
+    #[test]
+    fn each_line_is_a_message_to_syslog_and_a_restarted_daemon_is_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let losses = Arc::new(Losses::new(|_, _| ()));
+        let daemon = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let sink = LogSink::Syslog(path.clone());
+        let outlet = Outlet::open("test", sink, Arc::clone(&losses)).unwrap();
+        let receive = |daemon: &std::os::unix::net::UnixDatagram| {
+            let mut message = [0; 500];
+            let len = daemon.recv(&mut message).unwrap();
+            String::from_utf8(message[..len].to_vec()).unwrap()
+        };
+        outlet.write(b"one\ntwo\n".to_vec());
+        let first = receive(&daemon);
+        assert!(first.starts_with("<30>1 20") && first.ends_with(" - - one"), "{first}");
+        assert!(receive(&daemon).ends_with(" - - two"));
+        drop(daemon);
+        std::fs::remove_file(&path).unwrap();
+        let daemon = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        outlet.write(b"three\n".to_vec());
+        assert!(receive(&daemon).ends_with(" - - three"));
+        outlet.finish(Duration::from_secs(60));
+        assert_eq!(losses.lines(), 0);
+    }
+
+    #[test]
+    fn a_renamed_file_gets_no_more_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, old) = (directory.path().join("log"), directory.path().join("log.1"));
+        let (outlet, losses) = outlet(&path);
+        outlet.write(b"one\n".to_vec());
+        while std::fs::read(&path).unwrap_or_default().is_empty() {
+            std::thread::yield_now();
+        }
+        std::fs::rename(&path, &old).unwrap();
+        let mut lines = 1;
+        while !path.exists() {
+            outlet.write(b"more\n".to_vec());
+            lines += 1;
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        outlet.finish(Duration::from_secs(60));
+        let both = [std::fs::read(old).unwrap(), std::fs::read(path).unwrap()].concat();
+        let written = both.iter().filter(|&&byte| byte == b'\n').count();
+        assert_eq!((written, losses.lines()), (lines, 0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The status of the process, for the admin interface.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::logs::AccessLog;
 use crate::cells::PerWorker;
@@ -39,6 +39,8 @@ pub struct Known {
     pub overload: [Option<Reading>; Resource::ALL.len()],
     /// The start time of the process.
     pub started: SystemTime,
+    /// The start time of the process, on a clock that is never set.
+    pub begun: Instant,
 }
 
 /// The usage of a resource of the process.
@@ -110,6 +112,7 @@ impl Status {
             queries: Queries::default(),
             overload: Default::default(),
             started: SystemTime::now(),
+            begun: Instant::now(),
         })))
     }
 

@@ -10,13 +10,14 @@ use super::pool::{PoolTerms, Waiting};
 use super::service::LocalService;
 use crate::cells::PerWorker;
 use crate::cluster::{Destination, Service};
-use crate::resilience::{GlobalLimit, RateLimit};
+use crate::resilience::{GlobalLimit, LimitList};
 use crate::route::Rule;
 use crate::runtime::core::Core;
 use crate::runtime::io::Io;
 use crate::snapshot::{
     ForwardClientCert, Limits, Listener, ListenerCells, LogLines, Snapshot, Timeouts,
 };
+use crate::standard::{Reporter, Store};
 use crate::time::Time;
 use crate::tls::ClientTls;
 use crate::wire::Wire;
@@ -71,13 +72,24 @@ pub struct Terms {
     /// The maximum number of requests on a connection.
     pub requests_max: u32,
     /// The limit on requests of the listener.
-    pub rate_limit: Option<Arc<RateLimit>>,
+    pub rate_limits: LimitList,
     /// The limit that a rate limit service counts.
     pub global_limit: Option<Arc<GlobalLimit>>,
     /// The limits on messages and frames of peers.
     pub limits: Limits,
     /// The access log lines. `None` means no access log.
-    pub access_log: Option<LogLines>,
+    pub access_log: Option<Arc<LogLines>>,
+    /// Where requests count for Istio's standard metrics. `None` means that they are off.
+    pub standard: Option<Reports>,
+}
+
+/// Where the requests of a listener count for Istio's standard metrics.
+#[derive(Clone)]
+pub struct Reports {
+    /// The series.
+    pub store: Arc<Store>,
+    /// The side that this listener reports.
+    pub reporter: Reporter,
 }
 
 impl Terms {
@@ -92,10 +104,17 @@ impl Terms {
             via: listener.via.clone(),
             abort_on_close: listener.abort_on_close,
             requests_max: listener.requests_max,
-            rate_limit: listener.rate_limit.clone(),
+            rate_limits: listener.rate_limits.clone(),
             global_limit: listener.global_limit.clone(),
             limits: snapshot.limits,
-            access_log: snapshot.access_log.as_ref().map(|log| log.lines),
+            access_log: snapshot.access_log.as_ref().map(|log| Arc::clone(&log.lines)),
+            standard: snapshot.standard.as_ref().map(|standard| Reports {
+                store: Arc::clone(&standard.store),
+                reporter: match listener.is_outbound() {
+                    true => Reporter::Source,
+                    false => Reporter::Destination,
+                },
+            }),
         })
     }
 }

@@ -19,7 +19,7 @@ mod shared;
 pub use attempt::{Attempt, Outcome};
 pub use choose::{Choice, Target};
 pub use connect::{ConnectError, connect};
-pub use local::{Local, LocalRule, Terms};
+pub use local::{Local, LocalRule, Reports, Terms};
 pub use pool::{EndpointState, OpenGuard, PoolTerms, Taken, Upstream, Waiting};
 pub use service::{LocalEndpoint, LocalService};
 pub use shared::Shared;

@@ -11,6 +11,7 @@ pub mod peers;
 pub mod pki;
 #[cfg(feature = "uring")]
 pub mod proxy;
+pub mod sources;
 pub mod tls;
 
 use std::io::{self, Read, Write as _};

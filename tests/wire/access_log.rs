@@ -154,6 +154,97 @@ fn the_filter_is_all_failed_or_none() {
     assert_eq!(lines(&proxy), Vec::<Value>::new());
 }
 
+/// Filters, formats, fields and samples of the lines, through real connections.
+#[test]
+fn filters_formats_and_fields_of_the_lines() {
+    let app = Origin::scripted(by_path);
+    for (log, wanted) in [
+        (
+            "{path: stdout, fields: [target, status, flags], \
+             filter: 'status == 404 or flags contains \"UAEX\"'}",
+            vec![
+                r#"{"target":"/404-of-the-endpoint","status":404,"response_flags":"-"}"#,
+                r#"{"target":"/denied","status":403,"response_flags":"UAEX"}"#,
+                r#"{"target":"/no-route","status":404,"response_flags":"NR"}"#,
+                r#"{"target":"/the-end","status":404,"response_flags":"NR"}"#,
+            ],
+        ),
+        (
+            "{path: stdout, format: 'L %REQ(:PATH)% %RESPONSE_CODE% %RESP(CONTENT-LENGTH)% \
+             %REQ(HOST)% %service%', \
+             filter: 'host == \"app\" and not failed or host == \"nobody\"'}",
+            vec![
+                "L /200-fine 200 1 app app",
+                "L /200-last 200 1 app app",
+                "L /404-of-the-endpoint 404 1 app app",
+                "L /no-route 404 - nobody -",
+                "L /the-end 404 - nobody -",
+            ],
+        ),
+        (
+            "{path: stdout, format: 'L %target% %failed%', sample: 0%}",
+            vec![
+                "L - true",
+                "L - true",
+                "L /503-fixed true",
+                "L /503-of-the-endpoint true",
+                "L /cut true",
+                "L /dead true",
+                "L /denied true",
+                "L /no-route true",
+                "L /the-end true",
+            ],
+        ),
+    ] {
+        let telemetry = format!("telemetry: {{access_log: {log}}}\n");
+        let (port, raw) = (free_port(), free_port());
+        let proxy = Proxy::start_with(&config(port, raw, &app, &telemetry), 1);
+        load(port, raw);
+        let lines = eventually("the last line", || {
+            let log = proxy.log();
+            let lines =
+                log.lines().filter(|it| it.starts_with("L ") || it.starts_with("{\"target"));
+            let lines: Vec<String> = lines.map(str::to_owned).collect();
+            lines.iter().any(|line| line.contains("/the-end")).then_some(lines)
+        });
+        let mut lines = lines;
+        lines.sort();
+        assert_eq!(lines, wanted, "{log}");
+    }
+}
+
+/// Log rotation with SIGUSR1, and syslog.
+#[test]
+fn a_signal_reopens_the_file_and_syslog_gets_a_message_per_line() {
+    let app = Origin::scripted(by_path);
+    let (port, raw) = (free_port(), free_port());
+    let telemetry = "telemetry: {access_log: {path: access.log}}\n";
+    let proxy = Proxy::start(&config(port, raw, &app, telemetry));
+    let path = proxy.directory().join("access.log");
+    let has = |text: &str| {
+        eventually(text, || std::fs::read_to_string(&path).ok()?.contains(text).then_some(()));
+    };
+    assert_eq!(Client::connect(port).get("app", "/200-one").status, 200);
+    has("/200-one");
+    std::fs::rename(&path, proxy.directory().join("access.log.1")).unwrap();
+    proxy.signal(nix::sys::signal::Signal::SIGUSR1);
+    eventually("the new file", || path.exists().then_some(()));
+    assert_eq!(Client::connect(port).get("app", "/200-two").status, 200);
+    has("/200-two");
+    assert_eq!(proxy.metric("ringway_config_reloads_total{result=\"success\"}"), 1.0);
+    let socket = proxy.directory().join("log");
+    let daemon = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    let syslog = format!("telemetry: {{access_log: {{path: \"syslog:{}\"}}}}\n", socket.display());
+    std::fs::write(proxy.config_file(), config(port, raw, &app, &syslog)).unwrap();
+    eventually("the reload", || (proxy.metric("ringway_config_version") == 2.0).then_some(()));
+    assert_eq!(Client::connect(port).get("app", "/200-three").status, 200);
+    let mut message = [0; 2000];
+    let len = daemon.recv(&mut message).unwrap();
+    let message = String::from_utf8_lossy(&message[..len]).into_owned();
+    assert!(message.starts_with("<30>1 ") && message.contains("/200-three"), "{message}");
+    assert!(message.ends_with('}'), "{message}");
+}
+
 #[test]
 fn a_relative_path_belongs_to_the_file_that_names_it() {
     let app = Origin::scripted(by_path);

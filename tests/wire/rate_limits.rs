@@ -13,13 +13,13 @@ use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_port};
 
 /// Configurations with one listener and one service.
-struct Settings {
-    port: u16,
+pub(super) struct Settings {
+    pub(super) port: u16,
     origin: Origin,
 }
 
 impl Settings {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { port: free_port(), origin: Origin::saying("hello") }
     }
 
@@ -35,11 +35,11 @@ impl Settings {
         )
     }
 
-    fn rule(&self, limit: &str) -> String {
+    pub(super) fn rule(&self, limit: &str) -> String {
         self.text(&format!(", rate_limit: {limit}"), "", "")
     }
 
-    fn ask(&self, target: &str, fields: &str) -> Response {
+    pub(super) fn ask(&self, target: &str, fields: &str) -> Response {
         let request = format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n");
         Client::connect(self.port).request(request)
     }

@@ -16,7 +16,7 @@ pub(super) fn title(out: &mut String, listener: &Listener) {
     let binds: Vec<String> = listener.binds.iter().map(ToString::to_string).collect();
     // Writing to a String cannot fail.
     writeln!(out, "listener {} ({})", listener.name, binds.join(", ")).ok();
-    if let Some(limit) = &listener.rate_limit {
+    for limit in &listener.rate_limits {
         writeln!(out, "  rate limit {limit}").ok();
     }
     if let Some(limit) = &listener.global_limit {

@@ -73,7 +73,7 @@ pub const CHECK_PATH: &str = "write `http: {checkpath=PATH}`, \
     or `http: {path: {checkpath=PATH}, status: STATUS}`";
 pub const CHECK_STATUS: &str = "write `http: {path: /healthz, status: [{*=STATUS}]}`";
 pub const BACKUP: &str = "write `priority: 1` in place of it: this endpoint gets requests when \
-    too few of the others are healthy";
+    too few of the others are healthy, by `health_check` or `outlier_detection`";
 pub const VERSIONS: &str = "write `versions: {{versions=VERSION: [IP:PORT]}}` \
     in place of `endpoints`";
 pub const STICKY: &str = "write `balance: {hash: {cookie: {name=NAME}}}`; \
@@ -92,7 +92,8 @@ pub const CLIENT_TIMES: &str = "write `body_idle: {~ms=TIME}` for silence within
 pub const SERVER_TIMES: &str = "write `body_idle: {~ms=TIME}` for silence within a body, both \
     ways; `timeout: {~ms=TIME}` of a rule or service limits a whole response";
 pub const READ_TIMES: &str = "write `body_idle: {~=TIME}` for silence within a body; \
-    `timeout: {~=TIME}` would limit the whole response, and the wait for it";
+    `retries: {per_try_timeout: {~=TIME}}` limits the wait for its head, too, \
+    and `timeout` all of it";
 pub const REQUEST_TIMES: &str = "write `header: {~ms=TIME}` for the head of a request; \
     `timeout` of a rule or service limits a whole request";
 pub const URL_PARTS: &str = "name the parts: {{urlparts=scheme: https, host: HOST, path: PATH}}; \
@@ -144,4 +145,4 @@ pub const SLOW: &str = "write `slow_start: {~=TIME}`";
 pub const BUCKET: &str = "write `{bucket=requests: N, per: 1s}`; \
     `burst` is how many may come at once with the first one";
 pub const NO_FILES: &str = "Ringway serves no files: let a file server do it, and name it as a \
-    service: `to: SERVICE`";
+    service: `to: NAME`";

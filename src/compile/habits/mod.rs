@@ -74,13 +74,27 @@ const VALUES: &[Word] = &[
     ("reject", "audit", "write `deny`"),
     ("permit", "audit", "write `allow`"),
     ("log", "audit", "write `audit`"),
-    ("combined", "json", "write `text`, which is Envoy's format, or `json`"),
-    ("common", "json", "write `text`, which is Envoy's format, or `json`"),
+    ("istio_requests_total", "tcp_sent_bytes", "write `request_count`"),
+    ("istio_request_duration_milliseconds", "tcp_sent_bytes", "write `request_duration`"),
+    ("istio_request_bytes", "tcp_sent_bytes", "write `request_size`"),
+    ("istio_response_bytes", "tcp_sent_bytes", "write `response_size`"),
+    ("istio_request_messages_total", "tcp_sent_bytes", "write `grpc_request_messages`"),
+    ("istio_response_messages_total", "tcp_sent_bytes", "write `grpc_response_messages`"),
+    ("istio_tcp_sent_bytes_total", "tcp_sent_bytes", "write `tcp_sent_bytes`"),
+    ("istio_tcp_received_bytes_total", "tcp_sent_bytes", "write `tcp_received_bytes`"),
+    ("istio_tcp_connections_opened_total", "tcp_sent_bytes", "write `tcp_opened_connections`"),
+    ("istio_tcp_connections_closed_total", "tcp_sent_bytes", "write `tcp_closed_connections`"),
+    ("combined", "istio", "write `envoy`, which is Envoy's default line, or `json`"),
+    ("common", "istio", "write `envoy`, which is Envoy's default line, or `json`"),
+    ("httplog", "istio", "write `envoy`, which is Envoy's default line, or `json`"),
+    ("clf", "istio", "write `envoy`, which is Envoy's default line, or `json`"),
     ("off", "failed", "write `all` for each request, or `none` for no access log"),
     ("false", "failed", "write `all` for each request, or `none` for no access log"),
     ("on", "failed", "write `all`"),
     ("true", "failed", "write `all`"),
     ("errors", "failed", "write `failed`"),
+    ("error", "failed", "write `failed`"),
+    ("4xx", "failed", "write `'status >= 400'`"),
     ("5xx", "failed", "write `failed`: it also has what the proxy refused or what was cut off"),
     ("ingress", "inbound", "write `inbound`"),
     ("egress", "inbound", "write `outbound`"),
@@ -208,6 +222,7 @@ const SHAPES: &[Word] = &[
     ("HealthCheck", "/*", "write `health_check: {http: {}}`"),
     ("HealthCheck", "", "write `health_check: {http: /healthz}`"),
     ("AccessLog", "/*", "write `access_log: {path: {}}`"),
+    ("AccessLog", "syslog*", "write `access_log: {path: {}}`"),
     ("AccessLog", "std*", "write `access_log: {path: {}}`"),
     ("AccessLog", "off", "write `access_log: {filter: none}`"),
     ("AccessLog", "none", "write `access_log: {filter: none}`"),
@@ -218,6 +233,12 @@ const SHAPES: &[Word] = &[
     ("AccessLog", "", "write `access_log: {path: stdout}`"),
     ("Telemetry", "off", "write `telemetry: {access_log: {filter: none}}`"),
     ("Telemetry", "", "write `telemetry: {access_log: {path: stdout}}`"),
+    ("Metrics", "false", "write `metrics: {istio: false}`"),
+    ("Metrics", "off", "write `metrics: {istio: false}`"),
+    ("Metrics", "", "write `metrics: {istio: true}`"),
+    ("Workload", "", "write `workload: {name: {=NAME}, namespace: NAMESPACE}`"),
+    ("MetricOverride", "", "write `{metric: {=request_count}, disabled: true}`"),
+    ("Tags", "", "write `tags: {remove: [LABEL], set: {LABEL: VALUE}}`"),
     ("Timeouts", "", "write `timeouts: {header: 10s, body_idle: 60s, keep_alive: 60s}`"),
     ("Http2", "true", "leave it out: HTTP/2 is on, beside HTTP/1.1"),
     ("Http2", "on", "leave it out: HTTP/2 is on, beside HTTP/1.1"),
@@ -327,7 +348,7 @@ pub struct Names {
 
 /// The advice with the only service of the author in place of `SERVICE`, and with the port of the
 /// only listener in place of `PORT` after the `*` for all hosts.
-pub fn with_names(advice: &str, names: &Names) -> String {
+pub fn with_names(advice: &str, names: &mut Names) -> String {
     let mut text = for_address(advice, names).unwrap_or_else(|| advice.to_owned());
     if let [service] = &names.services[..] {
         text = text.replace("SERVICE", service);
@@ -339,8 +360,9 @@ pub fn with_names(advice: &str, names: &Names) -> String {
 }
 
 /// The advice to make the service `app` for an address, if `app` is there already, or if another
-/// service has this address. `None` if the advice is right as it is.
-fn for_address(advice: &str, names: &Names) -> Option<String> {
+/// service has this address. `None` if the advice is right as it is. Then `app` is there for later
+/// advice.
+fn for_address(advice: &str, names: &mut Names) -> Option<String> {
     let (before, rest) = advice.split_once("`, and `services: {app: {")?;
     let (keys, after) = rest.split_once("}}`")?;
     let same = names.reached.iter().find(|(_, own)| own == keys).map(|(name, _)| name);
@@ -352,7 +374,11 @@ fn for_address(advice: &str, names: &Names) -> Option<String> {
             before.replacen("to: app", &format!("to: {service}"), 1)
         ));
     }
-    names.services.iter().find(|name| *name == "app")?;
+    if !names.services.iter().any(|name| name == "app") {
+        names.services.push("app".to_owned());
+        names.reached.push(("app".to_owned(), keys.to_owned()));
+        return None;
+    }
     let before = before.replacen("to: app", "to: NAME", 1);
     Some(format!("{before}`, and `services: {{NAME: {{{keys}}}}}`{after}"))
 }

@@ -12,7 +12,7 @@ const SHIFT: &str = "write `shift: {from: v1, to: v2, step: {stepweight|step=N}%
 const ABORT: &str = "write `abort_if: {error_rate: N%, p99: TIME, min_requests: N}`";
 const STATE: &str = "write `state_dir: {=/var/lib/ringway}`";
 const OF_RULE: &str = "write `shift` in a rule of `routes`, not in the service";
-const SUCCESS: &str = "write `error_rate: N%`: the share of requests that may fail";
+const SUCCESS: &str = "write `error_rate: {rest=N%}`: the share of requests that may fail";
 
 #[rustfmt::skip] // one line for each word
 /// Each key, the map that it is written in, and the advice.
@@ -30,7 +30,7 @@ pub(super) const WORDS: &[Word] = &[
     ("step_percent", SHIFT_MAP, "write `step: {=N%}`"),
     ("set_weight", SHIFT_MAP, "write `step: {=N%}`"),
     ("weight", SHIFT_MAP, "write `step: {=N%}`"),
-    ("steps", SHIFT_MAP, "write `step: N%, every: TIME`: all steps are equal"),
+    ("steps", SHIFT_MAP, "write `step: N%`: all steps are equal"),
     ("interval", SHIFT_MAP, "write `every: {~=TIME}`"),
     ("duration", SHIFT_MAP, "write `every: {~=TIME}`, the time between two steps"),
     ("pause", SHIFT_MAP, "write `every: {~|duration=TIME}`, the time between two steps"),

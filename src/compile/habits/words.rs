@@ -27,6 +27,10 @@ const VALUE: &str = "present";
 const TIMEOUTS: &str = "handshake";
 const LOG: &str = "format";
 const TELEMETRY: &str = "access_log";
+const STANDARD: &str = "unused_after";
+const OVERRIDE: &str = "mode";
+
+const OVERRIDES: &str = "write `overrides: [{tags: {set: {LABEL: VALUE}}}]`";
 pub(super) const RUNTIME: &str = "driver";
 const LIMITS: &str = "header_bytes";
 const PROVIDER: &str = "issuer";
@@ -483,9 +487,23 @@ pub(super) const WORDS: &[Word] = &[
     ("file", LOG, "write `path: {=FILE}`"),
     ("file_path", LOG, "write `path: {=FILE}`"),
     ("output", LOG, "write `path: {=stdout}`"),
+    ("prometheus", TELEMETRY, METRICS),
+    ("stats", TELEMETRY, METRICS),
+    ("metric", TELEMETRY, METRICS),
+    ("istio", TELEMETRY, "write `metrics: {istio: true}`"),
+    ("providers", STANDARD, "leave it out: the admin page /metrics has all metrics"),
+    ("enabled", STANDARD, "write `istio: {=true}`"),
+    ("dimensions", STANDARD, OVERRIDES),
+    ("tags", STANDARD, OVERRIDES),
+    ("labels", STANDARD, OVERRIDES),
+    ("buckets", STANDARD, "leave it out: the buckets are those of Envoy"),
+    ("match", OVERRIDE, "write `metric: NAME, mode: client` in the override itself"),
+    ("tag_overrides", OVERRIDE, "write `tags: {remove: [LABEL], set: {LABEL: VALUE}}`"),
+    ("dimensions", OVERRIDE, "write `tags: {set: {LABEL: VALUE}}`"),
+    ("tags_to_remove", OVERRIDE, "write `tags: {remove: [LABEL]}`"),
+    ("name", OVERRIDE, "write `metric: {=NAME}`"),
     ("logs", TELEMETRY, "write `access_log: {path: stdout}`"),
     ("log", TELEMETRY, "write `access_log: {path: stdout}`"),
-    ("metrics", TELEMETRY, METRICS),
     ("threads", RUNTIME, WORKERS),
     ("cpus", RUNTIME, WORKERS),
     ("concurrency", RUNTIME, WORKERS),

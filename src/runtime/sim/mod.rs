@@ -105,7 +105,8 @@ impl Simulation {
             weather: Rc::new(Cell::new(Weather::CALM)),
             tasks: Rc::default(),
         };
-        io.spawn(alarm::run(io.clone()));
+        let clock = io.clone();
+        io.spawn(alarm::run(io.clone(), async move |until| clock.sleep_until(until).await));
         io
     }
 

@@ -2,8 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::line::{Record, write_line};
-use crate::snapshot::LogFormat;
+use crate::observe::{Format, Record};
 
 /// The size at which a batch is handed over to the writing thread. [`LogBuffer::flush`] hands it
 /// over earlier.
@@ -27,9 +26,9 @@ impl LogBuffer {
     }
 
     /// Adds the line of one exchange.
-    pub fn write(&self, format: LogFormat, record: &Record<'_>) {
+    pub fn write(&self, format: &Format, record: &Record<'_>) {
         let mut lines = self.lines.borrow_mut();
-        write_line(&mut lines, format, record);
+        format.write_line(&mut lines, record);
         let full = lines.len() >= LOG_BATCH_BYTES;
         drop(lines);
         if full {

@@ -1,15 +1,22 @@
 //! The part of the record about rate limits: the limit that refused, the answers of rate limit
 //! services, and the fields for the client.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::ExchangeRecord;
 use crate::grpc::rate_limit::Answer;
 use crate::http1::sink::Sink;
-use crate::resilience::{GlobalLimit, LogBudget, RateLimit, Scope, Way};
+use crate::resilience::{GlobalLimit, KeyHash, Keys, LIMITS_MAX, LogBudget, RateLimit, Scope, Way};
 use crate::runtime::io::Io;
 use crate::serve::limits;
 use crate::snapshot::LogFilter;
+
+/// The limits of the listener, the rule and the service.
+pub(super) type Lists<'a> = [&'a [Arc<RateLimit>]; Scope::COUNT];
+
+/// The keys of the limits on bytes that apply to a request, by scope and limit.
+pub(super) type Throttled = [[Cell<Option<KeyHash>>; LIMITS_MAX]; Scope::COUNT];
 
 impl<I: Io> ExchangeRecord<I> {
     /// Sets the rate limit that refused the request.
@@ -28,7 +35,7 @@ impl<I: Io> ExchangeRecord<I> {
 
     /// Limits the lines of failures to those that `budget` allows. A log of all requests has all.
     fn limit_line(&self, budget: &LogBudget) {
-        if self.terms.access_log.is_some_and(|lines| lines.filter == LogFilter::Failed) {
+        if self.terms.access_log.as_ref().is_some_and(|lines| lines.filter == LogFilter::Failed) {
             self.suppressed.set(budget.take(self.began));
         }
     }
@@ -38,15 +45,49 @@ impl<I: Io> ExchangeRecord<I> {
         self.answers.borrow_mut().push((limit, answer));
     }
 
+    /// Calls `use_them` with the rate limits of the listener, the rule and the service.
+    pub(super) fn with_limits<T>(&self, use_them: impl FnOnce(Lists<'_>) -> T) -> T {
+        let (rule, service) = (self.rule.borrow(), self.service.borrow());
+        use_them([
+            &*self.terms.rate_limits,
+            rule.as_ref().map_or(&[], |rule| &*rule.rate_limits),
+            service.as_ref().map_or(&[], |service| &*service.config.rate_limits),
+        ])
+    }
+
+    /// The limits on bytes that apply to the bodies of the request, with their keys.
+    pub(super) fn throttling<'a>(
+        &'a self,
+        lists: Lists<'a>,
+    ) -> impl Iterator<Item = (&'a RateLimit, KeyHash)> {
+        lists.into_iter().zip(&self.throttled).flat_map(|(list, keys)| {
+            list.iter().zip(keys).filter_map(|(limit, key)| Some((&**limit, key.get()?)))
+        })
+    }
+
+    /// Applies those of `limits` that limit bytes to the bodies of the request. `keys` select the
+    /// buckets.
+    pub fn throttle(&self, limits: &[Arc<RateLimit>], keys: &Keys) {
+        for (index, (limit, &key)) in limits.iter().zip(keys).enumerate() {
+            if limit.bytes.is_some() {
+                self.throttled[limit.scope as usize][index].set(Some(key));
+                self.is_throttled.set(true);
+            }
+        }
+    }
+
+    /// Whether a limit on bytes applies to the bodies.
+    pub fn is_throttled(&self) -> bool {
+        self.is_throttled.get()
+    }
+
     /// Gives `bytes` of a body back to the limits on bytes, because they were counted and not sent.
     pub fn forgive(&self, way: Way, bytes: u64) {
         if self.is_throttled() {
             let now = self.worker.io.now();
             self.with_limits(|limits| {
-                for (limit, key) in limits.into_iter().zip(self.throttled.get()) {
-                    if let (Some(limit), Some(key)) = (limit, key) {
-                        limit.forgive(key, way, bytes, now);
-                    }
+                for (limit, key) in self.throttling(limits) {
+                    limit.forgive(key, way, bytes, now);
                 }
             });
         }
@@ -57,8 +98,16 @@ impl<I: Io> ExchangeRecord<I> {
         // If the limit of the service has refused the request, the record has no service.
         let limited = self.limited.borrow();
         let refused = limited.as_deref().filter(|limit| limit.scope == Scope::Service);
-        self.with_limits(|[listener, rule, service]| {
-            limits::put_fields(out, [listener, rule, service.or(refused)], self.quotas.get());
+        let quotas = self.quotas.get();
+        self.with_limits(|lists| {
+            let mut met = [None; Scope::COUNT];
+            for ((met, quota), list) in met.iter_mut().zip(quotas).zip(lists) {
+                *met = quota
+                    .and_then(|quota| list.get(usize::from(quota.limit)))
+                    .map(|limit| &**limit);
+            }
+            let [listener, rule, service] = met;
+            limits::put_fields(out, [listener, rule, refused.or(service)], quotas);
         });
         for (limit, answer) in &*self.answers.borrow() {
             limits::put_answer(out, limit, answer);

@@ -2,15 +2,16 @@
 
 pub mod buffer;
 mod limited;
-mod line;
 mod request;
 mod shift;
+mod standard;
+mod view;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::downstream::{Downstream, Peer};
 use super::limits::Quotas;
@@ -22,13 +23,15 @@ use crate::grpc::methods::Call;
 use crate::grpc::rate_limit::Answer;
 use crate::grpc::{self, Code, Kind};
 use crate::message::HeadView;
+use crate::observe::HeaderCopy;
 use crate::propagation::{RequestId, forwarded};
-use crate::resilience::{GlobalLimit, KeyHash, Quota, RateLimit, Scope, ShiftSide, Way};
+use crate::resilience::{Chance, GlobalLimit, Quota, RateLimit, Scope, ShiftSide, Way};
 use crate::runtime::io::Io;
-use crate::snapshot::{LogFilter, LogLines};
+use crate::snapshot::LogFilter;
+use crate::standard::Known;
 use crate::time::Time;
 use crate::upstream::{LocalEndpoint, LocalRule, LocalService, Terms};
-use line::Record;
+use limited::Throttled;
 use request::Request;
 
 pub use request::LateCopy;
@@ -44,6 +47,10 @@ pub struct ExchangeRecord<I: Io> {
     /// The time at which the head of the request was complete.
     pub began: Time,
     request: RefCell<Option<Box<Request>>>,
+    /// Copies of fields of the response, if the access log reads them.
+    response: RefCell<Option<Box<HeaderCopy>>>,
+    /// Whether the exchange gets a line even if it does not fail.
+    sampled: Cell<bool>,
     is_http: Cell<bool>,
     request_id: Cell<Option<RequestId>>,
     rule: RefCell<Option<LocalRule>>,
@@ -68,8 +75,9 @@ pub struct ExchangeRecord<I: Io> {
     suppressed: Cell<Option<u64>>,
     /// The answers of rate limit services.
     answers: RefCell<Vec<(Arc<GlobalLimit>, Answer)>>,
-    /// The keys of the limits on bytes that apply to the bodies of the request, by scope.
-    throttled: Cell<[Option<KeyHash>; Scope::COUNT]>,
+    /// The keys of the limits on bytes that apply to the bodies of the request.
+    throttled: Throttled,
+    is_throttled: Cell<bool>,
     /// Whether a limit on bytes, or an injected fault, has delayed a body of the exchange.
     slowed: Cell<bool>,
     received_bytes: Cell<u64>,
@@ -92,6 +100,8 @@ pub struct ExchangeRecord<I: Io> {
     code: Cell<Option<Code>>,
     /// The numbers of messages of a gRPC call, as [from the client, to the client].
     messages: [Cell<u64>; 2],
+    /// The series of a TCP connection that is open, for the standard metrics.
+    series: OnceCell<Arc<Known>>,
 }
 
 impl<I: Io> ExchangeRecord<I> {
@@ -106,6 +116,8 @@ impl<I: Io> ExchangeRecord<I> {
             original: downstream.captured.as_ref().map(|captured| captured.address),
             began: worker.io.now(),
             request: RefCell::new(None),
+            response: RefCell::new(None),
+            sampled: Cell::new(is_sampled(worker, terms)),
             is_http: Cell::new(false),
             request_id: Cell::new(None),
             rule: RefCell::new(None),
@@ -122,7 +134,8 @@ impl<I: Io> ExchangeRecord<I> {
             quotas: Cell::default(),
             suppressed: Cell::new(Some(0)),
             answers: RefCell::default(),
-            throttled: Cell::default(),
+            throttled: Default::default(),
+            is_throttled: Cell::default(),
             slowed: Cell::default(),
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
@@ -137,6 +150,7 @@ impl<I: Io> ExchangeRecord<I> {
             kind: Cell::new(None),
             code: Cell::new(None),
             messages: Default::default(),
+            series: OnceCell::new(),
         }
     }
 
@@ -180,23 +194,33 @@ impl<I: Io> ExchangeRecord<I> {
         if copy.is_none() {
             let hops = self.terms.trusted_hops;
             let client = forwarded::client(Some(request), hops, self.peer.address);
-            *copy = Some(Box::new(Request::of(request, client)));
+            let wanted = self.terms.access_log.as_ref().map(|lines| &*lines.wanted.request);
+            let headers = HeaderCopy::of(request, wanted.unwrap_or_default());
+            *copy = Some(Box::new(Request::of(request, client, headers)));
         }
     }
 
+    /// Whether the exchange may get a line even if it does not fail.
     fn logs_all(&self) -> bool {
-        self.terms.access_log.is_some_and(|lines| lines.filter == LogFilter::All)
+        let lines = self.terms.access_log.as_ref();
+        lines.is_some_and(|lines| lines.filter != LogFilter::Failed) && self.sampled.get()
     }
 
-    /// Whether the exchange gets a line. Before the end of an HTTP exchange, it may count as
-    /// failed.
+    /// Copies the fields of the endpoint's response that the access log reads.
+    pub fn copy_response(&self, response: HeadView<'_>) {
+        let wanted = self.terms.access_log.as_ref().map(|lines| &*lines.wanted.response);
+        if let Some(wanted @ [_, ..]) = wanted {
+            *self.response.borrow_mut() = Some(Box::new(HeaderCopy::of(response, wanted)));
+        }
+    }
+
+    /// Whether the exchange gets a line, if a filter accepts it. Before the end of an HTTP
+    /// exchange, it may count as failed.
     fn is_logged(&self) -> bool {
-        match self.terms.access_log {
+        match self.terms.access_log.as_deref().map(|lines| &lines.filter) {
             None => false,
-            Some(LogLines { filter: LogFilter::All, .. }) => true,
-            Some(LogLines { filter: LogFilter::Failed, .. }) => {
-                self.suppressed.get().is_some() && self.has_failed()
-            }
+            Some(LogFilter::All | LogFilter::Only(_)) => self.sampled.get() || self.has_failed(),
+            Some(LogFilter::Failed) => self.suppressed.get().is_some() && self.has_failed(),
         }
     }
 
@@ -294,7 +318,8 @@ impl<I: Io> ExchangeRecord<I> {
         self.status.get()
     }
 
-    /// The status of the gRPC call. `None` if no response had one so far.
+    /// The status of the gRPC call. `None` if no response had one so far, or if the exchange is no
+    /// gRPC call.
     pub fn code(&self) -> Option<Code> {
         self.code.get().filter(|_| self.kind.get().is_some())
     }
@@ -339,29 +364,6 @@ impl<I: Io> ExchangeRecord<I> {
         self.quotas.get().iter().any(Option::is_some) || !self.answers.borrow().is_empty()
     }
 
-    /// Calls `use_them` with the rate limits of the listener, the rule and the service.
-    fn with_limits<T>(&self, use_them: impl FnOnce([Option<&RateLimit>; 3]) -> T) -> T {
-        let (rule, service) = (self.rule.borrow(), self.service.borrow());
-        use_them([
-            self.terms.rate_limit.as_deref(),
-            rule.as_ref().and_then(|rule| rule.rate_limit.as_deref()),
-            service.as_ref().and_then(|service| service.config.rate_limit.as_deref()),
-        ])
-    }
-
-    /// Applies the limit on bytes of `scope` to the bodies of the request. `key` selects the
-    /// bucket.
-    pub fn throttle(&self, scope: Scope, key: KeyHash) {
-        let mut throttled = self.throttled.get();
-        throttled[scope as usize] = Some(key);
-        self.throttled.set(throttled);
-    }
-
-    /// Whether a limit on bytes applies to the bodies.
-    pub fn is_throttled(&self) -> bool {
-        self.throttled.get().iter().any(Option::is_some)
-    }
-
     /// Takes `bytes` of a body from the buckets of the limits on bytes. Returns how long to wait
     /// before the next bytes, or `None` for no wait.
     pub fn owe(&self, way: Way, bytes: u64) -> Option<Duration> {
@@ -370,11 +372,8 @@ impl<I: Io> ExchangeRecord<I> {
         }
         let (worker, now) = (self.worker.index, self.worker.io.now());
         let wait = self.with_limits(|limits| {
-            let met = limits.into_iter().zip(self.throttled.get());
-            let waits = met.filter_map(|(limit, key)| {
-                Some(limit?.owe(key?, way, bytes, worker, now)).filter(|wait| !wait.is_zero())
-            });
-            waits.max()
+            let owe = |(limit, key): (&RateLimit, _)| limit.owe(key, way, bytes, worker, now);
+            self.throttling(limits).map(owe).filter(|wait| !wait.is_zero()).max()
         });
         if wait.is_some() {
             self.slow_down();
@@ -450,65 +449,6 @@ impl<I: Io> ExchangeRecord<I> {
         service.methods.count(&service.config.methods, self.worker.index, &call);
     }
 
-    fn write_line(&self, end: Time) {
-        let duration = end.since(self.began);
-        let Some(LogLines { format, .. }) = self.terms.access_log else { return };
-        let request = self.request.borrow();
-        let part = |index| request.as_ref().map(|request| request.part(index)).unwrap_or_default();
-        let (rule, service) = (self.rule.borrow(), self.service.borrow());
-        let endpoint = self.endpoint.borrow();
-        let endpoint = endpoint.as_ref().map(|endpoint| endpoint.config.borrow());
-        let denial = self.denial.borrow();
-        let limited = self.limited.borrow();
-        let limited = limited.as_ref().map(|limit| {
-            format!("rate limit of {} {} ({})", limit.scope.word(), limit.name, limit.place)
-        });
-        let made_id = self.request_id.get();
-        let peer = self.peer.address;
-        let client = match request.as_ref() {
-            Some(request) => request.client,
-            None => forwarded::client(None, 0, peer),
-        };
-        let record = Record {
-            began_unix_us: unix_now().saturating_sub(duration).as_micros() as u64,
-            duration_us: duration.as_micros() as u64,
-            endpoint_duration_us: self.attempted.get().map(|attempted| {
-                self.answered.get().unwrap_or(end).since(attempted).as_micros() as u64
-            }),
-            attempts: self.attempts.get(),
-            listener: &self.terms.name,
-            route: rule.as_ref().map_or("", |rule| &rule.name),
-            service: service.as_ref().map_or("", |service| &service.config.name),
-            endpoint: endpoint.as_ref().map(|endpoint| &endpoint.address),
-            peer,
-            client,
-            original: self.original,
-            identity: self.peer.identity().unwrap_or_default(),
-            policy: denial.as_deref().or(limited.as_deref()).unwrap_or_default(),
-            method: part(0),
-            authority: part(1),
-            target: part(2),
-            protocol: match request.as_ref() {
-                Some(request) => request.protocol,
-                None if self.is_http.get() => "HTTP",
-                None => "TCP",
-            },
-            suppressed: self.suppressed.get().unwrap_or_default(),
-            status: self.status.get(),
-            tunnel: self.tunnel.get(),
-            grpc_status: self.kind.get().and_then(|_| self.code.get()).map(Code::number),
-            delayed: self.delayed.get(),
-            flag: self.flag.get(),
-            detail: self.detail.get(),
-            received_bytes: self.received_bytes.get(),
-            sent_bytes: self.sent_bytes.get(),
-            request_id: made_id.as_ref().map_or_else(|| part(5), RequestId::as_bytes),
-            user_agent: part(3),
-            forwarded_for: part(4),
-        };
-        self.worker.log.write(format, &record);
-    }
-
     fn count_service(&self, cells: &ServiceCells, class: usize, duration: Duration) {
         cells.active.decrement();
         cells.status_class[class].increment();
@@ -555,12 +495,17 @@ impl<I: Io> Drop for ExchangeRecord<I> {
                 }
             }
         }
+        if let Some(reports) = &self.terms.standard {
+            self.report(reports, duration);
+        }
         if self.is_logged() {
             self.write_line(end);
         }
     }
 }
 
-fn unix_now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+/// Draws whether an exchange gets a line even if it does not fail.
+fn is_sampled<I: Io>(worker: &Worker<I>, terms: &Terms) -> bool {
+    let share = terms.access_log.as_ref().and_then(|lines| lines.sample);
+    share.is_none_or(|share| worker.random.borrow_mut().u32(..Chance::PARTS) < share)
 }

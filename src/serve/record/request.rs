@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::ExchangeRecord;
 use crate::message::{HeadView, Version};
+use crate::observe::HeaderCopy;
 use crate::runtime::io::Io;
 
 /// The parts of a request that the access log and the gRPC counters need, as copies.
@@ -11,6 +12,8 @@ pub(super) struct Request {
     pub(super) protocol: &'static str,
     /// The client's address for policies.
     pub(super) client: Option<IpAddr>,
+    /// Copies of the fields that the filter and the format of the access log read.
+    pub(super) headers: HeaderCopy,
     block: Vec<u8>,
     /// The end of each part in `block`. The parts are in the order of [`PARTS`].
     ends: [usize; PARTS],
@@ -21,7 +24,7 @@ pub(super) struct Request {
 const PARTS: usize = 7;
 
 impl Request {
-    pub(super) fn of(view: HeadView<'_>, client: Option<IpAddr>) -> Self {
+    pub(super) fn of(view: HeadView<'_>, client: Option<IpAddr>, headers: HeaderCopy) -> Self {
         let field = |name: &'static [u8]| view.value(name).unwrap_or_default();
         let parts: [&[u8]; PARTS] = [
             view.method_name(),
@@ -42,7 +45,7 @@ impl Request {
             Version::Http11 => "HTTP/1.1",
             Version::Http2 => "HTTP/2",
         };
-        Self { protocol, client, block, ends }
+        Self { protocol, client, headers, block, ends }
     }
 
     pub(super) fn part(&self, index: usize) -> &[u8] {

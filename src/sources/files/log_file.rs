@@ -19,19 +19,25 @@ pub(super) struct LogFault {
 
 /// A configured target of access log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum Target<'a> {
     Stdout,
     Stderr,
     File,
+    /// The syslog daemon that listens on this socket.
+    Syslog(&'a str),
     /// A word that means no log, such as `off`. It is refused, because no log file has such a name.
     Off,
 }
 
 /// The target that the configuration calls `name`.
-pub(super) fn target(name: &str) -> Target {
+pub(super) fn target(name: &str) -> Target<'_> {
+    if let Some(socket) = name.strip_prefix("syslog:").filter(|socket| socket.starts_with('/')) {
+        return Target::Syslog(socket);
+    }
     match name {
         "stdout" | "/dev/stdout" => Target::Stdout,
         "stderr" | "/dev/stderr" => Target::Stderr,
+        "syslog" | "/dev/log" => Target::Syslog("/dev/log"),
         "" | "off" | "none" | "no" | "false" | "null" | "~" => Target::Off,
         _ => Target::File,
     }

@@ -141,8 +141,10 @@ fn load_with(
 
 /// Puts the names of the author into the helps.
 fn with_names(mistakes: &mut [Diagnostic], names: &habits::Names) {
+    // The first advice to make a service takes its name.
+    let mut names = names.clone();
     for help in mistakes.iter_mut().filter_map(|mistake| mistake.help.as_mut()) {
-        *help = habits::with_names(help, names);
+        *help = habits::with_names(help, &mut names);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Renders all metrics in the Prometheus text format (version 0.0.4).
+//! Renders all metrics in the Prometheus text format or in OpenMetrics.
 //!
 //! No client library is used: such a library stores the values itself, but here the values are in
 //! the cells of the workers.
@@ -10,17 +10,20 @@ mod faults;
 mod global_limits;
 mod health;
 mod mirrors;
+mod negotiation;
 mod outliers;
 mod overload;
+mod page;
 mod rate_limits;
 mod retries;
 mod shifts;
+mod standard;
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::cells::{Count, Histogram, LATENCY_BUCKETS_MS, PerWorker};
+use crate::cells::Count;
 use crate::cluster::Service;
 use crate::error::Flag;
 use crate::grpc::Code;
@@ -32,9 +35,12 @@ use crate::telemetry::logs;
 use crate::telemetry::status::Known;
 use crate::tls::reason::Failure;
 
-/// Renders all metrics of the process in the Prometheus text format.
-pub fn render(known: &Known) -> String {
-    let mut page = Page::default();
+pub use negotiation::Format;
+use page::{Escaped, Page};
+
+/// Renders all metrics of the process.
+pub fn render(known: &Known, format: Format) -> String {
+    let mut page = Page { text: String::new(), format };
     process(&mut page, known);
     workers(&mut page, known);
     overload::write(&mut page, known);
@@ -60,82 +66,12 @@ pub fn render(known: &Known) -> String {
         calls(&mut page, snapshot);
         endpoints::write(&mut page, snapshot);
         health::write(&mut page, snapshot);
+        standard::write(&mut page, snapshot, known.begun.elapsed());
     }
-    page.0
-}
-
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a String does not fail.
-        write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n").ok();
+    if format == Format::OpenMetrics {
+        page.text.push_str("# EOF\n");
     }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
-        self.0.push_str(name);
-        for (index, (label, text)) in labels.iter().enumerate() {
-            let before = if index == 0 { '{' } else { ',' };
-            write!(self.0, "{before}{label}=\"{}\"", Escaped(*text)).ok();
-        }
-        let after = if labels.is_empty() { "" } else { "}" };
-        writeln!(self.0, "{after} {value}").ok();
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
-        self.family(name, "counter", help);
-        self.sample(name, &[], value);
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.family(name, "gauge", help);
-        self.sample(name, &[], value);
-    }
-
-    fn flood(&mut self, name: &str, owner: (&str, &dyn Display), flood: Flood, count: u64) {
-        if count > 0 {
-            self.sample(name, &[owner, ("limit", &flood.label())], count);
-        }
-    }
-
-    /// Writes the samples of a histogram of durations. `of` finds it in the cells of a worker.
-    fn histogram<C>(
-        &mut self,
-        name: &str,
-        labels: &[(&str, &dyn Display)],
-        stats: &PerWorker<C>,
-        of: impl Fn(&C) -> &Histogram,
-    ) {
-        let bucket = format!("{name}_bucket");
-        let mut total = 0;
-        for index in 0..=LATENCY_BUCKETS_MS.len() {
-            total += stats.sum(|cells| &of(cells).buckets[index]);
-            let bound =
-                LATENCY_BUCKETS_MS.get(index).map_or_else(|| "+Inf".to_owned(), f64::to_string);
-            self.sample(&bucket, &[labels, &[("le", &bound)]].concat(), total);
-        }
-        let sum_ms = stats.sum(|cells| &of(cells).sum_us) as f64 / 1000.0;
-        self.sample(&format!("{name}_sum"), labels, sum_ms);
-        self.sample(&format!("{name}_count"), labels, total);
-    }
-}
-
-/// Displays a label value with its special characters escaped.
-struct Escaped<'a>(&'a dyn Display);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.to_string().chars() {
-            match c {
-                '\\' => f.write_str("\\\\")?,
-                '"' => f.write_str("\\\"")?,
-                '\n' => f.write_str("\\n")?,
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
+    page.text
 }
 
 fn process(page: &mut Page, known: &Known) {

@@ -9,11 +9,15 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         page,
         &snapshot.rate_limits.local,
         |limit| {
-            vec![
+            let mut labels = vec![
                 ("scope", limit.scope.word().to_owned()),
                 ("host", limit.host.to_string()),
                 ("name", limit.name.to_string()),
-            ]
+            ];
+            if !limit.which.is_empty() {
+                labels.push(("limit", limit.which.to_string()));
+            }
+            labels
         },
         &[
             (

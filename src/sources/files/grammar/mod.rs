@@ -10,6 +10,7 @@ pub mod jwt;
 pub mod listener;
 pub mod locality;
 pub mod mesh;
+pub mod metrics;
 pub mod mirror;
 pub mod outlier;
 pub mod overload;

@@ -8,7 +8,8 @@ use crate::sources::files::values::{OneOrMany, Placed, Size, Time};
 /// A limit on requests, on the bytes of their bodies, or on both. A request beyond the limit gets
 /// 429; a gRPC call gets RESOURCE_EXHAUSTED. A body beyond the limit is slowed down. All workers
 /// share the limit, and it is exact. With `service`, the limit is
-/// global: a rate limit service counts the requests of many proxies.
+/// global: a rate limit service counts the requests of many proxies. A list has several limits: a
+/// request must pass all of them.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateLimit {
@@ -26,7 +27,7 @@ pub struct RateLimit {
     /// `identity` or `source`. Default: one limit for all requests.
     pub by: Option<Placed<LimitBy>>,
     /// The name of the limit in `ratelimit-policy`. Default: the name of the rule, service or
-    /// listener.
+    /// listener; in a list, with the number of the limit from the second one on.
     pub name: Option<Placed<String>>,
     /// The fields of responses that describe the limit. Default `ratelimit`.
     pub headers: LimitHeaders,

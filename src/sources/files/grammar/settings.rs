@@ -5,7 +5,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::http2::Http2Limits;
-use crate::sources::files::values::{AutoOrCount, OutboundDrain, Placed, Size, Time};
+use super::metrics::Metrics;
+use crate::sources::files::values::{
+    AutoOrCount, OneOrMany, OutboundDrain, Placed, Portion, Size, Time,
+};
 
 /// Workers and their kernel interface.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -103,41 +106,26 @@ pub struct Telemetry {
     /// The access log: one line for each exchange. Default: only failed exchanges, on standard
     /// error.
     pub access_log: AccessLog,
+    /// Istio's standard metrics.
+    pub metrics: Metrics,
 }
 
 /// The access log: one line for each exchange, which is a request and its response.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessLog {
-    /// `stdout`, `stderr` or a file. A relative path is relative to the configuration file.
-    /// Default `stderr`.
+    /// `stdout`, `stderr`, `syslog`, `syslog:SOCKET` or a file. A relative path is relative to the
+    /// configuration file. Default `stderr`.
     pub path: Option<Placed<String>>,
-    /// The format of a line. Default `json`.
-    pub format: LogFormat,
-    /// The exchanges that get a line. Default: `all` if there is a `path`, else `failed`.
-    pub filter: Option<LogFilter>,
-}
-
-/// The exchanges that get a line in the access log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFilter {
-    /// All exchanges and connections.
-    All,
-    /// Failed exchanges: with a response flag, a status of 5xx, a gRPC status of a server error,
-    /// or without a complete response.
-    Failed,
-    /// None: no access log.
-    None,
-}
-
-/// The format of an access log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// A JSON object.
-    #[default]
-    Json,
-    /// Envoy's default text format.
-    Text,
+    /// The format of a line: `json`; `envoy` or `istio` for their default text formats; or text
+    /// with Envoy's operators, such as `'%REQ(:METHOD)% %RESPONSE_CODE%'`. Default `json`.
+    pub format: Option<Placed<String>>,
+    /// The values of a JSON line, by the names of filters. Default: all that the exchange has.
+    pub fields: OneOrMany<Placed<String>>,
+    /// The exchanges that get a line: `all`, `failed`, `none`, or a filter, such as `'status >= 500
+    /// or duration > 250ms'`. Default: `all` if there is a `path`, else `failed`.
+    pub filter: Option<Placed<String>>,
+    /// The share of the exchanges without a failure that gets a line. An exchange that has failed
+    /// always gets one. Default 100%.
+    pub sample: Option<Portion>,
 }

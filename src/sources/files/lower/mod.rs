@@ -11,6 +11,7 @@ mod jwt;
 mod listener;
 mod locality;
 mod mesh;
+mod metrics;
 mod mirror;
 mod outlier;
 mod overload;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, SourceMap};
 use super::grammar::Config;
-use super::materials::Materials;
+use super::materials::{Materials, path_of};
 use super::values::{Entries, Placed, Time, TimeOrNone};
 use crate::matching::PatternError;
 use crate::model::{Item, Items, Material, Model, Origin, Place};
@@ -112,7 +113,13 @@ impl Lower<'_> {
         let mut written = parts.iter().flatten();
         if let (Some((first, _)), Some((second, place))) = (written.next(), written.next()) {
             let message = format!("{what} has either `{first}` or `{second}`, and not both");
-            self.mistake_with_help(*place, message, "keep one of them");
+            let help = match (*first, *second) {
+                ("to", "redirect") => {
+                    "keep one of them; `redirect_https: true` in a listener sends HTTP to HTTPS"
+                }
+                _ => "keep one of them",
+            };
+            self.mistake_with_help(*place, message, help);
         }
     }
 
@@ -130,7 +137,7 @@ impl Lower<'_> {
     fn key(&mut self, name: &Placed<String>) -> Item<Material> {
         if self.materials.is_open(self.sources, name) {
             let message = "every user of this host can read this key";
-            let help = format!("chmod o-r {}", name.value);
+            let help = format!("chmod o-r {}", path_of(self.sources, name).display());
             self.mistakes.push(Diagnostic::at(name.place, message).help(help).warning());
         }
         self.material(name)

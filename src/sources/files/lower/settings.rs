@@ -2,14 +2,14 @@
 
 use super::super::grammar::overload::Overload;
 use super::super::grammar::settings::{
-    self as grammar, Admin, Dns, Drain, Limits, LogFormat, Runtime, Telemetry,
+    self as grammar, Admin, Dns, Drain, Limits, Runtime, Telemetry,
 };
 use super::super::grammar::tcp::Tcp;
 use super::super::log_file::{self, LogFault, Target};
 use super::super::materials::path_of;
 use super::super::values::{Placed, Size};
-use super::{Lower, http2, time};
-use crate::model::{self, AccessLog, AdminBind, Driver, Item, LogFilter, LogSink, Settings, Zone};
+use super::{Lower, http2, list, time};
+use crate::model::{self, AccessLog, AdminBind, Driver, Item, LogSink, Settings, Zone};
 
 /// The sections of a configuration that belong to the process.
 pub(super) struct Written {
@@ -42,6 +42,7 @@ pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
         gone_after: time(dns.gone_after),
         limits: self::limits(limits),
         overload: super::overload::overload(overload),
+        metrics: super::metrics::metrics(telemetry.metrics),
         access_log: access_log(lower, telemetry.access_log),
     }
 }
@@ -82,12 +83,13 @@ pub(super) fn size(size: Option<Placed<Size>>) -> Option<Item<usize>> {
 
 fn access_log(lower: &mut Lower<'_>, log: grammar::AccessLog) -> AccessLog {
     let sink = log.path.and_then(|path| log_sink(lower, &path));
-    let filter = log.filter.map(|filter| match filter {
-        grammar::LogFilter::All => LogFilter::All,
-        grammar::LogFilter::Failed => LogFilter::Failed,
-        grammar::LogFilter::None => LogFilter::None,
-    });
-    AccessLog { sink, text: log.format == LogFormat::Text, filter }
+    AccessLog {
+        sink,
+        format: log.format.map(Into::into),
+        fields: list(log.fields.0),
+        filter: log.filter.map(Into::into),
+        sample: log.sample.map(|share| share.0),
+    }
 }
 
 /// The target of access log lines. `None` if it is not valid; the mistake was reported.
@@ -95,6 +97,7 @@ fn log_sink(lower: &mut Lower<'_>, path: &Placed<String>) -> Option<LogSink> {
     match log_file::target(&path.value) {
         Target::Stdout => Some(LogSink::Stdout),
         Target::Stderr => Some(LogSink::Stderr),
+        Target::Syslog(socket) => Some(LogSink::Syslog(socket.into())),
         Target::Off => {
             let message = format!("{:?} is not a file for the access log", path.value);
             let help = "for no access log write `access_log: {filter: none}`";

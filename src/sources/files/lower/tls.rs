@@ -2,6 +2,7 @@
 
 use super::super::diagnostic::Diagnostic;
 use super::super::grammar::tls::{self, ListenerTls, ServerFiles, ServiceTls, Verify};
+use super::super::materials::path_of;
 use super::super::values::Placed;
 use super::{Lower, origin};
 use crate::ca;
@@ -105,7 +106,8 @@ pub(super) fn identity(lower: &mut Lower<'_>, written: Placed<tls::Identity>) ->
 fn issued(lower: &mut Lower<'_>, directory: &Placed<String>) -> Identity {
     if lower.materials.is_open_in(lower.sources, directory, ca::INTERMEDIATE_KEY) {
         let message = "every user of this host can read the intermediate key of this CA";
-        let help = format!("chmod o-r {}/{}", directory.value, ca::INTERMEDIATE_KEY);
+        let key = path_of(lower.sources, directory).join(ca::INTERMEDIATE_KEY);
+        let help = format!("chmod o-r {}", key.display());
         lower.mistakes.push(Diagnostic::at(directory.place, message).help(help).warning());
     }
     let at = |material| Item::new(material, origin(directory.place));

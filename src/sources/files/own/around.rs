@@ -98,6 +98,7 @@ impl<'n> Around<'n> {
             "versions" => alone(forms::versions(self.node, self.beside("endpoints"))),
             "copy" => self.copy(),
             "clients" => alone(self.clients()),
+            "rest" => alone(shares::rest(self.node)),
             "mirrorshare" => alone(self.mirror_share()),
             "sections" => alone(self.sections()),
             "routes" => alone(self.routes()),
@@ -316,6 +317,14 @@ impl<'n> Around<'n> {
             return format!("leave it out: `{there}` is there already");
         }
         if let Some(entry) = new_entry(new, name, node) {
+            let time = own_entry(node, "per_try_timeout").and_then(text);
+            if let ("hedge: {after: p95}", Some(time)) = (entry, time) {
+                // Envoy sends a second request at this time. It does not end the first one.
+                return format!(
+                    "write `hedge: {{after: {time}}}` in `{name}`, in place of \
+                     `per_try_timeout: {time}`, which ends a try"
+                );
+            }
             return format!("write `{entry}` in `{name}`{more}");
         }
         format!("leave it out, or write `{new}` in place of `{there}`{more}")

@@ -90,7 +90,13 @@ fn of_parts<'n>(find: &dyn Fn(&[&str]) -> Option<&'n Node>) -> Option<String> {
     // Without this key, Envoy adds one token.
     let default = if interval.is_some() { most.and(Some(1)) } else { most };
     let requests = number(&REQUESTS).or(default)?;
-    let keys = format!("requests: {requests}, per: {}", interval.unwrap_or("1s"));
+    // A bucket of Envoy has no default for its interval, and a limit of Traefik has one second.
+    let default = if most.is_some() { "TIME" } else { "1s" };
+    let mut keys = format!("requests: {requests}, per: {}", interval.unwrap_or(default));
+    if find(&["average"]).is_some() {
+        // Traefik counts each client address alone, and lets one request pass at a time.
+        keys.push_str(", burst: 0, by: source");
+    }
     // `burst` is how many may come at once with the first one. Its default is `requests` less 1.
     match most {
         Some(most) if most != requests => Some(format!("{keys}, burst: {}", most.max(1) - 1)),

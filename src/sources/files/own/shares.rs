@@ -22,6 +22,15 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
     }
 }
 
+/// The share of failures if `node` is the share of successes in percent.
+pub(super) fn rest(node: &Node) -> Option<String> {
+    let percent: f64 = node.text().trim_end_matches('%').parse().ok()?;
+    // Below, it may be a part of 1.
+    let rest = Some(100.0 - percent).filter(|_| (1.0..100.0).contains(&percent))?;
+    let text = format!("{rest:.4}");
+    Some(format!("{}%", text.trim_end_matches('0').trim_end_matches('.')))
+}
+
 /// The share in `node`: a number, or a map with a numerator.
 pub(super) fn share(node: &Node) -> Option<String> {
     if let Some(inner) = SHARES.iter().find_map(|name| entry(node, name)) {

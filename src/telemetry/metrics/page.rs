@@ -1,0 +1,130 @@
+//! The text of the metrics page.
+
+use std::fmt::{self, Display, Write as _};
+
+use super::Format;
+use crate::cells::{Histogram, LATENCY_BUCKETS_MS, PerWorker};
+use crate::http2::Flood;
+
+/// The page so far.
+pub(super) struct Page {
+    pub(super) text: String,
+    pub(super) format: Format,
+}
+
+impl Page {
+    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // In OpenMetrics, only the samples of a counter have the suffix.
+        let name = match (self.format, kind) {
+            (Format::OpenMetrics, "counter") => name.strip_suffix("_total").unwrap_or(name),
+            _ => name,
+        };
+        // Writing to a String does not fail.
+        write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n").ok();
+    }
+
+    /// The label `le` of the bucket with this upper bound. `None` means the last bucket. The bounds
+    /// of OpenMetrics are decimal numbers: `1.0`.
+    pub(super) fn bound(&self, bound: Option<&f64>) -> String {
+        let Some(bound) = bound else { return "+Inf".to_owned() };
+        match self.format {
+            Format::Text => bound.to_string(),
+            Format::OpenMetrics => format!("{bound:?}"),
+        }
+    }
+
+    /// Writes a sample whose labels are already text, without braces. `le` is the upper bound of a
+    /// bucket, or empty.
+    pub(super) fn raw(
+        &mut self,
+        name: &str,
+        suffix: &str,
+        labels: &str,
+        le: &str,
+        value: impl Display,
+    ) {
+        let text = &mut self.text;
+        for part in [name, suffix, "{", labels] {
+            text.push_str(part);
+        }
+        if !le.is_empty() {
+            let comma = if labels.is_empty() { "" } else { "," };
+            write!(text, "{comma}le=\"{le}\"").ok();
+        }
+        writeln!(text, "}} {value}").ok();
+    }
+
+    pub(super) fn sample(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &dyn Display)],
+        value: impl Display,
+    ) {
+        self.text.push_str(name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
+            write!(self.text, "{before}{label}=\"{}\"", Escaped(*text)).ok();
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        writeln!(self.text, "{after} {value}").ok();
+    }
+
+    pub(super) fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "counter", help);
+        self.sample(name, &[], value);
+    }
+
+    pub(super) fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+
+    pub(super) fn flood(
+        &mut self,
+        name: &str,
+        owner: (&str, &dyn Display),
+        flood: Flood,
+        count: u64,
+    ) {
+        if count > 0 {
+            self.sample(name, &[owner, ("limit", &flood.label())], count);
+        }
+    }
+
+    /// Writes the samples of a histogram of durations. `of` finds it in the cells of a worker.
+    pub(super) fn histogram<C>(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &dyn Display)],
+        stats: &PerWorker<C>,
+        of: impl Fn(&C) -> &Histogram,
+    ) {
+        let bucket = format!("{name}_bucket");
+        let mut total = 0;
+        for index in 0..=LATENCY_BUCKETS_MS.len() {
+            total += stats.sum(|cells| &of(cells).buckets[index]);
+            let bound = self.bound(LATENCY_BUCKETS_MS.get(index));
+            self.sample(&bucket, &[labels, &[("le", &bound)]].concat(), total);
+        }
+        let sum_ms = stats.sum(|cells| &of(cells).sum_us) as f64 / 1000.0;
+        self.sample(&format!("{name}_sum"), labels, sum_ms);
+        self.sample(&format!("{name}_count"), labels, total);
+    }
+}
+
+/// Displays a label value with its special characters escaped.
+pub(super) struct Escaped<'a>(pub(super) &'a dyn Display);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.to_string().chars() {
+            match c {
+                '\\' => f.write_str("\\\\")?,
+                '"' => f.write_str("\\\"")?,
+                '\n' => f.write_str("\\n")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
