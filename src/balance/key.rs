@@ -53,7 +53,7 @@ fn hashed(
 ) -> Option<u64> {
     match key {
         HashKey::Header(name) => request?.value(name.as_bytes()).map(hash),
-        HashKey::Cookie(name) => cookie(request?, name.as_bytes()).map(hash),
+        HashKey::Cookie(name) => cookies(request?, name.as_bytes()).next().map(hash),
         HashKey::SourceIp => client.map(|ip| match ip.to_canonical() {
             IpAddr::V4(ip) => hash(&ip.octets()),
             IpAddr::V6(ip) => hash(&ip.octets()),
@@ -66,10 +66,10 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
     xxh64(bytes, 0)
 }
 
-/// Returns the value of the first cookie with this name (RFC 6265 5.4). Names are case-sensitive.
-fn cookie<'a>(request: HeadView<'a>, name: &[u8]) -> Option<&'a [u8]> {
+/// The values of the cookies with this name (RFC 6265 5.4). Names are case-sensitive.
+pub fn cookies<'a>(request: HeadView<'a>, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     let pairs = request.values(b"cookie").flat_map(|line| line.split(|&byte| byte == b';'));
-    pairs.map(<[u8]>::trim_ascii).find_map(|pair| {
+    pairs.map(<[u8]>::trim_ascii).filter_map(move |pair| {
         let equals = memchr::memchr(b'=', pair)?;
         (&pair[..equals] == name).then(|| &pair[equals + 1..])
     })

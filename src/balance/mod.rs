@@ -10,7 +10,7 @@ mod maglev;
 mod takers;
 
 pub use balancer::{Balancer, Candidates};
-pub use key::{HashKey, hash_key, hash_point, key_point};
+pub use key::{HashKey, cookies, hash_key, hash_point, key_point};
 pub use load::{DEFAULT_RTT, EWMA_DECAY, Load};
 pub use locality::{Level, LevelHealth, LevelShare, Locality, OVERPROVISIONING_FACTOR};
 pub use maglev::{Maglev, Member};

@@ -192,8 +192,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// The start time of the slow start of an endpoint. Outlier detection shares it, to begin a slow
-/// start after an ejection.
+/// The record of the slow start of an endpoint: the one from before the reload, or a new one.
+/// Outlier detection holds the same record, so that it can begin a slow start after an ejection.
 fn warmup_of(known: Option<&Arc<Endpoint>>, outlier: Option<&Arc<OutlierState>>) -> Arc<Warmup> {
     let of_outlier = outlier.map(|state| Arc::clone(&state.warmup));
     of_outlier.or_else(|| known.and_then(|known| known.warmup.clone())).unwrap_or_default()

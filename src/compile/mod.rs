@@ -27,6 +27,7 @@ mod settings;
 mod shifts;
 mod slips;
 mod standard;
+mod sticky;
 mod suggestion;
 mod tcp;
 mod tls;

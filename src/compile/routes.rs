@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::rate_limits::{self, Owner};
-use super::{Compiler, faults, is_token, jwt, methods, mirrors, overload, retries, shifts};
-use crate::balance::HashKey;
+use super::{Compiler, faults, jwt, methods, mirrors, overload, retries, shifts, sticky};
 use crate::cluster::Service;
 use crate::http1::framing::FRAMING_FIELDS;
 use crate::matching::{PathMatch, ValueMatch};
@@ -14,7 +13,7 @@ use crate::message::HeaderEdits;
 use crate::model::{self, FieldEdits, Item, Match};
 use crate::resilience::Scope;
 use crate::route::{
-    Action, CONNECT, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Sticky, Table,
+    Action, CONNECT, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Table,
 };
 
 /// All compiled rules, by host.
@@ -81,6 +80,7 @@ pub(super) fn hosts<'a>(compiler: &mut Compiler<'a>, services: &[Arc<Service>]) 
             })
             .collect();
         unreachable_rules(compiler, rules, &compiled);
+        sticky::clashes(compiler, rules);
         hosts.by_name.insert(name, hosts.hosts.len());
         hosts.hosts.push((name, pattern, compiled));
     }
@@ -178,7 +178,12 @@ fn rule_of(
     let written = &item.value;
     let action = action(compiler, services, &called, item);
     let sticky = written.sticky.as_ref();
-    let sticky = sticky.map(|item| Box::new(sticky_of(compiler, item, written)));
+    let split = match &action {
+        Some(Action::Forward(split)) => Some(split),
+        _ => None,
+    };
+    let of_rule = (written, split);
+    let sticky = sticky.map(|item| Box::new(sticky::sticky(compiler, services, item, of_rule)));
     let matcher = matcher(compiler, &written.matches);
     let forwards = matches!(written.action, None | Some(model::Action::Forward(_)));
     if let (Some(shift), false) = (&written.shift, forwards) {
@@ -232,41 +237,6 @@ fn rule_of(
         request_headers,
         response_headers,
     }))
-}
-
-/// Compiles the value of a request that keeps it on its version.
-fn sticky_of(
-    compiler: &mut Compiler<'_>,
-    item: &Item<model::Sticky>,
-    rule: &model::Rule,
-) -> Sticky {
-    let splits = match &rule.action {
-        Some(model::Action::Forward(to)) => to.len() > 1,
-        Some(_) => false,
-        // The missing action is an error of its own.
-        None => true,
-    };
-    if !splits {
-        let message = "this rule has one destination, so requests stay there without `sticky`";
-        let help = "write the versions: `to: {SERVICE/VERSION: N, SERVICE/VERSION: N}`; for one \
-            endpoint for each user, write `balance: {hash: ...}` in the service";
-        compiler.fault_with_help(&item.origin, message, help);
-    }
-    let (model::Sticky::Header(name) | model::Sticky::Cookie(name)) = &item.value else {
-        return match item.value {
-            model::Sticky::SourceIp => Sticky::Key(HashKey::SourceIp),
-            _ => Sticky::Identity,
-        };
-    };
-    if !is_token(name) {
-        let message = format!("{name:?} is not the name of a header or a cookie");
-        compiler.fault_with_help(&item.origin, message, "write `sticky: {header: x-user}`");
-    }
-    let name = name.as_str().into();
-    Sticky::Key(match item.value {
-        model::Sticky::Cookie(_) => HashKey::Cookie(name),
-        _ => HashKey::Header(name),
-    })
 }
 
 /// Checks a rule for CONNECT requests. They have no path and no query, so conditions on these would

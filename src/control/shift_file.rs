@@ -1,4 +1,5 @@
-//! The file with the places of shifts. The control thread alone writes it.
+//! The file `shifts.json`. It keeps over restarts how far each gradual release (`shift`) has come.
+//! Only the control thread writes it.
 
 use std::collections::HashMap;
 use std::fs::File;

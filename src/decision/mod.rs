@@ -19,7 +19,7 @@ use crate::jwt::{Claims, Rejection, Requirement};
 use crate::mesh::{Capture, Declared, Direction, OriginalTarget};
 use crate::message::{HeadView, Method};
 use crate::propagation::forwarded;
-use crate::route::{HTTP_PORT, HTTPS_PORT, Rule};
+use crate::route::{HTTP_PORT, HTTPS_PORT, Rule, Split, Sticky};
 use crate::snapshot::{Listener, Snapshot};
 
 /// A client's connection to a listener.
@@ -119,6 +119,20 @@ impl<'a> Client<'a> {
         let hops = self.listener.trusted_hops;
         let reported = request.and_then(|request| forwarded::client_ip(request, hops));
         sticky.point(request, reported.or(self.ip), self.identity)
+    }
+
+    /// Returns the version on which a request of a sticky rule stays. `split` has the versions of
+    /// the rule. `None` if the rule is not sticky, or if the request does not say where it belongs.
+    pub fn kept(
+        &self,
+        rule: &Rule,
+        split: &Split,
+        request: Option<HeadView<'_>>,
+    ) -> Option<Destination> {
+        match rule.sticky.as_deref()? {
+            Sticky::Set(cookie) => cookie.kept(request?, split),
+            _ => self.point(rule, request).map(|point| split.at(point)),
+        }
     }
 
     /// Returns the protocol that the port or the destination's service declares for a captured

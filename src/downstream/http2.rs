@@ -232,7 +232,8 @@ impl<I: Io> Driver<I> {
     fn log(&self, reason: &dyn std::fmt::Display) {
         self.downstream.worker.log_limited(|suppressed| {
             let peer = self.downstream.peer.ip_text();
-            tracing::info!(peer, %reason, suppressed, "HTTP/2 connection closed");
+            let message = "HTTP/2 connection closed: the client broke the protocol";
+            tracing::info!(peer, %reason, suppressed, "{message}");
         });
     }
 }

@@ -142,8 +142,9 @@ impl Flows {
     fn refused(&self, capture: &Capture, key: Key, refusal: UdpRefusal) {
         self.cells(capture).flows_refused[refusal.index()].increment();
         self.worker.log_limited(|suppressed| {
-            let ((client, destination), reason) = (key, refusal.label());
-            tracing::info!(%client, %destination, reason, suppressed, "captured UDP flow refused");
+            let ((client, destination), reason) = (key, refusal.detail());
+            let message = "captured UDP flow refused; the datagram is dropped";
+            tracing::info!(%client, %destination, reason, suppressed, "{message}");
         });
     }
 

@@ -106,7 +106,7 @@ pub async fn open<I: Io>(
 ) -> Option<Box<Tunnel<I>>> {
     let Action::Forward(split) = &rule.action else { return None };
     let to = match downstream.listener(&local) {
-        Some((listener, _)) => plan::destination(downstream, listener, (rule, split), None),
+        Some((listener, _)) => plan::destination(downstream, listener, (rule, split), None).to,
         None => split.next(downstream.worker.index),
     };
     let service = Rc::clone(local.service(to, None)?);

@@ -35,7 +35,8 @@ pub struct BenchArgs {
     /// Number of connections in use at the same time.
     #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
-    /// How long to start new requests.
+    /// How long the load lasts: no request starts later. With --idle, how long the connections stay
+    /// open.
     #[arg(short, long, default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
     /// Requests per second, started on a schedule. Without it, each connection sends its next

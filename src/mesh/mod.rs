@@ -148,6 +148,18 @@ impl UdpRefusal {
             Self::Failed => "failed",
         }
     }
+
+    /// The reason for the log.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::Unknown => "the destination is no known service, and `unknown` is not `allow`",
+            Self::Denied => "an authorization rule denies the flow",
+            Self::NeedsTls => "the service requires TLS, which UDP does not have",
+            Self::NoEndpoint => "the service has no endpoint",
+            Self::Overflow => "the limit on open flows is reached",
+            Self::Failed => "the system cannot create a socket",
+        }
+    }
 }
 
 /// The configuration of a capturing listener.

@@ -52,7 +52,9 @@ pub use patch::{Change, Kind, Merged, Patch, Precedence, Resource, Resources};
 pub use policy::{Choices, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource};
 pub use rate_limit::{DescriptorEntry, EntryFact, LimitBy, LimitHeaders, OnFailure, RateLimit};
 pub use retry::{HedgeAfter, Retries};
-pub use route::{Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule, Sticky};
+pub use route::{
+    Action, FieldEdits, Match, Redirect, Respond, Rewrite, Routes, Rule, Sticky, StickyCookie,
+};
 pub use service::{
     Balance, Endpoint, Endpoints, HashBy, SendProxyProtocol, Service, ServiceProtocol,
 };

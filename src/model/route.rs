@@ -73,10 +73,23 @@ pub enum Sticky {
     Header(String),
     /// The value of this cookie.
     Cookie(String),
+    /// The version that this cookie names. The proxy sets it.
+    Set(StickyCookie),
     /// The SPIFFE ID of the client.
     Identity,
     /// The client's IP address.
     SourceIp,
+}
+
+/// A cookie that the proxy sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StickyCookie {
+    /// The name.
+    pub name: Option<Item<String>>,
+    /// The lifetime. `None` means the session of the client.
+    pub ttl: Option<Item<Duration>>,
+    /// The path of the requests that have the cookie. `None` means all.
+    pub path: Option<Item<String>>,
 }
 
 /// Conditions on a request. All must match.

@@ -144,7 +144,7 @@ impl Bucket {
         }
     }
 
-    /// The decision about a request, which takes nothing. [`Taken::left`] counts the request, too.
+    /// Decides about a request without taking anything. So [`Taken::left`] still includes it.
     pub fn look(&self, rate: Rate, now: Time) -> Taken {
         let ahead_ns = self.full_at_ns.load(Ordering::Relaxed).saturating_sub(nanos(now));
         Taken {

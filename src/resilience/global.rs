@@ -102,7 +102,7 @@ pub enum Fact {
     Text(Box<str>),
 }
 
-/// The facts about a request that entries may have.
+/// The facts about a request from which the values of descriptor entries are taken.
 pub trait Facts {
     /// The value of the first header field called `name`.
     fn header(&self, name: &str) -> Option<&[u8]>;

@@ -26,7 +26,7 @@ pub use mirror::Mirror;
 pub use rewrite::Rewrite;
 pub use shift::Shift;
 pub use split::{Split, Turns};
-pub use sticky::Sticky;
+pub use sticky::{Sticky, StickyCookie};
 pub use table::{HTTP_PORT, HTTPS_PORT, Looked, Table};
 
 use crate::cells::PerWorker;

@@ -125,6 +125,18 @@ impl Split {
         self.sequence[0]
     }
 
+    /// The destinations, also those with weight 0.
+    pub fn destinations(&self) -> impl Iterator<Item = Destination> {
+        self.weights.iter().map(|(to, _)| *to)
+    }
+
+    /// Whether `destination` gets requests now.
+    pub fn has_share(&self, destination: Destination) -> bool {
+        let share = self.shift.as_ref().map(|shift| shift.state.share());
+        let own = self.weights.iter().find(|(to, _)| *to == destination);
+        own.is_some_and(|&(to, weight)| self.now(to, weight, share) > 0)
+    }
+
     /// The weight now of a destination that has `weight` in the file, while the new version
     /// of the shift has `share` of both versions.
     fn now(&self, destination: Destination, weight: u32, share: Option<u32>) -> u64 {

@@ -93,8 +93,8 @@ impl Alarms {
         }
     }
 
-    /// Completes when the time of the earliest entry is not `seen`, so that a sleeping runner can
-    /// adjust.
+    /// Completes when the time of the earliest entry differs from `seen`, so that a sleeping runner
+    /// can sleep until the new time instead.
     pub fn poll_rearmed(&self, seen: Option<Time>, context: &mut Context<'_>) -> Poll<()> {
         if self.next() != seen {
             return Poll::Ready(());

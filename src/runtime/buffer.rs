@@ -97,7 +97,8 @@ impl BufferPool {
         self.0.free.len()
     }
 
-    /// Whether too many buffers are in use. Connections that wait then hold no buffer.
+    /// Whether too many buffers are in use. If so, a connection that waits for bytes holds no
+    /// buffer.
     pub fn is_crowded(&self) -> bool {
         self.used() >= READ_AHEAD_BUFFERS_MAX
     }

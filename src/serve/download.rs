@@ -186,8 +186,12 @@ pub async fn relay<I: Io>(
     let plain = || exchange.kind.filter(|kind| !kind.is_web());
     let counted = rewritten.map(|(kind, _)| kind).or_else(plain);
     let body = body.of_call(counted.map(CallBody::response));
-    let quotas = |out: &mut dyn Sink| exchange.record.put_quotas(out);
-    let more = exchange.record.has_quotas().then_some(&quotas as More<'_>);
+    let own = |out: &mut dyn Sink| {
+        exchange.record.put_quotas(out);
+        exchange.plan.put_cookie(out, exchange.downstream.peer.scheme() == "https");
+    };
+    let has_own = exchange.record.has_quotas() || exchange.plan.cookie_for.is_some();
+    let more = has_own.then_some(&own as More<'_>);
     let edits = response_edits(exchange, between, &framing, &replaced);
     let edits = ResponseEdits { more, ..edits };
     let write = |out: &mut dyn Sink| encode::response(out, response, &framing, &edits);

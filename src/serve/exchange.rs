@@ -21,7 +21,7 @@ use super::guard;
 use super::limits;
 use super::outgoing::Outgoing;
 use super::overload;
-use super::plan::{self, Plan};
+use super::plan::{self, Chosen, Plan};
 use super::record::ExchangeRecord;
 use super::reply;
 use super::send::{Answered, send};
@@ -33,7 +33,7 @@ use crate::grpc::{self, Kind};
 use crate::http1::framing::{self, RequestFraming};
 use crate::message::{HeadView, Method};
 use crate::resilience::Chance;
-use crate::route::Action;
+use crate::route::{Action, Sticky};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
 use crate::snapshot::Listener;
@@ -168,7 +168,7 @@ fn plan_of<I: Io>(
     };
     record.set_rule(rule);
     let destination = destination_of(downstream, listener, record, rule, request);
-    let service = destination.and_then(|to| local.service(to, original.as_ref()));
+    let service = destination.as_ref().and_then(|it| local.service(it.to, original.as_ref()));
     let token = match guard::admit(downstream, local, listener, record, rule, service, request) {
         Ok(token) => token,
         Err(refusal) => return Planned::Refused(framing, refusal),
@@ -198,7 +198,8 @@ fn plan_of<I: Io>(
         terms: Rc::clone(record.terms()),
         rule: Rc::clone(rule),
         service: Rc::clone(service),
-        subset: destination.subset as usize,
+        subset: destination.to.subset as usize,
+        cookie_for: cookie_for(rule, &destination),
         token,
         places,
         fault,
@@ -223,13 +224,19 @@ fn destination_of<I: Io>(
     record: &ExchangeRecord<I>,
     rule: &LocalRule,
     request: HeadView<'_>,
-) -> Option<Destination> {
+) -> Option<Chosen> {
     let Action::Forward(split) = &rule.action else { return None };
     let destination = plan::destination(downstream, listener, (rule, split), Some(request));
     if let Some(shift) = split.shift() {
-        record.set_side(shift.side_of(destination));
+        record.set_side(shift.side_of(destination.to));
     }
     Some(destination)
+}
+
+/// The version that the cookie of a rule must name, if the client needs a new one.
+fn cookie_for(rule: &LocalRule, chosen: &Chosen) -> Option<Destination> {
+    let sets_cookie = matches!(rule.sticky.as_deref(), Some(Sticky::Set(_)));
+    (sets_cookie && chosen.is_new).then_some(chosen.to)
 }
 
 /// The service that gets a copy of the request, if the rule mirrors this request.

@@ -14,11 +14,12 @@ use crate::cluster::{Destination, Protocol};
 use crate::decision::UNKNOWN;
 use crate::error::Refusal;
 use crate::grpc::{self, Kind};
+use crate::http1::sink::Sink;
 use crate::jwt::Accepted;
 use crate::mesh::OriginalTarget;
 use crate::message::HeadView;
 use crate::resilience::{Injected, RetryPolicy};
-use crate::route::{Rule, Split};
+use crate::route::{Rule, Split, Sticky};
 use crate::runtime::io::Io;
 use crate::snapshot::Listener;
 use crate::time::Time;
@@ -36,6 +37,8 @@ pub struct Plan<I: Io> {
     pub service: Rc<LocalService<I>>,
     /// The index of the subset: the version of the service that gets the request.
     pub subset: usize,
+    /// The version that a cookie must name. `None`: the client does not need a cookie.
+    pub cookie_for: Option<Destination>,
     /// The verified token of the request. `None` if no token is required.
     pub token: Option<Rc<Accepted>>,
     /// The slots of the request in the limits of the service.
@@ -56,6 +59,16 @@ impl<I: Io> Plan<I> {
     /// The retry policy: that of the rule, or else that of the service.
     pub fn retries(&self) -> Option<&RetryPolicy> {
         self.rule.retries.as_deref().or(self.service.config.retries.as_deref())
+    }
+
+    /// Writes the cookie that names the version of the client, if it needs one.
+    pub fn put_cookie(&self, out: &mut dyn Sink, is_secure: bool) {
+        if let (Some(Sticky::Set(cookie)), Some(to)) =
+            (self.rule.sticky.as_deref(), self.cookie_for)
+            && let Some(parts) = cookie.field(to, is_secure)
+        {
+            out.add(b"set-cookie", &parts);
+        }
     }
 
     /// The name of the field with the token, if the field must not be forwarded.
@@ -169,22 +182,28 @@ pub fn rule<'l, I: Io>(
     routed.rule
 }
 
+/// The version that gets a request.
+pub struct Chosen {
+    /// The version.
+    pub to: Destination,
+    /// Whether the request itself does not say where it belongs.
+    pub is_new: bool,
+}
+
 /// The destination of a request, or of an L4 connection if there is no request.
 pub fn destination<I: Io>(
     downstream: &Downstream<I>,
     listener: &Listener,
     (rule, split): (&Rule, &Split),
     request: Option<HeadView<'_>>,
-) -> Destination {
-    let point = match &rule.sticky {
-        Some(_) => downstream.client(listener).point(rule, request),
+) -> Chosen {
+    // The weights may change at any time, so they are read for each request.
+    let kept = match &rule.sticky {
+        Some(_) => downstream.client(listener).kept(rule, split, request),
         None => None,
     };
-    // The weights may change at any time, so they are read for each request.
-    match point {
-        Some(point) => split.at(point),
-        None => split.next(downstream.worker.index),
-    }
+    let to = kept.unwrap_or_else(|| split.next(downstream.worker.index));
+    Chosen { to, is_new: kept.is_none() }
 }
 
 fn count_unknown<I: Io>(downstream: &Downstream<I>, listener: &Listener, allowed: bool) {

@@ -46,11 +46,13 @@ struct Context {
     terms: watch::Sender<Terms>,
 }
 
-/// The settings of all lookups. After a change, all names are looked up again.
+/// Values that the lookups of all names share. When one of them changes, all names are looked up
+/// again.
 #[derive(Clone, Copy)]
 struct Terms {
     /// The number of changes so far: reloads, and changes of `/etc/resolv.conf` and `/etc/hosts`.
     changes: u64,
+    /// How long the last addresses of a name stay in use after the name has lost them.
     gone_after: Duration,
 }
 

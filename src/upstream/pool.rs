@@ -63,8 +63,8 @@ impl<S: Stream> Default for Waiting<S> {
 }
 
 impl<S: Stream> Waiting<S> {
-    /// Closes the connections that were idle for too long, and those that their endpoint has
-    /// closed.
+    /// Closes the connections that were idle for too long, those that their endpoint has closed,
+    /// and those whose slots other requests wait for.
     pub fn sweep(&self, now: Time) {
         self.0.borrow_mut().retain(|endpoint| {
             endpoint.sweep(now);
@@ -250,8 +250,8 @@ impl<S: Stream> EndpointState<S> {
         !self.idle.borrow().is_empty()
     }
 
-    /// Closes the connections that were idle for too long, and those that their endpoint has
-    /// closed.
+    /// Closes the connections that were idle for too long, those that their endpoint has closed,
+    /// and those whose slots other requests wait for.
     pub fn sweep(&self, now: Time) {
         let idle_timeout = self.idle_timeout.get();
         let expired = {

@@ -33,6 +33,8 @@ const NUMBERS: &[&str] = &[
     // All requests and none.
     "meaning/shift-of-a-whole-service",
     "meaning/shift-to-a-version-outside-to",
+    // The next whole second.
+    "meaning/sticky-cookie-of-milliseconds",
     // The beginning of a configuration.
     "meaning/no-listener",
     "yaml/empty",

@@ -158,15 +158,20 @@ fn explain_split(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) 
 /// Writes the version on which the request stays.
 fn write_sticky(out: &mut String, call: &Call<'_>, rule: &Rule, split: &Split) {
     let Some(sticky) = &rule.sticky else { return };
-    let Some(point) = call.client.point(rule, Some(call.request)) else {
+    let Some(to) = call.client.kept(rule, split, Some(call.request)) else {
         writeln!(out, "  sticky by {sticky}: the request has none, so versions take turns").ok();
         return;
     };
-    let to = split.at(point);
     if let Some(service) = call.client.service(call.snapshot, to) {
-        let (version, percent) = (version_of(service, to), point as f64 / u64::MAX as f64 * 100.0);
-        let name = &service.name;
-        writeln!(out, "  sticky by {sticky}: at {percent:.2} % of users, so {name}{version}").ok();
+        let (name, version) = (&service.name, version_of(service, to));
+        let place = match call.client.point(rule, Some(call.request)) {
+            Some(point) => {
+                let percent = point as f64 / u64::MAX as f64 * 100.0;
+                format!("at {percent:.2} % of users, so ")
+            }
+            None => String::new(),
+        };
+        writeln!(out, "  sticky by {sticky}: {place}{name}{version}").ok();
     }
 }
 

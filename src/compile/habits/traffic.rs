@@ -1,4 +1,4 @@
-//! The keys of other proxies for faults, mirrors and rate limits, with the advice for each.
+//! The keys of other proxies for faults, mirrors, rate limits and cookies, with their advice.
 
 use super::Word;
 use super::advice::{BUCKET, GLOBAL, GLOBAL_DESCRIPTORS, GLOBAL_SERVICE};
@@ -13,6 +13,7 @@ const FAULT_MAP: &str = "bandwidth";
 const BANDWIDTH_MAP: &str = "bytes_per_second";
 const RATE: &str = "burst";
 const ENTRY: &str = "default";
+const COOKIE: &str = "ttl";
 
 const FAULT: &str = "write `fault: {fault={delay: {duration: TIME}, abort: {status: STATUS}}}`; \
     `percent: N` in a part for a share of the requests";
@@ -119,4 +120,12 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("source_criterion", RATE, BY),
     ("nodelay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
     ("delay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
+    // Keys of a cookie that keeps a client on its version.
+    ("max_age", COOKIE, "write `ttl: {~=TIME}`"),
+    ("expires", COOKIE, "write `ttl: {~=TIME}`"),
+    ("secure", COOKIE, "leave it out: a client that uses TLS gets `Secure`"),
+    ("http_only", COOKIE, "leave it out: the cookie has `HttpOnly`"),
+    ("same_site", COOKIE, "leave it out: the cookie has `SameSite=Lax`"),
+    ("attributes", COOKIE, "leave it out: the cookie has `HttpOnly` and `SameSite=Lax`"),
+    ("domain", COOKIE, "leave it out: the cookie is for the host of the request alone"),
 ];

@@ -318,7 +318,8 @@ impl<I: Io> ExchangeRecord<I> {
         self.status.get()
     }
 
-    /// The status of the gRPC call. `None` if no response had one so far.
+    /// The status of the gRPC call. `None` if no response had one so far, or if the exchange is no
+    /// gRPC call.
     pub fn code(&self) -> Option<Code> {
         self.code.get().filter(|_| self.kind.get().is_some())
     }

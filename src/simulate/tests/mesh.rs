@@ -3,6 +3,8 @@
 //! fails.
 
 use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::simulate::result::Interval;
@@ -78,32 +80,67 @@ fn scenario(seed: u64) -> String {
     )
 }
 
+/// The sums of one seed.
+struct Sums {
+    requests: u64,
+    attempts: u64,
+    success: f64,
+    /// The maximum of attempts for each request in a window.
+    peak: f64,
+}
+
+/// Runs the mesh of `seed`, and checks it.
+fn check(config: &str, seed: u64) -> Sums {
+    let (configuration, scenario) = of_texts(config, &scenario(seed)).unwrap();
+    let outcome = outcome(&configuration, &scenario);
+    assert_eq!(outcome.intervals.len(), DURATION_S);
+    let sum = |window: &[Interval], of: fn(&Interval) -> u64| window.iter().map(of).sum::<u64>();
+    let mut peak = 0.0_f64;
+    for window in outcome.intervals.windows(WINDOW_S) {
+        let requests = sum(window, |it| it.requests);
+        let attempts = sum(window, |it| it.attempts);
+        // The maximum of the retry budget: a fifth of the requests, or the minimum of each service.
+        let most = requests + requests / 5 + 3 * SERVICES as u64;
+        assert!(attempts <= most, "seed {seed}: {attempts} attempts, {requests} requests");
+        peak = peak.max(attempts as f64 / requests as f64);
+    }
+    let total = outcome.total();
+    assert!(total.success() > 0.97, "seed {seed}: {}", total.success());
+    // An attempt that began before the end of the events may still run until its timeout.
+    let well = &outcome.intervals[QUIET_FROM_S + EJECTION_S + 5..];
+    let failed = sum(well, |it| it.failed);
+    assert_eq!(failed, 0, "seed {seed}: {failed} failed after the last ejection");
+    Sums { requests: total.requests, attempts: total.attempts, success: total.success(), peak }
+}
+
 #[test]
 fn retries_stay_in_their_budget_and_all_is_well_one_ejection_later() {
     let config = config();
     let seeds = std::env::var("SIM_SEEDS").map_or(SEEDS, |text| text.parse().unwrap());
-    let mut retried = 0;
-    for seed in 0..seeds {
-        let (configuration, scenario) = of_texts(&config, &scenario(seed)).unwrap();
-        let outcome = outcome(&configuration, &scenario);
-        assert_eq!(outcome.intervals.len(), DURATION_S);
-        let sum =
-            |window: &[Interval], of: fn(&Interval) -> u64| window.iter().map(of).sum::<u64>();
-        for window in outcome.intervals.windows(WINDOW_S) {
-            let requests = sum(window, |it| it.requests);
-            let attempts = sum(window, |it| it.attempts);
-            // The maximum of the retry budget: a fifth of the requests, or the minimum of each
-            // service.
-            let most = requests + requests / 5 + 3 * SERVICES as u64;
-            assert!(attempts <= most, "seed {seed}: {attempts} attempts, {requests} requests");
+    let (next, all) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let run = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return;
+            }
+            let sums = check(&config, seed);
+            all.lock().unwrap().push(sums);
         }
-        let total = outcome.total();
-        retried += total.attempts.saturating_sub(total.requests);
-        assert!(total.success() > 0.97, "seed {seed}: {}", total.success());
-        // An attempt that began before the end of the events may still run until its timeout.
-        let well = &outcome.intervals[QUIET_FROM_S + EJECTION_S + 5..];
-        let failed = sum(well, |it| it.failed);
-        assert_eq!(failed, 0, "seed {seed}: {failed} failed after the last ejection");
-    }
-    assert!(retried > 0, "no request was retried");
+    };
+    // The seeds do not depend on each other, so each CPU runs its own.
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..cpus).for_each(|_| drop(scope.spawn(run))));
+    let all = all.into_inner().unwrap();
+    assert_eq!(all.len() as u64, seeds);
+    let requests: u64 = all.iter().map(|sums| sums.requests).sum();
+    let attempts: u64 = all.iter().map(|sums| sums.attempts).sum();
+    assert!(attempts > requests, "no request was retried");
+    let peak = all.iter().map(|sums| sums.peak).fold(0.0, f64::max);
+    let success = all.iter().map(|sums| sums.success).fold(1.0, f64::min);
+    eprintln!(
+        "{seeds} seeds: {attempts} attempts for {requests} requests, at most {peak:.3} for each \
+         in {WINDOW_S} s; at least {:.2} % succeed",
+        100.0 * success
+    );
 }

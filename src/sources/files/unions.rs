@@ -1,6 +1,7 @@
 //! Values that have a short form, which is text, and a long form, which is a map.
 
 mod descriptor;
+mod sticky;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
+use self::sticky::Cookie;
 use super::grammar::breaker::{Concurrency, ConcurrencyMap};
 use super::grammar::health::{GrpcCheck, GrpcCheckMap, HttpCheck, HttpCheckMap};
 use super::grammar::jwt::JwtDemand;
@@ -75,6 +77,7 @@ macro_rules! deserialize_text_or_map {
 
 deserialize_text_or_map!(
     Concurrency,
+    Cookie,
     DescriptorEntry,
     DnsName,
     Drain,
@@ -112,6 +115,7 @@ macro_rules! schema_of_text_or_map {
 
 schema_of_text_or_map!(
     Concurrency,
+    Cookie,
     DescriptorEntry,
     DnsName,
     Drain,
@@ -328,62 +332,6 @@ impl TextOrMap for LimitBy {
 
     fn text_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "enum": ["identity", "source"] })
-    }
-}
-
-/// The value that keeps a user on the same version, in its long form.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct StickyMap {
-    /// The name of a header field. Requests without it are split by weight alone.
-    header: Option<String>,
-    /// The name of a cookie. Requests without it are split by weight alone.
-    cookie: Option<String>,
-    /// The SPIFFE ID of the client. Requests of clients without one are split by weight alone.
-    #[serde(default)]
-    identity: bool,
-    /// The address of the client.
-    #[serde(default, alias = "source-ip")]
-    source: bool,
-}
-
-impl TextOrMap for Sticky {
-    type Map = StickyMap;
-
-    const EXPECTED: &'static str = "`identity`, `source-ip`, or a map with `header` or `cookie`";
-
-    fn from_text(text: &str) -> Result<Self, String> {
-        match text {
-            "identity" => Ok(Self::Identity),
-            "source-ip" | "source" => Ok(Self::SourceIp),
-            _ => {
-                let words = ["identity", "source-ip", "{header: NAME}", "{cookie: NAME}"];
-                let help = value_suggestion(text, &words);
-                Err(format!("{text:?} does not tell users apart\n{help}"))
-            }
-        }
-    }
-
-    fn from_map(map: StickyMap) -> Result<Self, &'static str> {
-        match map {
-            StickyMap { header: Some(name), cookie: None, identity: false, source: false } => {
-                Ok(Self::Header(name))
-            }
-            StickyMap { header: None, cookie: Some(name), identity: false, source: false } => {
-                Ok(Self::Cookie(name))
-            }
-            StickyMap { header: None, cookie: None, identity: true, source: false } => {
-                Ok(Self::Identity)
-            }
-            StickyMap { header: None, cookie: None, identity: false, source: true } => {
-                Ok(Self::SourceIp)
-            }
-            _ => Err("`sticky` has exactly one of header, cookie, identity and source"),
-        }
-    }
-
-    fn text_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "enum": ["identity", "source-ip", "source"] })
     }
 }
 

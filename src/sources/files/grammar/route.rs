@@ -10,7 +10,7 @@ use super::overload::Priority;
 use super::rate_limit::RateLimit;
 use super::retry::Retries;
 use super::shift::Shift;
-use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, TimeOrNone};
+use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, Time, TimeOrNone};
 
 /// One rule of a host. The first rule whose `match` matches a request decides. Set exactly one of
 /// `to`, `redirect` and `respond`.
@@ -95,10 +95,24 @@ pub enum Sticky {
     Header(String),
     /// The value of this cookie.
     Cookie(String),
+    /// The version that this cookie names. The proxy sets it.
+    Set(StickyCookie),
     /// The SPIFFE ID of the client.
     Identity,
     /// The client's IP address.
     SourceIp,
+}
+
+/// A cookie that the proxy sets, and that names the version of its user.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StickyCookie {
+    /// The name of the cookie.
+    pub name: Option<Placed<String>>,
+    /// The lifetime of the cookie. Default: until the client ends its session.
+    pub ttl: Option<Placed<Time>>,
+    /// The path of the requests that have the cookie. Default `/`.
+    pub path: Option<Placed<String>>,
 }
 
 /// A redirect to the URL of the request, with some of its parts replaced.

@@ -76,6 +76,11 @@ fn sticky_of(written: Placed<grammar::Sticky>) -> Item<model::Sticky> {
     let sticky = match written.value {
         grammar::Sticky::Header(name) => model::Sticky::Header(name),
         grammar::Sticky::Cookie(name) => model::Sticky::Cookie(name),
+        grammar::Sticky::Set(cookie) => model::Sticky::Set(model::StickyCookie {
+            name: cookie.name.map(Into::into),
+            ttl: cookie.ttl.map(|ttl| Item::new(ttl.value.0, origin(ttl.place))),
+            path: cookie.path.map(Into::into),
+        }),
         grammar::Sticky::Identity => model::Sticky::Identity,
         grammar::Sticky::SourceIp => model::Sticky::SourceIp,
     };
