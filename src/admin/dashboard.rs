@@ -86,7 +86,8 @@ fn workload(known: &Known) -> Option<String> {
     own.name.as_ref().or(own.principal.as_ref()).map(ToString::to_string)
 }
 
-/// The configuration in use. The texts of its files are not here: the admin page `/config` has them.
+/// The configuration in use. The texts of its files are not here: the admin page `/config` has
+/// them.
 fn configuration(known: &Known) -> Value {
     let reloads = &known.reloads;
     json!({

@@ -102,7 +102,8 @@ fn other_hosts_need_the_token() {
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
     write("token", &format!("{TOKEN}\n"));
     let base = format!(
-        "admin: {{bind: '0.0.0.0:{port}', token: token}}\nruntime: {{workers: 1}}\nlisteners: {{}}\n"
+        "admin: {{bind: '0.0.0.0:{port}', token: token}}\nruntime: {{workers: 1}}\n\
+         listeners: {{}}\n"
     );
     write("ringway.yaml", &base);
     let path = directory.path().join("token");
