@@ -177,7 +177,8 @@ async fn for_others(
     control: &Applied,
 ) -> Result<(Admin, Resolver, SpanExporter), RunError> {
     let mut admin = Admin::new(status.clone());
-    admin.bind(control.admin).await.map_err(RunError::System)?;
+    let token = control.admin_token.clone();
+    admin.bind(control.admin, token).await.map_err(RunError::System)?;
     let mut resolver = Resolver::new(status.clone(), lookups.clone());
     resolver.serve(control.dns.clone()).await.map_err(RunError::System)?;
     let observers = Arc::clone(&status.known().observers);
@@ -199,7 +200,7 @@ fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
     let compiled = files::compile(loaded, 0, &mut Registry::new(1), &Resolutions::new())
         .map_err(|errors| RunError::Config(errors.to_string()))?;
     let Compiled { workers, pin, driver, state_dir, .. } = compiled;
-    let Compiled { names, gone_after, key_sources, admin, dns, .. } = compiled;
+    let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
     if !names.is_empty() || !key_sources.is_empty() {
         tracing::info!(
             names = names.len(),
@@ -208,7 +209,7 @@ fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
             "waiting for the addresses of services in DNS and for token keys"
         );
     }
-    let control = Applied { names, gone_after, key_sources, admin, dns };
+    let control = Applied { names, gone_after, key_sources, admin, admin_token, dns };
     Ok(Trial { workers, pin, driver, state_dir, control })
 }
 
@@ -346,7 +347,7 @@ impl Control {
         let applied = self.reload_files(force).await;
         self.retry.after(self.need());
         memory::give_back_with_code();
-        if let Some(Applied { names, gone_after, key_sources, admin, dns }) = applied {
+        if let Some(Applied { names, gone_after, key_sources, admin, admin_token, dns }) = applied {
             self.renewal = Renewal::of(&self.applier.loaded.materials);
             self.lookups.outward().set_mark(dns.mark);
             self.names.follow(&names, gone_after);
@@ -354,7 +355,7 @@ impl Control {
             let registry = &mut self.applier.registry;
             self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
             self.follow_collector();
-            if let Err(error) = self.admin.bind(admin).await {
+            if let Err(error) = self.admin.bind(admin, admin_token).await {
                 tracing::error!("{error}; the admin interface keeps its previous address");
             }
             if let Err(error) = self.resolver.serve(dns).await {

@@ -79,13 +79,13 @@ mod tests {
                 // SAFETY: the size is not zero, and the blocks are released with their layouts.
                 unsafe {
                     let block = Heap.alloc(layout);
-                    assert!(!block.is_null() && block.addr() % align == 0, "{layout:?}");
+                    assert!(!block.is_null() && block.addr().is_multiple_of(align), "{layout:?}");
                     block.write(7);
                     let block = Heap.realloc(block, layout, grown.size());
-                    assert!(block.addr() % align == 0 && block.read() == 7, "{grown:?}");
+                    assert!(block.addr().is_multiple_of(align) && block.read() == 7, "{grown:?}");
                     Heap.dealloc(block, grown);
                     let block = Heap.alloc_zeroed(layout);
-                    assert!(block.addr() % align == 0, "{layout:?} zeroed");
+                    assert!(block.addr().is_multiple_of(align), "{layout:?} zeroed");
                     assert!((0..size).all(|at| block.add(at).read() == 0));
                     Heap.dealloc(block, layout);
                 }
