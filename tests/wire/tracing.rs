@@ -145,6 +145,29 @@ fn contexts_of_requests_are_continued_or_begun_anew() {
     );
 }
 
+/// The attributes of the span of the exchange at the first proxy.
+fn has_the_attributes_of_its_request(span: &Value) {
+    let attributes = &span["attributes"];
+    for (key, value) in [
+        ("http.request.method", Value::from("GET")),
+        ("url.path", "/cart".into()),
+        ("url.query", "x=1".into()),
+        ("url.scheme", "http".into()),
+        ("server.address", "shop".into()),
+        ("server.port", 80.into()),
+        ("client.address", "127.0.0.1".into()),
+        ("network.protocol.version", "1.1".into()),
+        ("http.response.status_code", 200.into()),
+        ("ringway.rule", "all".into()),
+        ("ringway.service", "app".into()),
+        ("ringway.request_id", "id-1".into()),
+        ("tenant", "blue".into()),
+        ("env", "test".into()),
+    ] {
+        assert_eq!(attributes[key], value, "{key} of {attributes}");
+    }
+}
+
 /// A client span, and two proxies in a row: each has a span for its side and one for each
 /// attempt, with the right parents. Over HTTP and over gRPC.
 #[test]
@@ -200,25 +223,7 @@ fn the_spans_of_a_call_through_two_proxies_have_the_right_parents() {
     assert_ne!(client2[0]["span"], client2[1]["span"]);
     assert_eq!((&server[0]["way"], &server2[0]["way"]), (&"http".into(), &"grpc".into()));
     assert_eq!((&server[0]["flags"], &client[0]["flags"]), (&0x301.into(), &0x101.into()));
-    let attributes = &server[0]["attributes"];
-    for (key, value) in [
-        ("http.request.method", Value::from("GET")),
-        ("url.path", "/cart".into()),
-        ("url.query", "x=1".into()),
-        ("url.scheme", "http".into()),
-        ("server.address", "shop".into()),
-        ("server.port", 80.into()),
-        ("client.address", "127.0.0.1".into()),
-        ("network.protocol.version", "1.1".into()),
-        ("http.response.status_code", 200.into()),
-        ("ringway.rule", "all".into()),
-        ("ringway.service", "app".into()),
-        ("ringway.request_id", "id-1".into()),
-        ("tenant", "blue".into()),
-        ("env", "test".into()),
-    ] {
-        assert_eq!(attributes[key], value, "{key} of {attributes}");
-    }
+    has_the_attributes_of_its_request(server[0]);
     assert_eq!(server[0]["name"], "GET all");
     let failed = &client2[0];
     assert_eq!(
