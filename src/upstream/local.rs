@@ -176,7 +176,7 @@ impl<I: Io> Local<I> {
 
     /// Closes the idle connections that no listener in `accepting` needs. Such a service closes its
     /// other connections after their exchanges: no request would use them again.
-    pub fn drain_pools<'a>(&'a self, accepting: impl Fn(&Listener) -> bool) {
+    pub fn drain_pools(&self, accepting: impl Fn(&Listener) -> bool) {
         let listeners = self.snapshot.listeners.iter().map(|listener| &**listener);
         let needed = Needed::by(&self.snapshot, listeners.filter(|listener| accepting(listener)));
         for (index, service) in self.services.iter().enumerate() {

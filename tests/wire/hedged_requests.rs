@@ -351,7 +351,7 @@ fn each_version_has_its_own_percentile() {
                 seen.hold(peer);
                 return false;
             }
-            std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+            std::thread::park_timeout(std::time::Duration::from_millis(pause_ms));
             say(peer, 200, "ok")
         })
     };

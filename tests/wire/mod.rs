@@ -13,6 +13,7 @@ mod counters;
 mod cut_off;
 mod early;
 mod expect;
+mod expired;
 mod faults;
 mod generated;
 mod global_limits;
