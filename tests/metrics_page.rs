@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +20,8 @@ use ringway::sources::files;
 use ringway::standard::{Key, Reporter, Spoken, Standard};
 use ringway::telemetry::metrics::{self, Format};
 use ringway::telemetry::status::{Reading, Status};
+
+use crate::support::skipped;
 
 /// A configuration with an item of each kind that has metrics.
 const CONFIGURATION: &str = "
@@ -111,6 +115,129 @@ fn every_metric_in_the_code_is_rendered() {
     }
 }
 
+/// The rules for Prometheus and the dashboard for Grafana name only metrics and labels that exist.
+#[test]
+fn every_metric_of_the_rules_and_the_dashboard_exists() {
+    let families = families();
+    let recording = read("conf/prometheus/recording.yml");
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&read("conf/grafana/ringway.json")).unwrap();
+    let mut expressions: Vec<String> = [recording.clone(), read("conf/prometheus/alerts.yml")]
+        .iter()
+        .flat_map(|file| file.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| line.trim().strip_prefix("expr: ").map(str::to_owned))
+        .collect();
+    let mut ids = std::collections::HashSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "two panels have one id");
+        assert!(!panel["description"].as_str().unwrap().is_empty(), "{panel}");
+        for target in panel["targets"].as_array().unwrap() {
+            expressions.push(target["expr"].as_str().unwrap().to_owned());
+        }
+    }
+    for variable in dashboard["templating"]["list"].as_array().unwrap() {
+        expressions.extend(variable["definition"].as_str().map(str::to_owned));
+    }
+    assert!(expressions.len() > 40, "{}", expressions.len());
+    // Labels that Prometheus adds.
+    let mut labels: Vec<&str> = vec!["job", "instance"];
+    labels.extend(families.iter().flat_map(|family| family.labels.iter().map(String::as_str)));
+    for expression in &expressions {
+        for name in expression.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c))) {
+            let is_rule = name.contains(":ringway_") || name.contains(":istio_");
+            if is_rule {
+                assert!(recording.contains(&format!("record: {name}\n")), "{name}: {expression}");
+            } else if is_name(name) || name.starts_with("istio_") {
+                let family = ["_bucket", "_count", "_sum"]
+                    .iter()
+                    .find_map(|suffix| name.strip_suffix(suffix))
+                    .unwrap_or(name);
+                assert!(families.iter().any(|it| it.name == family), "{name}: {expression}");
+            }
+        }
+        for part in expression.split(" by (").skip(1) {
+            for label in part.split(')').next().unwrap().split(", ") {
+                assert!(labels.contains(&label), "{label}: {expression}");
+            }
+        }
+    }
+}
+
+/// promtool accepts the rules, and has no complaint about our own metrics. In the metrics of Istio,
+/// it has one: about the milliseconds in a name that Istio has chosen.
+#[test]
+fn promtool_has_no_complaint() {
+    let check = |arguments: &[&str], input: &str| {
+        let child = Command::new("promtool")
+            .args(arguments)
+            .current_dir(root())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = child.ok()?;
+        child.stdin.take()?.write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        Some((output.status.success(), String::from_utf8(said).unwrap()))
+    };
+    let page = page(Format::Text);
+    let Some((_, said)) = check(&["check", "metrics"], &page) else {
+        return skipped("promtool is missing");
+    };
+    let name = "istio_request_duration_milliseconds";
+    let complaint = format!("{name} use base unit \"seconds\" instead of \"milliseconds\"");
+    assert_eq!(said.trim(), complaint);
+    let (mut own, mut is_istio) = (String::new(), false);
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            is_istio = rest.starts_with(name);
+        }
+        if !is_istio {
+            own += line;
+            own.push('\n');
+        }
+    }
+    assert_eq!(check(&["check", "metrics"], &own).unwrap(), (true, String::new()));
+    let (fine, said) = check(&["check", "config", "conf/prometheus/prometheus.yml"], "").unwrap();
+    assert!(fine, "{said}");
+}
+
+/// In OpenMetrics, each family has its type once, samples of counters end with `_total`, and the
+/// page ends with a mark.
+#[test]
+fn the_page_is_openmetrics_for_those_who_ask() {
+    let text = page(Format::OpenMetrics);
+    assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1);
+    let mut seen = std::collections::HashSet::new();
+    let (mut family, mut kind) = (String::new(), String::new());
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, of) = rest.split_once(' ').unwrap();
+            assert!(seen.insert(name.to_owned()), "{name} appears twice");
+            (family, kind) = (name.to_owned(), of.to_owned());
+            assert!(kind != "counter" || !name.ends_with("_total"), "{name}");
+        } else if !line.starts_with("# HELP ") {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let suffix = name.strip_prefix(&*family).unwrap_or_else(|| panic!("{line}: {family}"));
+            let allowed: &[&str] = match &*kind {
+                "counter" => &["_total"],
+                "histogram" => &["_bucket", "_sum", "_count"],
+                "summary" => &["_sum", "_count"],
+                _ => &[""],
+            };
+            assert!(allowed.contains(&suffix), "{line}");
+            if let Some((_, le)) = line.split_once(",le=\"") {
+                assert!(le.starts_with("+Inf") || le[..le.find('"').unwrap()].contains('.'));
+            }
+        }
+    }
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
 fn is_name(text: &str) -> bool {
     let rest = text.strip_prefix("ringway_").or_else(|| text.strip_prefix("process_"));
     rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_lowercase() || b"_0123".contains(&b)))
@@ -124,8 +251,8 @@ struct Family {
     samples: usize,
 }
 
-/// The metrics of a proxy after one event of each kind.
-fn families() -> Vec<Family> {
+/// The page of a proxy after one event of each kind.
+fn page(format: Format) -> String {
     let place = tempfile::tempdir().unwrap();
     let snapshot = snapshot(place.path());
     exercise(&snapshot);
@@ -135,7 +262,11 @@ fn families() -> Vec<Family> {
     status.known().snapshot = Some(snapshot);
     let (resource, level) = (Resource::Descriptors, Level::Shed);
     status.known().overload[0] = Some(Reading { resource, used: 91.0, limit: 100.0, level });
-    let text = metrics::render(&status.known(), Format::Text);
+    metrics::render(&status.known(), format)
+}
+
+fn families() -> Vec<Family> {
+    let text = page(Format::Text);
     let mut families: Vec<Family> = Vec::new();
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {

@@ -1,34 +1,52 @@
 //! The admin interface on the control thread: readiness, metrics and configuration.
 
+mod access;
+mod dashboard;
 mod pages;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use axum::Router;
 use axum::routing::get;
+use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
+use self::access::Token;
 use crate::error::plain;
+use crate::telemetry::history;
 use crate::telemetry::status::Status;
 
 /// The admin interface, which may be off.
 pub struct Admin {
     status: Status,
+    token: Token,
     serving: Option<(SocketAddr, JoinHandle<()>)>,
+    reading: Option<JoinHandle<()>>,
 }
 
 impl Admin {
     /// Creates an interface that is off.
     pub fn new(status: Status) -> Self {
-        Self { status, serving: None }
+        Self { status, token: Token::default(), serving: None, reading: None }
     }
 
-    /// Listens on `address` from now on. `None` turns the interface off.
+    /// Listens on `address` from now on. `None` turns the interface off. Clients must send `token`,
+    /// if there is one.
     ///
     /// # Errors
     /// If the address cannot be bound. The admin interface then keeps its previous address.
-    pub async fn bind(&mut self, address: Option<SocketAddr>) -> Result<(), String> {
+    pub async fn bind(
+        &mut self,
+        address: Option<SocketAddr>,
+        token: Option<Arc<str>>,
+    ) -> Result<(), String> {
+        // If the new address cannot be bound, the old one stays, also with the new token. A reload
+        // that removes the token keeps it until the address has changed.
+        if token.is_some() || self.serving.as_ref().map(|(address, _)| *address) == address {
+            self.token.set(token.clone());
+        }
         if self.serving.as_ref().map(|(address, _)| *address) == address {
             return Ok(());
         }
@@ -43,7 +61,7 @@ impl Admin {
                 plain(&error)
             )
         })?;
-        let router = router(self.status.clone());
+        let router = router(self.status.clone(), self.token.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 let error = plain(&error);
@@ -56,12 +74,19 @@ impl Admin {
         });
         self.stop();
         self.serving = Some((address, task));
+        self.token.set(token);
+        if self.reading.is_none() {
+            self.reading = Some(tokio::spawn(read_history(self.status.clone())));
+        }
         tracing::info!(%address, "admin interface is listening");
         Ok(())
     }
 
     fn stop(&mut self) {
         if let Some((_, task)) = self.serving.take() {
+            task.abort();
+        }
+        if let Some(task) = self.reading.take() {
             task.abort();
         }
     }
@@ -73,9 +98,20 @@ impl Drop for Admin {
     }
 }
 
-fn router(status: Status) -> Router {
+/// Reads the counters from time to time, for the dashboard.
+async fn read_history(status: Status) {
+    let mut ticks = tokio::time::interval(history::INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        status.read_history();
+    }
+}
+
+fn router(status: Status, token: Token) -> Router {
     Router::new()
-        .route("/", get(pages::index))
+        .route("/", get(dashboard::index))
+        .route("/dashboard", get(dashboard::state))
         .route("/live", get(pages::live))
         .route("/ready", get(pages::ready))
         .route("/metrics", get(pages::metrics))
@@ -84,5 +120,6 @@ fn router(status: Status) -> Router {
         .route("/services", get(pages::services))
         .route("/overload", get(pages::overload))
         .route("/certs", get(pages::certs))
+        .layer(middleware::from_fn_with_state(token, access::check))
         .with_state(status)
 }

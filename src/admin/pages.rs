@@ -17,21 +17,19 @@ use crate::route::Shift;
 use crate::telemetry::metrics::{self, Format};
 use crate::telemetry::status::Status;
 
-const INDEX: &str = "\
+pub(super) const INDEX: &str = "\
 ringway admin
 /ready      200 when configured and not draining, else 503
 /live       200
-/metrics    Prometheus text
+/           in a browser: the dashboard
+/dashboard  the values of the dashboard
+/metrics    Prometheus text, or OpenMetrics
 /config     the files in use, and how the last reload went
 /listeners  listeners and their connections
 /services   services, versions, endpoints, their loads and health, shifts
 /overload   memory, descriptors and CPU time against their limits
 /certs      certificates in use: their users, names, chain and expiry
 ";
-
-pub(super) async fn index() -> &'static str {
-    INDEX
-}
 
 pub(super) async fn live() -> &'static str {
     "live\n"

@@ -79,6 +79,8 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// The address of the admin interface.
     pub admin: Option<SocketAddr>,
+    /// The token that clients of the admin interface must send. `None` means that they need none.
+    pub admin_token: Option<Arc<str>>,
     /// The address of the resolver for the workload, and its names.
     pub dns: DnsPlan,
     /// The number of workers. `None` means one for each CPU.
@@ -232,6 +234,7 @@ fn compile_all(
         services,
         endpoint_addresses,
     };
+    let admin_token = settings::admin_token(&mut compiler);
     let Compiler { faults, key_sources, bind_places, validity, .. } = compiler;
     if faults.iter().any(is_error) {
         return Err(faults);
@@ -240,6 +243,7 @@ fn compile_all(
         dns: mesh::dns(model, &snapshot.services),
         snapshot,
         admin: settings::admin(model),
+        admin_token,
         workers: model.settings.workers,
         pin: model.settings.pin,
         driver: model.settings.driver,

@@ -1,6 +1,7 @@
 //! Compiles the settings of the process.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Compiler, http2, listeners};
@@ -42,6 +43,38 @@ pub(super) fn admin(model: &Model) -> Option<SocketAddr> {
         AdminBind::Off => None,
         AdminBind::At(address) => Some(address),
     }
+}
+
+/// The minimum length of the token of the admin interface, in bytes.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// The token of the admin interface. `None` means that it needs none: only the host itself reaches
+/// it.
+pub(super) fn admin_token(compiler: &mut Compiler<'_>) -> Option<Arc<str>> {
+    let settings = &compiler.model.settings;
+    let address = admin(compiler.model).filter(|address| !address.ip().is_loopback());
+    let Some(item) = &settings.admin_token else {
+        if let (Some(address), Some(origin)) = (address, &settings.admin_origin) {
+            let message =
+                format!("other hosts reach {address}, so the admin interface needs a token");
+            let help = "add `token: FILE`, or write `bind: 127.0.0.1:9900`";
+            compiler.fault_with_help(origin, message, help);
+        }
+        return None;
+    };
+    let bytes = compiler.material(item)?;
+    let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
+    let printed = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if text.len() < TOKEN_BYTES_MIN || !printed {
+        let message = format!(
+            "this is not a token: write one line of at least {TOKEN_BYTES_MIN} \
+            letters and digits"
+        );
+        let help = "`openssl rand -hex 32` makes one";
+        compiler.fault_with_help(&item.origin, message, help);
+        return None;
+    }
+    Some(text.into())
 }
 
 pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {

@@ -78,6 +78,8 @@ pub struct Applied {
     pub key_sources: Vec<KeySource>,
     /// The address of the admin interface. `None` means no admin interface.
     pub admin: Option<SocketAddr>,
+    /// The token that clients of the admin interface must send.
+    pub admin_token: Option<Arc<str>>,
     /// The address of the DNS resolver for the workload, and the names that it answers.
     pub dns: DnsPlan,
 }
@@ -204,7 +206,7 @@ impl Applier {
             .map_err(|errors| errors.to_string())?;
         let warnings = is_new.then(|| files::warnings(loaded, &compiled));
         let Compiled { snapshot, bind_places, refusals, .. } = compiled;
-        let Compiled { names, gone_after, key_sources, admin, dns, .. } = compiled;
+        let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
         for refusal in &refusals {
             tracing::warn!(
                 "a resource is refused; the rest of the configuration is applied: {refusal}"
@@ -251,7 +253,7 @@ impl Applier {
         }
         warnings.iter().for_each(log_warnings);
         self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
-        Ok((snapshot, Applied { names, gone_after, key_sources, admin, dns }))
+        Ok((snapshot, Applied { names, gone_after, key_sources, admin, admin_token, dns }))
     }
 
     /// Waits until every worker has sent a report for which `wanted` returns true.

@@ -115,8 +115,8 @@ async fn serve(
     let mut key_sets = KeySets::new(status.clone(), lookups.clone());
     key_sets.follow(&trial.control.key_sources, |url| registry.keys_wanted(url));
     let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
-    let (admin, dns) = (trial.control.admin, trial.control.dns);
-    let (admin, resolver) = for_others(&status, &lookups, admin, dns).await?;
+    let Applied { admin, admin_token, dns, .. } = trial.control;
+    let (admin, resolver) = for_others(&status, &lookups, (admin, admin_token), dns).await?;
     let applier = Applier {
         arguments,
         outliers: Outliers::new(Arc::clone(&registry.outliers), clock),
@@ -163,11 +163,11 @@ async fn serve(
 async fn for_others(
     status: &Status,
     lookups: &Lookups,
-    address: Option<SocketAddr>,
+    (address, token): (Option<SocketAddr>, Option<Arc<str>>),
     plan: DnsPlan,
 ) -> Result<(Admin, Resolver), RunError> {
     let mut admin = Admin::new(status.clone());
-    admin.bind(address).await.map_err(RunError::System)?;
+    admin.bind(address, token).await.map_err(RunError::System)?;
     let mut resolver = Resolver::new(status.clone(), lookups.clone());
     resolver.serve(plan).await.map_err(RunError::System)?;
     Ok((admin, resolver))
@@ -188,7 +188,7 @@ fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
     let compiled = files::compile(loaded, 0, &mut Registry::new(1), &Resolutions::new())
         .map_err(|errors| RunError::Config(errors.to_string()))?;
     let Compiled { workers, pin, driver, state_dir, .. } = compiled;
-    let Compiled { names, gone_after, key_sources, admin, dns, .. } = compiled;
+    let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
     if !names.is_empty() || !key_sources.is_empty() {
         tracing::info!(
             names = names.len(),
@@ -197,7 +197,7 @@ fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
             "waiting for the addresses of services in DNS and for token keys"
         );
     }
-    let control = Applied { names, gone_after, key_sources, admin, dns };
+    let control = Applied { names, gone_after, key_sources, admin, admin_token, dns };
     Ok(Trial { workers, pin, driver, state_dir, control })
 }
 
@@ -324,14 +324,14 @@ impl Control {
         let applied = self.reload_files(force).await;
         self.retry.after(self.need());
         memory::give_back_with_code();
-        if let Some(Applied { names, gone_after, key_sources, admin, dns }) = applied {
+        if let Some(Applied { names, gone_after, key_sources, admin, admin_token, dns }) = applied {
             self.renewal = Renewal::of(&self.applier.loaded.materials);
             self.lookups.outward().set_mark(dns.mark);
             self.names.follow(&names, gone_after);
             self.applier.keep_addresses(&names);
             let registry = &mut self.applier.registry;
             self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
-            if let Err(error) = self.admin.bind(admin).await {
+            if let Err(error) = self.admin.bind(admin, admin_token).await {
                 tracing::error!("{error}; the admin interface keeps its previous address");
             }
             if let Err(error) = self.resolver.serve(dns).await {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Http2Limits, Item, Metrics, Overload, Zone};
+use super::{Http2Limits, Item, Material, Metrics, Origin, Overload, Zone};
 
 /// Settings of the process.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,10 @@ pub struct Settings {
     pub zone: Option<Item<Zone>>,
     /// The address of the admin interface.
     pub admin: AdminBind,
+    /// The token that clients of the admin interface must send.
+    pub admin_token: Option<Item<Material>>,
+    /// The origin of the address of the admin interface. `None` if it is the default.
+    pub admin_origin: Option<Origin>,
     /// How the process drains.
     pub drain: Drain,
     /// How the kernel detects a dead TCP peer. A listener or service may have its own settings.

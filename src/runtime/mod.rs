@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod contained;
 pub mod core;
 pub mod datagram;
+pub mod heap;
 pub mod io;
 pub mod memory;
 pub mod own;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use super::history::History;
 use super::logs::AccessLog;
 use crate::cells::PerWorker;
 use crate::runtime::core::WorkerCells;
@@ -37,6 +38,8 @@ pub struct Known {
     pub queries: Queries,
     /// The usage of the resources that have a limit.
     pub overload: [Option<Reading>; Resource::ALL.len()],
+    /// The traffic of the last hour. It is read while the admin interface is on.
+    pub history: History,
     /// The start time of the process.
     pub started: SystemTime,
     /// The start time of the process, on a clock that is never set.
@@ -111,6 +114,7 @@ impl Status {
             key_fetches: (0, 0),
             queries: Queries::default(),
             overload: Default::default(),
+            history: History::default(),
             started: SystemTime::now(),
             begun: Instant::now(),
         })))
@@ -119,5 +123,13 @@ impl Status {
     /// Locks the status. Do not hold the guard across an await.
     pub fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the counters for the history of the traffic.
+    pub fn read_history(&self) {
+        let mut known = self.known();
+        if let Some(snapshot) = known.snapshot.clone() {
+            known.history.read(&snapshot);
+        }
     }
 }

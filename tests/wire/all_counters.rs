@@ -229,7 +229,7 @@ endpoint_requests_total service="app" 14
 endpoint_requests_total service="broken" 1
 endpoint_requests_total service="dead" 3
 endpoint_requests_total service="raw" 3
-endpoint_response_duration_milliseconds_count service="app" 11
+endpoint_response_duration_seconds_count service="app" 11
 endpoint_responses_total service="app" class="2xx" 9
 endpoint_responses_total service="app" class="5xx" 2
 listener_connections_total listener="broken" 1
@@ -265,10 +265,10 @@ route_requests_total host="localhost" route="localhost#1" class="2xx" 2
 service_pool_reused_total service="app" 11
 service_received_bytes_total service="app" 12
 service_received_bytes_total service="raw" 12
-service_request_duration_milliseconds_count service="app" 14
-service_request_duration_milliseconds_count service="broken" 1
-service_request_duration_milliseconds_count service="dead" 3
-service_request_duration_milliseconds_count service="raw" 3
+service_request_duration_seconds_count service="app" 14
+service_request_duration_seconds_count service="broken" 1
+service_request_duration_seconds_count service="dead" 3
+service_request_duration_seconds_count service="raw" 3
 service_requests_total service="app" class="2xx" 10
 service_requests_total service="app" class="5xx" 2
 service_requests_total service="app" class="none" 2

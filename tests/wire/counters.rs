@@ -67,7 +67,7 @@ fn the_counters_of_a_mixed_load_are_what_was_sent() {
         ("ringway_endpoint_responses_total{service=\"good\"", 5.0),
         ("ringway_endpoint_responses_total{service=\"bad\"", 3.0),
         ("ringway_endpoint_responses_total", 8.0),
-        ("ringway_endpoint_response_duration_milliseconds_count", 8.0),
+        ("ringway_endpoint_response_duration_seconds_count", 8.0),
         ("ringway_endpoint_failures_total{service=\"good\"", 0.0),
         ("ringway_endpoint_failures_total{service=\"bad\"", 3.0),
         ("ringway_endpoint_failures_total{service=\"raw\"", 0.0),

@@ -120,7 +120,7 @@ fn counted(proxy: &Proxy, expected: [f64; 4]) {
         names.map(count)
     };
     eventually("the counters", || (counts() == expected).then_some(()));
-    let all = proxy.metric("ringway_global_rate_limit_duration_milliseconds_count");
+    let all = proxy.metric("ringway_global_rate_limit_duration_seconds_count");
     assert_eq!(all, expected[..3].iter().sum::<f64>());
     assert_eq!(proxy.metric("ringway_worker_panics_total"), 0.0);
 }

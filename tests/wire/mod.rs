@@ -11,6 +11,7 @@ mod concurrency;
 mod connect;
 mod counters;
 mod cut_off;
+mod dashboard;
 mod early;
 mod expect;
 mod expired;

@@ -28,6 +28,8 @@ const TIMEOUTS: &str = "handshake";
 const LOG: &str = "format";
 const TELEMETRY: &str = "access_log";
 const STANDARD: &str = "unused_after";
+const ADMIN: &str = "token";
+const ADMIN_TOKEN: &str = "write the token into a file, and `token: FILE` here";
 const OVERRIDE: &str = "mode";
 
 const OVERRIDES: &str = "write `overrides: [{tags: {set: {LABEL: VALUE}}}]`";
@@ -487,6 +489,13 @@ pub(super) const WORDS: &[Word] = &[
     ("file", LOG, "write `path: {=FILE}`"),
     ("file_path", LOG, "write `path: {=FILE}`"),
     ("output", LOG, "write `path: {=stdout}`"),
+    ("password", ADMIN, ADMIN_TOKEN),
+    ("auth", ADMIN, ADMIN_TOKEN),
+    ("credentials", ADMIN, ADMIN_TOKEN),
+    ("api_key", ADMIN, ADMIN_TOKEN),
+    ("token_file", ADMIN, "write `token: {=FILE}`"),
+    ("tls", ADMIN, "leave it out: it has no TLS; bind it to 127.0.0.1, or add `token: FILE`"),
+    ("address", ADMIN, "write `bind: {=IP:PORT}`"),
     ("prometheus", TELEMETRY, METRICS),
     ("stats", TELEMETRY, METRICS),
     ("metric", TELEMETRY, METRICS),

@@ -195,6 +195,7 @@ fn references(config: &Config) -> Vec<&Placed<String>> {
         all.extend(jwks.file.iter().chain(&jwks.ca));
     }
     all.extend(&config.mesh.crl);
+    all.extend(&config.admin.token);
     all.extend(config.mesh.trust_bundles.0.iter().map(|(_, file)| file));
     if let Some(identity) = &config.mesh.identity {
         let named = [&identity.value.cert, &identity.value.key, &identity.value.roots];

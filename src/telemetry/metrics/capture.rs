@@ -38,7 +38,7 @@ fn detection(page: &mut Page, captures: &[(&str, &Capture)]) {
             page.sample(name, &labels, count);
         }
     }
-    let name = "ringway_capture_detection_milliseconds";
+    let name = "ringway_capture_detection_seconds";
     page.family(
         name,
         "histogram",

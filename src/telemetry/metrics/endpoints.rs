@@ -99,17 +99,17 @@ fn responses(page: &mut Page, pairs: &[(&Service, Arc<Endpoint>)]) {
             }
         }
     }
-    let name = "ringway_endpoint_response_duration_milliseconds";
+    let name = "ringway_endpoint_response_duration_seconds";
     let help = "Time from the choice of the endpoint to the end of its complete response.";
     page.family(name, "summary", help);
     for (service, endpoint) in pairs {
         let count = |index: usize| endpoint.stats.sum(|cells| &cells.status_class[index]);
         let total: u64 = (0..5).map(count).sum();
         if total > 0 {
-            let sum_ms = endpoint.stats.sum(|cells| &cells.duration_us) as f64 / 1000.0;
+            let sum_us = endpoint.stats.sum(|cells| &cells.duration_us);
             let labels: [(&str, &dyn Display); 2] =
                 [("service", &service.name), ("endpoint", &endpoint.address)];
-            page.sample(&format!("{name}_sum"), &labels, sum_ms);
+            page.sample(&format!("{name}_sum"), &labels, sum_us as f64 / 1e6);
             page.sample(&format!("{name}_count"), &labels, total);
         }
     }

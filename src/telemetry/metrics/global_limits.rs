@@ -51,7 +51,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
 }
 
 fn duration(page: &mut Page, snapshot: &Snapshot) {
-    let name = "ringway_global_rate_limit_duration_milliseconds";
+    let name = "ringway_global_rate_limit_duration_seconds";
     page.family(name, "histogram", "Time until the rate limit service has answered or failed.");
     for limit in &snapshot.rate_limits.global {
         let scope = limit.scope.word();

@@ -501,7 +501,7 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
             page.sample(name, &[("service", &service.name), ("flag", &flag.letters())], count);
         }
     }
-    let name = "ringway_service_request_duration_milliseconds";
+    let name = "ringway_service_request_duration_seconds";
     page.family(name, "histogram", "Time from the request head to the end of the response.");
     for service in &services {
         page.histogram(name, &[("service", &service.name)], &service.stats, |c| &c.duration);

@@ -91,7 +91,8 @@ impl Page {
         }
     }
 
-    /// Writes the samples of a histogram of durations. `of` finds it in the cells of a worker.
+    /// Writes the samples of a histogram of durations, in seconds. `of` finds it in the cells of a
+    /// worker.
     pub(super) fn histogram<C>(
         &mut self,
         name: &str,
@@ -103,11 +104,12 @@ impl Page {
         let mut total = 0;
         for index in 0..=LATENCY_BUCKETS_MS.len() {
             total += stats.sum(|cells| &of(cells).buckets[index]);
-            let bound = self.bound(LATENCY_BUCKETS_MS.get(index));
+            let bound = LATENCY_BUCKETS_MS.get(index).map(|ms| ms / 1000.0);
+            let bound = self.bound(bound.as_ref());
             self.sample(&bucket, &[labels, &[("le", &bound)]].concat(), total);
         }
-        let sum_ms = stats.sum(|cells| &of(cells).sum_us) as f64 / 1000.0;
-        self.sample(&format!("{name}_sum"), labels, sum_ms);
+        let sum_us = stats.sum(|cells| &of(cells).sum_us);
+        self.sample(&format!("{name}_sum"), labels, sum_us as f64 / 1e6);
         self.sample(&format!("{name}_count"), labels, total);
     }
 }

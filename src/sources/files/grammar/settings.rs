@@ -46,6 +46,10 @@ pub enum Driver {
 pub struct Admin {
     /// The address; `off` for no interface. Default 127.0.0.1:9900.
     pub bind: Option<Placed<String>>,
+    /// A file with the token that clients must send: as `authorization: Bearer TOKEN`, or as the
+    /// password of basic authentication. Only `/live` and `/ready` need none. An address that other
+    /// hosts reach must have one. Default: none.
+    pub token: Option<Placed<String>>,
 }
 
 /// How the process drains: [`DrainMap`], or only its `inbound`.

@@ -1,0 +1,284 @@
+//! The traffic of the last hour, for the dashboard: who calls whom, how often and how fast. It
+//! needs no worker: the control thread reads the counters from time to time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::cells::LATENCY_BUCKETS_MS;
+use crate::cluster::{Protocol, Service};
+use crate::snapshot::Snapshot;
+use crate::standard::{Known, Reporter, Spoken, Standard};
+
+/// The time between two readings of the counters.
+pub const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The number of readings in a minute.
+const IN_MINUTE: usize = 6;
+
+/// The number of minutes that are kept.
+pub const MINUTES: usize = 60;
+
+/// The maximum number of clients and services that are kept. Each needs at most 6 KiB.
+pub const EDGES_MAX: usize = 256;
+
+/// The number of buckets of a latency histogram, with that of `+Inf`.
+const BUCKETS: usize = LATENCY_BUCKETS_MS.len() + 1;
+
+/// The traffic of the last hour.
+#[derive(Debug, Default)]
+pub struct History {
+    edges: BTreeMap<Edge, Track>,
+    /// The number of readings.
+    readings: usize,
+    /// How many clients and services had no room.
+    left_out: usize,
+}
+
+/// One end of traffic; the other end is this proxy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Edge {
+    /// From the client with this SPIFFE ID. Empty if it has proved none.
+    Client(Box<str>),
+    /// To this service.
+    Service(Box<str>),
+}
+
+/// The traffic of an edge in some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// The number of requests and connections.
+    pub requests: u64,
+    /// How many of them failed: a status of 5xx, no response, or a gRPC status of a server error.
+    pub errors: u64,
+    /// The numbers of requests by duration, for each bucket.
+    buckets: [u64; BUCKETS],
+}
+
+/// The traffic of one edge in the last hour.
+#[derive(Debug, Default)]
+struct Track {
+    /// The counters at the last reading.
+    last: Traffic,
+    /// The last minute, by readings. An interval without traffic needs no memory.
+    recent: VecDeque<Option<Box<Traffic>>>,
+    /// The last hour, by minutes.
+    minutes: VecDeque<Option<Box<Traffic>>>,
+    /// Whether the edge exists in the configuration in use.
+    exists: bool,
+}
+
+impl Traffic {
+    /// The duration, in milliseconds, that this share of the requests does not exceed. It is
+    /// interpolated within its bucket, as Prometheus does it. `None` without requests.
+    pub fn quantile_ms(&self, share: f64) -> Option<f64> {
+        let total: u64 = self.buckets.iter().sum();
+        let wanted = share * total as f64;
+        let (mut below, mut lower) = (0, 0.0);
+        for (count, upper) in self.buckets.iter().zip(LATENCY_BUCKETS_MS) {
+            if *count > 0 && (below + count) as f64 >= wanted {
+                let part = (wanted - below as f64) / *count as f64;
+                return Some(lower + (upper - lower) * part.clamp(0.0, 1.0));
+            }
+            below += count;
+            lower = upper;
+        }
+        (total > 0).then_some(lower)
+    }
+
+    /// Adds other traffic.
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.errors += other.errors;
+        for (count, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *count += more;
+        }
+    }
+
+    /// The traffic since `earlier`. Counters that went back have begun anew.
+    fn since(&self, earlier: &Self) -> Self {
+        let delta = |now: u64, before: u64| if now >= before { now - before } else { now };
+        let mut buckets = self.buckets;
+        for (count, before) in buckets.iter_mut().zip(earlier.buckets) {
+            *count = delta(*count, before);
+        }
+        Self {
+            requests: delta(self.requests, earlier.requests),
+            errors: delta(self.errors, earlier.errors),
+            buckets,
+        }
+    }
+}
+
+impl Track {
+    fn read(&mut self, now: Traffic, ends_minute: bool) {
+        let traffic = now.since(&self.last);
+        self.last = now;
+        let some = |traffic: Traffic| (traffic.requests > 0).then(|| Box::new(traffic));
+        keep(&mut self.recent, some(traffic), IN_MINUTE);
+        if ends_minute {
+            keep(&mut self.minutes, some(sum(&self.recent)), MINUTES);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.recent.iter().chain(&self.minutes).all(Option::is_none)
+    }
+}
+
+fn keep(list: &mut VecDeque<Option<Box<Traffic>>>, new: Option<Box<Traffic>>, max: usize) {
+    if list.len() >= max {
+        list.pop_front();
+    }
+    list.push_back(new);
+}
+
+fn sum(list: &VecDeque<Option<Box<Traffic>>>) -> Traffic {
+    let mut total = Traffic::default();
+    list.iter().flatten().for_each(|traffic| total.add(traffic));
+    total
+}
+
+impl History {
+    /// Reads the counters. To be called every [`INTERVAL`].
+    pub fn read(&mut self, snapshot: &Snapshot) {
+        let mut now: BTreeMap<Edge, Traffic> = BTreeMap::new();
+        for service in snapshot.all_services() {
+            if let Some(traffic) = of_service(service) {
+                now.entry(Edge::Service(service.name.clone())).or_default().add(&traffic);
+            }
+        }
+        for (client, traffic) in snapshot.standard.iter().flat_map(|it| of_clients(it)) {
+            now.entry(Edge::Client(client)).or_default().add(&traffic);
+        }
+        self.readings += 1;
+        let ends_minute = self.readings.is_multiple_of(IN_MINUTE);
+        for track in self.edges.values_mut() {
+            track.exists = false;
+        }
+        self.left_out = 0;
+        for (edge, traffic) in now {
+            let full = self.edges.len() >= EDGES_MAX;
+            match self.edges.get_mut(&edge) {
+                None if full => self.left_out += 1,
+                None => {
+                    let mut track = Track { exists: true, ..Track::default() };
+                    track.read(traffic, ends_minute);
+                    self.edges.insert(edge, track);
+                }
+                Some(track) => {
+                    track.exists = true;
+                    track.read(traffic, ends_minute);
+                }
+            }
+        }
+        for track in self.edges.values_mut().filter(|track| !track.exists) {
+            track.read(track.last, ends_minute);
+        }
+        self.edges.retain(|_, track| track.exists || !track.is_idle());
+    }
+
+    /// All edges with their traffic of the last minute, and of each of the last minutes, the oldest
+    /// first.
+    pub fn edges(&self) -> impl Iterator<Item = (&Edge, Traffic, Vec<Traffic>)> {
+        self.edges.iter().map(|(edge, track)| {
+            let minutes = track.minutes.iter();
+            let minutes = minutes.map(|it| it.as_deref().copied().unwrap_or_default());
+            (edge, sum(&track.recent), minutes.collect())
+        })
+    }
+
+    /// The time that the traffic of the last minute covers: less than a minute after the start.
+    pub fn recent(&self) -> Duration {
+        INTERVAL * self.readings.min(IN_MINUTE) as u32
+    }
+
+    /// How many clients and services are not kept, because there are more than [`EDGES_MAX`].
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+}
+
+/// The counters of a service. `None` if it had no requests.
+fn of_service(service: &Service) -> Option<Traffic> {
+    let stats = &service.stats;
+    let requests = (0..6).map(|class| stats.sum(|cells| &cells.status_class[class])).sum();
+    let errors = stats.sum(|cells| &cells.status_class[4]);
+    // A TCP connection has no status. It has failed if it has a flag, but flags have no class.
+    let none = stats.sum(|cells| &cells.status_class[5]);
+    let is_tcp = service.protocol == Protocol::Tcp;
+    let errors = if is_tcp { errors } else { errors + none };
+    let buckets = std::array::from_fn(|bucket| stats.sum(|cells| &cells.duration.buckets[bucket]));
+    (requests > 0).then_some(Traffic { requests, errors, buckets })
+}
+
+/// The counters of the clients of inbound listeners.
+fn of_clients(standard: &Standard) -> Vec<(Box<str>, Traffic)> {
+    let all = standard.store.all();
+    let inbound = all.iter().filter(|it| it.key.reporter == Reporter::Destination);
+    inbound
+        .map(|series| (series.source.principal.clone().unwrap_or_default(), of_series(series)))
+        .collect()
+}
+
+fn of_series(series: &Known) -> Traffic {
+    if series.key.spoken == Spoken::Tcp {
+        let requests = series.tcp.sum(|cells| &cells.closed);
+        let errors = if series.key.flag.is_some() { requests } else { 0 };
+        return Traffic { requests, errors, ..Traffic::default() };
+    }
+    let buckets: [u64; BUCKETS] =
+        std::array::from_fn(|bucket| series.http.sum(|cells| &cells.duration.buckets[bucket]));
+    let requests = buckets.iter().sum();
+    // The gRPC statuses of server errors: unknown, deadline exceeded, unimplemented, internal,
+    // unavailable and data loss.
+    let of_server = matches!(series.key.grpc, Some(2 | 4 | 12 | 13 | 14 | 15));
+    let failed = series.key.status >= 500 || series.key.status == 0 || of_server;
+    Traffic { requests, errors: if failed { requests } else { 0 }, buckets }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traffic(requests: u64, errors: u64, bucket: usize) -> Traffic {
+        let mut traffic = Traffic { requests, errors, ..Traffic::default() };
+        traffic.buckets[bucket] = requests;
+        traffic
+    }
+
+    #[test]
+    fn quantiles_are_interpolated_within_their_bucket() {
+        let mut mixed = traffic(99, 0, 2);
+        mixed.buckets[9] = 1;
+        for (of, share, expected) in [
+            (Traffic::default(), 0.5, None),
+            (traffic(100, 0, 0), 0.5, Some(0.25)),
+            (traffic(100, 0, 2), 0.5, Some(3.0)),
+            (mixed, 0.99, Some(5.0)),
+            (mixed, 1.0, Some(1000.0)),
+            // No upper bound is known for the last bucket.
+            (traffic(1, 0, BUCKETS - 1), 0.99, Some(3_600_000.0)),
+        ] {
+            assert_eq!(of.quantile_ms(share), expected);
+        }
+    }
+
+    #[test]
+    fn a_minute_is_the_sum_of_its_readings_and_an_hour_is_kept() {
+        let mut track = Track::default();
+        for reading in 1..=(MINUTES + 5) * IN_MINUTE {
+            let now = traffic(2 * reading as u64, reading as u64, 3);
+            track.read(now, reading % IN_MINUTE == 0);
+        }
+        assert_eq!((track.recent.len(), track.minutes.len()), (IN_MINUTE, MINUTES));
+        assert!(track.minutes.iter().flatten().all(|it| **it == traffic(12, 6, 3)));
+        assert_eq!(sum(&track.recent), traffic(12, 6, 3));
+        // A counter that begins anew.
+        track.read(traffic(1, 0, 3), false);
+        assert_eq!(track.recent.back().unwrap().as_deref(), Some(&traffic(1, 0, 3)));
+        for reading in 1..=MINUTES * IN_MINUTE {
+            track.read(traffic(1, 0, 3), reading % IN_MINUTE == 0);
+        }
+        assert!(track.is_idle());
+    }
+}
