@@ -41,7 +41,9 @@ fn no_secret_is_in_any_log_dump_or_metric() {
              \x20 mesh: {{bind: \"127.0.0.1:{mesh}\", tls: mesh, hosts: [\"*\"]}}\n\
              \x20 plain: {{bind: 127.0.0.1:{plain}}}\n\
              jwt: {{id: {{issuer: me, jwks: {{file: {0}/jwks.json}}}}}}\n\
-             routes:\n  open: [{{to: app}}]\n  mesh: [{{to: mesh}}]\n\
+             routes:\n  open:\n\
+             \x20 - {{to: app, headers: {{request: {{set: {{x-key: \"sesame-open\"}}}}}}}}\n\
+             \x20  mesh: [{{to: mesh}}]\n\
              \x20 \"*\": [{{match: {{path: /token}}, to: app, jwt: id}}, {{to: app}}]\n\
              services:\n  app: {{endpoints: [\"{1}\"]}}\n\
              \x20 mesh: {{endpoints: [\"127.0.0.1:{mesh}\"], tls: mesh, identity: \"{id}\"}}\n\
@@ -74,7 +76,7 @@ fn no_secret_is_in_any_log_dump_or_metric() {
     eventually("the second refusal", || (failures() >= 2.0).then_some(()));
     eventually("the access log", || proxy.log().contains("\"target\":\"/token\"").then_some(()));
     let mut said = proxy.log();
-    for page in ["/config", "/certs", "/metrics", "/services", "/ready", "/live"] {
+    for page in ["/config", "/certs", "/metrics", "/services", "/ready", "/live", "/dashboard"] {
         said += proxy.admin(page).text();
     }
     let mut secrets = lines(&pki.read("web.key"));
@@ -83,7 +85,9 @@ fn no_secret_is_in_any_log_dump_or_metric() {
     }
     assert!(secrets.len() >= 8);
     let signature = TOKEN.rsplit('.').next().unwrap();
-    secrets.extend([TOKEN, signature, "do-not-log-me", "dXNlcjpkby1ub3QtbG9n"].map(Into::into));
+    secrets.extend(
+        [TOKEN, signature, "do-not-log-me", "dXNlcjpkby1ub3QtbG9n", "sesame-open"].map(Into::into),
+    );
     secrets.push("PRIVATE KEY".to_owned());
     for secret in secrets {
         let line = said.lines().find(|line| line.contains(&secret));
