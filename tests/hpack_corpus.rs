@@ -48,7 +48,9 @@ fn blocks_of_real_peers_are_read_as_another_decoder_reads_them() {
         }
     }
     assert!(seen.contains_key("curl"), "{seen:?}");
-    for name in ["go", "grpc-js", "grpcio", "h2load", "haproxy", "nghttp", "nginx", "node"] {
+    for name in
+        ["chromium", "go", "grpc-js", "grpcio", "h2load", "haproxy", "nghttp", "nginx", "node"]
+    {
         assert!(seen.get(name).is_some_and(|count| *count >= 20), "{name}: {seen:?}");
     }
 }

@@ -23,6 +23,8 @@ mod http1_response;
 mod http1_roundtrip;
 #[path = "../fuzz/properties/http2_connection.rs"]
 mod http2_connection;
+#[path = "../fuzz/properties/http2_differential.rs"]
+mod http2_differential;
 #[path = "../fuzz/properties/http2_frames.rs"]
 mod http2_frames;
 #[path = "../fuzz/properties/http2_translation.rs"]
@@ -52,6 +54,17 @@ fn compiled_rules_say_what_a_naive_reading_says() {
 #[test]
 fn a_configuration_is_a_snapshot_or_mistakes() {
     for_many("config", 300, config::holds);
+}
+
+#[test]
+fn connections_treat_frames_as_another_implementation_does() {
+    for_many("http2_differential", 1000, http2_differential::holds);
+    for number in 0..2500 {
+        let mut random = fastrand::Rng::with_seed(number);
+        let mut script = vec![0; random.usize(..2000)];
+        random.fill(&mut script);
+        http2_differential::holds(&script);
+    }
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl Core {
         }
         let ignored = self.is_ignored(id);
         let taken = match self.streams.get_mut(id) {
-            Some(stream) if stream.cut == Some(Cut::Ours) => Ok(()),
+            Some(stream) if stream.cut.is_some_and(|cut| cut.is_by_us() || ignored) => Ok(()),
             Some(stream) if stream.cut.is_some() => Err(closed()),
             Some(stream) => match stream.receiving {
                 Half::Head => Err(protocol("DATA before the head of a response")),
@@ -155,7 +155,7 @@ impl Core {
         let place = if receiving == Half::Head { Place::Response } else { Place::Trailers };
         let message = self.decode(place, ends, block)?;
         match (cut, receiving) {
-            (Some(Cut::Ours), _) => Ok(()),
+            (Some(cut), _) if cut.is_by_us() || self.is_ignored(id) => Ok(()),
             (Some(_), _) | (None, Half::Ended) => Err(closed()),
             (None, Half::Head) => self.on_response(id, ends, is_head, message),
             (None, Half::Body) => self.on_trailers(id, ends, message),

@@ -38,6 +38,14 @@ pub enum Cut {
     Ours,
 }
 
+impl Cut {
+    /// Whether we have sent RST_STREAM. The peer may not have received it yet, so its frames are
+    /// not errors (RFC 9113 5.1).
+    pub(super) fn is_by_us(self) -> bool {
+        matches!(self, Self::Breach | Self::Flood | Self::Ours)
+    }
+}
+
 /// The state of one direction of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Half {

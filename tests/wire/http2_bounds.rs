@@ -82,6 +82,24 @@ fn request_trailers_that_are_too_large_reset_their_stream() {
 }
 
 #[test]
+fn a_body_that_is_too_long_costs_its_stream_alone() {
+    let origin = Origin::scripted(|peer| drop(peer.until_closed()));
+    let (_proxy, port) = before(&origin.address());
+    let mut client = Frames::connect(port);
+    let head = [&[(":method", "POST")], &get("/")[1..], &[("content-length", "4")]].concat();
+    client.headers(1, &head, false);
+    // All of these are on their way when the first one is too long.
+    for _ in 0..5 {
+        client.data(1, b"too long", false);
+    }
+    client.send(kind::HEADERS, END_HEADERS | END_STREAM, 1, &block(&[("x-last", "1")]));
+    client.headers(3, &get("/fixed"), true);
+    let reset = client.next_of(kind::RST_STREAM).expect("a reset");
+    assert_eq!((reset.stream, reset.payload), (1, code::PROTOCOL_ERROR.to_be_bytes().to_vec()));
+    assert_eq!(client.next_of(kind::DATA).expect("an answer").payload, b"fixed");
+}
+
+#[test]
 fn a_request_head_that_is_too_large_gets_431() {
     let origin = Origin::scripted(|peer| drop(peer.until_closed()));
     let (_proxy, port) = before(&origin.address());
