@@ -122,8 +122,8 @@ impl Applier {
         self.note(result, began)
     }
 
-    /// Logs the result of applying a configuration, and stores it in the status. The control thread drops
-    /// the old snapshot here, so that no worker spends time on it.
+    /// Logs the result of applying a configuration, and stores it in the status. The control thread
+    /// drops the old snapshot here, so that no worker spends time on it.
     fn note(
         &mut self,
         result: Result<(Arc<Snapshot>, Applied), String>,

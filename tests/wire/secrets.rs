@@ -43,7 +43,7 @@ fn no_secret_is_in_any_log_dump_or_metric() {
              jwt: {{id: {{issuer: me, jwks: {{file: {0}/jwks.json}}}}}}\n\
              routes:\n  open:\n\
              \x20 - {{to: app, headers: {{request: {{set: {{x-key: \"sesame-open\"}}}}}}}}\n\
-             \x20  mesh: [{{to: mesh}}]\n\
+             \x20 mesh: [{{to: mesh}}]\n\
              \x20 \"*\": [{{match: {{path: /token}}, to: app, jwt: id}}, {{to: app}}]\n\
              services:\n  app: {{endpoints: [\"{1}\"]}}\n\
              \x20 mesh: {{endpoints: [\"127.0.0.1:{mesh}\"], tls: mesh, identity: \"{id}\"}}\n\
