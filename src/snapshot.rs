@@ -18,7 +18,7 @@ use crate::jwt::Provider;
 use crate::mesh::{Capture, Direction, EndpointAddresses};
 use crate::message;
 use crate::net::{Bind, TcpLiveness};
-use crate::observe::{Filter, Format, Wanted};
+use crate::observe::{Filter, Format, Tracing, Wanted};
 use crate::resilience::{GlobalLimit, LimitList, RateLimits, Sources};
 pub use crate::resilience::{
     Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, Watched,
@@ -58,6 +58,8 @@ pub struct Snapshot {
     pub drain: Drain,
     /// The access log. `None` means that it is switched off.
     pub access_log: Option<AccessLog>,
+    /// The settings of tracing. `None` means that there is none.
+    pub tracing: Option<Tracing>,
     /// Istio's standard metrics. `None` means that they are off.
     pub standard: Option<Arc<Standard>>,
     /// The certificates in use, for display to operators.
@@ -93,6 +95,7 @@ impl Snapshot {
             priority: None,
             drain: Drain::default(),
             access_log: None,
+            tracing: None,
             standard: None,
             certificates: Vec::new(),
             jwt_providers: Vec::new(),

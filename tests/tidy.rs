@@ -32,6 +32,7 @@ const FLOORS: [(&str, &[&str]); 48] = [
             "authz",
             "route",
             "cluster",
+            "observe",
             "ca",
             "http1",
             "jwt",
@@ -84,6 +85,7 @@ const FLOORS: [(&str, &[&str]); 48] = [
             "route",
             "cluster",
             "health",
+            "observe",
             "dns",
             "grpc",
             "proxy_protocol",
@@ -97,7 +99,10 @@ const FLOORS: [(&str, &[&str]); 48] = [
             "time",
         ],
     ),
-    ("admin", &["telemetry", "route", "cluster", "health", "resilience", "cells", "error"]),
+    (
+        "admin",
+        &["telemetry", "observe", "route", "cluster", "health", "resilience", "cells", "error"],
+    ),
     (
         "sources",
         &[
@@ -127,8 +132,8 @@ const FLOORS: [(&str, &[&str]); 48] = [
     (
         "telemetry",
         &[
-            "snapshot", "mesh", "cluster", "health", "standard", "grpc", "http2", "jwt", "tls",
-            "identity", "runtime", "cells", "error", "net",
+            "snapshot", "mesh", "cluster", "health", "observe", "standard", "grpc", "http2", "jwt",
+            "tls", "identity", "runtime", "cells", "error", "net",
         ],
     ),
     (
@@ -149,6 +154,7 @@ const FLOORS: [(&str, &[&str]); 48] = [
             "http2",
             "http1",
             "jwt",
+            "propagation",
             "proxy_protocol",
             "tls",
             "identity",
@@ -163,7 +169,18 @@ const FLOORS: [(&str, &[&str]); 48] = [
     ("model", &["net", "matching"]),
     (
         "worker",
-        &["downstream", "l4", "serve", "snapshot", "runtime", "cells", "error", "net", "time"],
+        &[
+            "downstream",
+            "l4",
+            "serve",
+            "snapshot",
+            "observe",
+            "runtime",
+            "cells",
+            "error",
+            "net",
+            "time",
+        ],
     ),
     (
         "downstream",
@@ -219,6 +236,7 @@ const FLOORS: [(&str, &[&str]); 48] = [
             "cells",
             "error",
             "net",
+            "matching",
             "message",
             "time",
         ],
@@ -234,6 +252,7 @@ const FLOORS: [(&str, &[&str]); 48] = [
             "resilience",
             "balance",
             "health",
+            "observe",
             "standard",
             "grpc",
             "http2",
@@ -282,7 +301,7 @@ const FLOORS: [(&str, &[&str]); 48] = [
             "message",
         ],
     ),
-    ("observe", &["grpc", "error", "net", "matching", "message"]),
+    ("observe", &["grpc", "propagation", "error", "net", "matching", "message", "time"]),
     ("mesh", &["route", "cluster", "detect", "tls", "identity", "cells", "net"]),
     ("authz", &["http1", "jwt", "cells", "error", "net", "matching", "message"]),
     (
@@ -504,10 +523,11 @@ fn sockets_are_opened_where_they_get_their_mark() {
         "src/control/resolver.rs",
         // This file opens the Unix socket of syslog.
         "src/telemetry/sink.rs",
-        // These files are not part of the proxy: a load generator, and the check of the capture
-        // rules.
+        // These files are not part of the proxy: a load generator, the check of the capture
+        // rules, and a client of the admin interface.
         "src/loadgen/",
         "src/intercept/check.rs",
+        "src/cli/live/client.rs",
     ];
     let mut found = Vec::new();
     for (path, text) in sources(&["src"]) {

@@ -63,6 +63,7 @@ pub fn holds(input: &[u8]) {
         seed: 1,
         overload: Arc::default(),
         log: LogBuffer::default(),
+        observers: Arc::default(),
     };
     let worker = Worker::new(io, parts);
     worker.prepare(Arc::clone(&SNAPSHOT));

@@ -3,6 +3,7 @@
 mod access;
 mod dashboard;
 mod pages;
+mod requests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -120,6 +121,9 @@ fn router(status: Status, token: Token) -> Router {
         .route("/services", get(pages::services))
         .route("/overload", get(pages::overload))
         .route("/certs", get(pages::certs))
+        .route("/requests", get(requests::requests))
+        .route("/requests/{id}", get(requests::request))
+        .route("/tap", get(requests::tap))
         .layer(middleware::from_fn_with_state(token, access::check))
         .with_state(status)
 }

@@ -29,6 +29,8 @@ ringway admin
 /services   services, versions, endpoints, their loads and health, shifts
 /overload   memory, descriptors and CPU time against their limits
 /certs      certificates in use: their users, names, chain and expiry
+/requests   the last requests (?failed=true, ?limit=N); /requests/ID: the story of one
+/tap        a stream of requests, one JSON object per line (?filter=FILTER, ?header=NAME)
 ";
 
 pub(super) async fn live() -> &'static str {

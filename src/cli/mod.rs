@@ -6,6 +6,7 @@ mod check;
 pub mod explain;
 mod generate;
 mod intercept;
+mod live;
 
 use std::backtrace::BacktraceStatus;
 use std::io::{IsTerminal as _, Write as _};
@@ -58,6 +59,18 @@ enum Command {
         ringway explain -c conf/canary -H 'x-canary: true' GET http://shop.example.com/cart\n  \
         ringway explain -c conf/ --from spiffe://cluster.local/ns/shop/sa/web GET http://shop/")]
     Explain(explain::ExplainArgs),
+    /// Show the requests of a running proxy as they end.
+    #[command(after_help = "Examples:\n  ringway tap\n  \
+        ringway tap 'status >= 500 or duration > 250ms'\n  \
+        ringway tap -H x-tenant -n 10 'host == \"shop.example.com\"'\n\n\
+        The filter is that of the access log.")]
+    Tap(live::TapArgs),
+    /// Show the story of one of the last requests of a running proxy: rule, policies, attempts.
+    #[command(after_help = "Examples:\n  \
+        ringway why 2f1c9a54-6b8e-4c64-9d0b-6a7b0c7b6c11\n  \
+        ringway why    # the last requests that failed or were slow\n\n\
+        The id is the x-request-id of the request. It is in the access log, too.")]
+    Why(live::WhyArgs),
     /// Print the JSON Schema of the configuration, for editors.
     #[command(after_help = "Example:\n  ringway schema > ringway.schema.json\n  \
         # first line of a file: # yaml-language-server: $schema=ringway.schema.json")]
@@ -122,6 +135,8 @@ pub fn main() -> ExitCode {
         }
         Command::Check(arguments) => check::check(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Tap(arguments) => live::tap(&arguments),
+        Command::Why(arguments) => live::why(&arguments),
         Command::Schema => {
             say(&format!("{:#}\n", files::schema()));
             ExitCode::SUCCESS

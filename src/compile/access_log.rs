@@ -93,7 +93,7 @@ fn unknown(compiler: &mut Compiler<'_>, word: &Item<String>, known: &[&str]) {
 }
 
 /// Reports a mistake in `text`. A mistake in its middle also shows the rest of it.
-fn wrong(compiler: &mut Compiler<'_>, text: &Item<String>, error: TextError) {
+pub(super) fn wrong(compiler: &mut Compiler<'_>, text: &Item<String>, error: TextError) {
     let TextError { at, message, help } = error;
     let rest = text.value.get(at..).filter(|rest| at > 0 && !rest.is_empty());
     let rest = rest.filter(|rest| !message.contains(rest));

@@ -31,6 +31,7 @@ mod sticky;
 mod suggestion;
 mod tcp;
 mod tls;
+mod traces;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -229,6 +230,7 @@ fn compile_all(
         drain: settings::drain(model),
         standard: standard::standard(&mut compiler),
         access_log: access_log::access_log(&mut compiler),
+        tracing: traces::tracing(&mut compiler),
         certificates: std::mem::take(&mut compiler.certificates),
         jwt_providers: std::mem::take(&mut compiler.providers),
         services,

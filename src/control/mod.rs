@@ -23,6 +23,7 @@ mod shifts;
 #[cfg(feature = "uring")]
 mod signals;
 pub mod sockets;
+mod spans;
 #[cfg(feature = "uring")]
 mod systemd;
 #[cfg(feature = "uring")]

@@ -1,10 +1,9 @@
 //! `ringway run`: starts the process, runs the control thread, and ends the process.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -20,16 +19,18 @@ use super::retry::{Need, Retry};
 use super::shifts::Shifts;
 use super::signals::{Signals, Told};
 use super::sockets::Sockets;
+use super::spans::SpanExporter;
 use super::systemd::{Manager, passed_sockets, watchdog_interval};
 use super::watch::Watch;
 use crate::admin::Admin;
 use crate::cells::PerWorker;
 use crate::compile::registry::Registry;
 use crate::compile::{Compiled, Resolutions};
-use crate::dns::DnsPlan;
 use crate::error::plain;
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
+use crate::observe::Observers;
+use crate::observe::story::Stories;
 use crate::runtime::core::WorkerCells;
 use crate::runtime::memory;
 use crate::runtime::ring;
@@ -37,7 +38,7 @@ use crate::snapshot::{DrainStep, OutboundDrain, Overload};
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::lookup::Lookups;
 use crate::sources::{KeySets, Names, Outward};
-use crate::telemetry::logs::{AccessLog, FINISH_LIMIT, HURRIED_FINISH_LIMIT};
+use crate::telemetry::logs::{FINISH_LIMIT, HURRIED_FINISH_LIMIT};
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
 use crate::worker::thread::{Start, spawn};
@@ -101,22 +102,21 @@ async fn serve(
     let lookups = Lookups::new(Outward::with_mark(trial.control.dns.mark));
     let mut registry = Registry::new(workers);
     let stats = Arc::new(PerWorker::<WorkerCells>::new(workers));
-    let status = Status::new(Arc::clone(&stats));
+    let status = Status::new(Arc::clone(&stats), Arc::new(observers(workers)));
     let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
     watch.follow(&arguments, loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
     let clock = Clock { began: Instant::now() };
     let (overload, began) = (&Arc::<Overload>::default(), clock.began);
-    let parts = WorkerParts { stats: &stats, reports: &sender, log: &log, overload, began };
+    let parts = WorkerParts { stats: &stats, reports: &sender, status: &status, overload, began };
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
     let mut names = Names::new(status.clone(), lookups.clone());
     names.follow(&trial.control.names, trial.control.gone_after);
     let mut key_sets = KeySets::new(status.clone(), lookups.clone());
     key_sets.follow(&trial.control.key_sources, |url| registry.keys_wanted(url));
     let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
-    let Applied { admin, admin_token, dns, .. } = trial.control;
-    let (admin, resolver) = for_others(&status, &lookups, (admin, admin_token), dns).await?;
+    let (admin, resolver, exporter) = for_others(&status, &lookups, &trial.control).await?;
     let applier = Applier {
         arguments,
         outliers: Outliers::new(Arc::clone(&registry.outliers), clock),
@@ -142,6 +142,7 @@ async fn serve(
         names,
         key_sets,
         admin,
+        exporter,
         resolver,
         watch,
         signals,
@@ -159,18 +160,29 @@ async fn serve(
     Box::pin(control.until_told_to_end()).await
 }
 
-/// Starts the admin interface and the resolver for the workload.
+/// The taps and stories of `workers` whose clocks start now.
+fn observers(workers: usize) -> Observers {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let stories = Stories::new(workers, now.as_micros() as u64);
+    Observers { stories, ..Observers::default() }
+}
+
+/// How long a process that ends waits until its spans are sent.
+const SPANS_FINISH_LIMIT: Duration = Duration::from_secs(1);
+
+/// Starts the admin interface and the resolver for the workload. Creates the exporter of spans.
 async fn for_others(
     status: &Status,
     lookups: &Lookups,
-    (address, token): (Option<SocketAddr>, Option<Arc<str>>),
-    plan: DnsPlan,
-) -> Result<(Admin, Resolver), RunError> {
+    control: &Applied,
+) -> Result<(Admin, Resolver, SpanExporter), RunError> {
     let mut admin = Admin::new(status.clone());
-    admin.bind(address, token).await.map_err(RunError::System)?;
+    let token = control.admin_token.clone();
+    admin.bind(control.admin, token).await.map_err(RunError::System)?;
     let mut resolver = Resolver::new(status.clone(), lookups.clone());
-    resolver.serve(plan).await.map_err(RunError::System)?;
-    Ok((admin, resolver))
+    resolver.serve(control.dns.clone()).await.map_err(RunError::System)?;
+    let observers = Arc::clone(&status.known().observers);
+    Ok((admin, resolver, SpanExporter::new(observers, lookups.clone())))
 }
 
 /// The parts of the configuration that are needed before the workers start.
@@ -208,6 +220,7 @@ struct Control {
     names: Names,
     key_sets: KeySets,
     admin: Admin,
+    exporter: SpanExporter,
     resolver: Resolver,
     watch: Watch,
     signals: Signals,
@@ -224,9 +237,19 @@ impl Control {
     /// Applies the first configuration.
     async fn begin(&mut self) -> Result<(), RunError> {
         match self.applier.apply_again().await {
-            Some(_) => Ok(()),
+            Some(_) => {
+                self.follow_collector();
+                Ok(())
+            }
             None => Err(RunError::Config(self.applier.status.known().reloads.errors.clone())),
         }
+    }
+
+    /// Sends spans to the collector of the configuration in use.
+    fn follow_collector(&mut self) {
+        let snapshot = self.applier.status.known().snapshot.clone();
+        let tracing = snapshot.as_ref().and_then(|snapshot| snapshot.tracing.as_ref());
+        self.exporter.follow(tracing.and_then(|tracing| tracing.export.as_ref()));
     }
 
     /// Installs the capture rules.
@@ -333,6 +356,7 @@ impl Control {
             self.applier.keep_addresses(&names);
             let registry = &mut self.applier.registry;
             self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
+            self.follow_collector();
             if let Err(error) = self.admin.bind(admin, admin_token).await {
                 tracing::error!("{error}; the admin interface keeps its previous address");
             }
@@ -404,6 +428,9 @@ impl Control {
             tracing::warn!("the drain time is over: open connections were closed");
         }
         let hurried = matches!(ended, Some(DrainEnd::Told));
+        if !hurried {
+            self.exporter.finish(SPANS_FINISH_LIMIT).await;
+        }
         self.applier.log.finish(if hurried { HURRIED_FINISH_LIMIT } else { FINISH_LIMIT });
         Ok(())
     }
@@ -452,7 +479,7 @@ enum DrainEnd {
 struct WorkerParts<'p> {
     stats: &'p Arc<PerWorker<WorkerCells>>,
     reports: &'p Reports,
-    log: &'p Arc<AccessLog>,
+    status: &'p Status,
     overload: &'p Arc<Overload>,
     /// The start of the workers' clocks.
     began: Instant,
@@ -475,7 +502,10 @@ fn start_workers(
             Driver::IoUring => ring::Driver::IoUring,
             Driver::Epoll => ring::Driver::Epoll,
         };
-        let log = Arc::clone(parts.log);
+        let (log, observers) = {
+            let known = parts.status.known();
+            (Arc::clone(&known.access_log), Arc::clone(&known.observers))
+        };
         let start = Start {
             index,
             stats: Arc::clone(parts.stats),
@@ -483,6 +513,7 @@ fn start_workers(
             reports: parts.reports.clone(),
             access_log: Arc::new(move |lines| log.write(lines)),
             overload: Arc::clone(parts.overload),
+            observers,
             seed: fastrand::u64(..),
             inbox,
             peers: mailboxes.clone(),

@@ -6,6 +6,7 @@
 
 mod messages;
 pub mod methods;
+pub mod protobuf;
 pub mod rate_limit;
 mod status;
 mod timeout;

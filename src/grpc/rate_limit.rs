@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use super::protobuf::{Fields, Malformed, Value, put_bytes, put_nested, put_number};
+
 /// The path of the method.
 pub const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
@@ -17,12 +19,6 @@ const KEPT_MAX: usize = 64;
 
 /// The bytes before a message: a flag and a length.
 pub const PREFIX_BYTES: usize = 5;
-
-/// The wire types of protobuf.
-const VARINT: u64 = 0;
-const FIXED64: u64 = 1;
-const BYTES: u64 = 2;
-const FIXED32: u64 = 5;
 
 /// A request that is written to a buffer, with the prefix of gRPC.
 pub struct Question<'a> {
@@ -52,8 +48,7 @@ impl<'a> Question<'a> {
 
     /// Ends the request, which counts as `hits` requests.
     pub fn end(self, hits: u32) {
-        self.out.push(key(3, VARINT));
-        put_varint(self.out, hits.into());
+        put_number(self.out, 3, hits.into());
         let len = (self.out.len() - PREFIX_BYTES) as u32;
         self.out[1..PREFIX_BYTES].copy_from_slice(&len.to_be_bytes());
     }
@@ -74,38 +69,6 @@ impl Descriptor<'_> {
             put_bytes(out, 2, value.as_bytes());
         });
     }
-}
-
-fn key(field: u8, wire: u64) -> u8 {
-    field << 3 | wire as u8
-}
-
-fn put_varint(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-/// A field with its default value is left out.
-fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        out.push(key(field, BYTES));
-        put_varint(out, bytes.len() as u64);
-        out.extend_from_slice(bytes);
-    }
-}
-
-/// Writes a message in a field. Its length is known after it, so it moves behind the length then.
-fn put_nested(out: &mut Vec<u8>, field: u8, write: impl FnOnce(&mut Vec<u8>)) {
-    out.push(key(field, BYTES));
-    let start = out.len();
-    write(out);
-    let end = out.len();
-    put_varint(out, (end - start) as u64);
-    let digits = out.len() - end;
-    out[start..].rotate_right(digits);
 }
 
 /// The name and the value of a field.
@@ -159,10 +122,6 @@ pub struct LimitState {
     pub reset_s: Option<u32>,
 }
 
-/// The bytes are no answer of the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
-
 impl Answer {
     /// Reads an answer with the prefix of gRPC.
     ///
@@ -175,7 +134,7 @@ impl Answer {
             return Err(Malformed);
         }
         let mut answer = Self::default();
-        for field in Fields(message) {
+        for field in Fields::of(message) {
             match field? {
                 (1, Value::Number(number)) => answer.decision = Decision::from_number(number),
                 (2, Value::Bytes(status)) if answer.limits.len() < KEPT_MAX => {
@@ -194,7 +153,7 @@ impl Answer {
 /// Reads a `DescriptorStatus`. `None`: its descriptor has no limit.
 fn limit_state(message: &[u8]) -> Result<Option<LimitState>, Malformed> {
     let (mut state, mut has_limit) = (LimitState::default(), false);
-    for field in Fields(message) {
+    for field in Fields::of(message) {
         match field? {
             (1, Value::Number(number)) => {
                 state.is_over = Decision::from_number(number) == Some(Decision::OverLimit);
@@ -212,7 +171,7 @@ fn limit_state(message: &[u8]) -> Result<Option<LimitState>, Malformed> {
 }
 
 fn current_limit(message: &[u8], state: &mut LimitState) -> Result<(), Malformed> {
-    for field in Fields(message) {
+    for field in Fields::of(message) {
         match field? {
             (1, Value::Number(count)) => state.requests = u32::try_from(count).unwrap_or(u32::MAX),
             (2, Value::Number(unit)) => state.window = window(unit),
@@ -242,7 +201,7 @@ fn window(unit: u64) -> Option<Duration> {
 /// Reads a `Duration` in seconds, rounded up. A negative one is none.
 fn seconds(message: &[u8]) -> Result<u32, Malformed> {
     let (mut seconds, mut nanos) = (0, 0);
-    for field in Fields(message) {
+    for field in Fields::of(message) {
         match field? {
             (1, Value::Number(number)) => seconds = number as i64,
             (2, Value::Number(number)) => nanos = number as i64,
@@ -256,7 +215,7 @@ fn seconds(message: &[u8]) -> Result<u32, Malformed> {
 /// Reads a `HeaderValue`.
 fn header(message: &[u8]) -> Result<AddedField, Malformed> {
     let (mut name, mut value) = (&b""[..], &b""[..]);
-    for field in Fields(message) {
+    for field in Fields::of(message) {
         match field? {
             (1, Value::Bytes(bytes)) => name = bytes,
             (2 | 3, Value::Bytes(bytes)) if !bytes.is_empty() => value = bytes,
@@ -264,71 +223,6 @@ fn header(message: &[u8]) -> Result<AddedField, Malformed> {
         }
     }
     Ok((name.into(), value.into()))
-}
-
-/// The value of a field.
-enum Value<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-    /// A fixed number. No field that is read has one.
-    Other,
-}
-
-/// The fields of a message: their numbers and values.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn field(&mut self) -> Result<(u64, Value<'a>), Malformed> {
-        let key = self.varint()?;
-        let value = match key & 7 {
-            VARINT => Value::Number(self.varint()?),
-            FIXED64 => self.take(8).map(|_| Value::Other)?,
-            BYTES => {
-                let len = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
-                Value::Bytes(self.take(len)?)
-            }
-            FIXED32 => self.take(4).map(|_| Value::Other)?,
-            _ => return Err(Malformed),
-        };
-        if key >> 3 == 0 { Err(Malformed) } else { Ok((key >> 3, value)) }
-    }
-
-    fn varint(&mut self) -> Result<u64, Malformed> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = self.0.split_first().ok_or(Malformed)?;
-            self.0 = rest;
-            if shift == 63 && byte > 1 {
-                return Err(Malformed);
-            }
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(number);
-            }
-        }
-        Err(Malformed)
-    }
-
-    fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.0.split_at_checked(len).ok_or(Malformed)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u64, Value<'a>), Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let field = self.field();
-        if field.is_err() {
-            self.0 = &[];
-        }
-        Some(field)
-    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod settings;
 mod shift;
 mod slow_start;
 mod tls;
+mod traces;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -67,6 +68,7 @@ pub use tls::{
     ClientAuth, ClientFiles, ClientTls, Identity, Material, ServerCertificate, ServerTls,
     TlsVersion,
 };
+pub use traces::{TraceForm, Tracing};
 
 /// Items of the model. The models of successive configurations share unchanged items.
 pub type Items<T> = Vec<Arc<Item<T>>>;

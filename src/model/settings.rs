@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Http2Limits, Item, Material, Metrics, Origin, Overload, Zone};
+use super::{Http2Limits, Item, Material, Metrics, Origin, Overload, Tracing, Zone};
 
 /// Settings of the process.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,8 @@ pub struct Settings {
     pub overload: Overload,
     /// The target, the format and the filter of the access log.
     pub access_log: AccessLog,
+    /// Traces. `None` means that trace contexts pass unread.
+    pub tracing: Option<Tracing>,
     /// Istio's standard metrics.
     pub metrics: Metrics,
 }

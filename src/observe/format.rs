@@ -90,6 +90,14 @@ impl Format {
         Ok(Self(Kind::Text(operators::parse(text)?)))
     }
 
+    /// Parses text with operators of Envoy. Text without an operator is itself.
+    ///
+    /// # Errors
+    /// If there is no such operator.
+    pub fn parse_text(text: &str) -> Result<Self, TextError> {
+        Ok(Self(Kind::Text(operators::parse(text)?)))
+    }
+
     /// The header fields that the lines have.
     pub fn wanted(&self) -> Wanted {
         let mut wanted = Wanted::default();
@@ -107,12 +115,17 @@ impl Format {
 
     /// Appends one line.
     pub fn write_line(&self, out: &mut Vec<u8>, record: &Record<'_>) {
+        self.write(out, record);
+        out.push(b'\n');
+    }
+
+    /// Appends a line without its line break.
+    pub fn write(&self, out: &mut Vec<u8>, record: &Record<'_>) {
         match &self.0 {
             Kind::Json => write_json(out, record),
             Kind::Chosen(fields) => write_chosen(out, fields, record),
             Kind::Text(pieces) => pieces.iter().for_each(|piece| piece.write(out, record)),
         }
-        out.push(b'\n');
     }
 }
 

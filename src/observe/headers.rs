@@ -65,6 +65,15 @@ impl HeaderCopy {
         copy
     }
 
+    /// Copies all fields of `head`.
+    pub fn of_all(head: HeadView<'_>) -> Self {
+        let mut copy = Self::default();
+        for (name, value) in head.fields() {
+            copy.push(name, value);
+        }
+        copy
+    }
+
     /// Adds a field.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         let start = self.block.len();

@@ -6,16 +6,35 @@ pub mod filter;
 pub mod format;
 pub mod headers;
 mod operators;
+pub mod otlp;
 mod parse;
 pub mod record;
+pub mod span;
+pub mod story;
 mod strftime;
+pub mod tap;
 mod text;
+pub mod trace;
+
+use std::sync::Arc;
 
 pub use field::Field;
 pub use filter::Filter;
 pub use format::Format;
 pub use headers::{HeaderCopy, Wanted};
 pub use record::Record;
+pub use trace::{Export, Trace, TraceTerms, Tracing};
+
+/// What workers tell about exchanges, besides counters and lines. They share it.
+#[derive(Default)]
+pub struct Observers {
+    /// The open taps.
+    pub taps: Arc<tap::Taps>,
+    /// The stories of the last exchanges.
+    pub stories: story::Stories,
+    /// The spans that wait for their export.
+    pub spans: span::Spans,
+}
 
 /// A mistake in a filter or a format, and advice on what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]

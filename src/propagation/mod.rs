@@ -3,5 +3,6 @@
 
 pub mod forwarded;
 mod request_id;
+pub mod trace;
 
 pub use request_id::RequestId;

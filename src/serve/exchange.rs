@@ -157,6 +157,7 @@ fn plan_of<I: Io>(
     };
     let request = workspace.request.view(buf.block());
     record.set_request(request);
+    record.begin_trace(request);
     let framing = match spelled.and_then(|()| framing::request(request)) {
         Ok(framing) => framing,
         Err(refusal) => return Planned::Unframed(refusal),

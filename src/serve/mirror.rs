@@ -232,6 +232,7 @@ impl<I: Io> MirroredRequest<I> {
             token_field: self.token.as_ref().and_then(|token| token.provider.field_to_drop()),
             request_id: self.request_id.as_ref(),
             attempt: None,
+            trace: Vec::new(),
             mirror: Some(&self.mirror),
         }
     }

@@ -107,6 +107,9 @@ impl<'x, I: Io> Outgoing<'x, I> {
         let Some(buf) = buf.as_ref() else { return };
         let (request, first) = (head.view(buf.block()), &buf.data()[self.first.clone()]);
         let mirrored = MirroredRequest::begin(exchange, request, first, self.request_id);
+        if mirrored.is_some() {
+            self.record.mirrored();
+        }
         match mirrored {
             Some(mirrored) if self.whole.get() => mirrored.send(self.ended.clone()),
             mirrored => *self.mirrored.borrow_mut() = mirrored,

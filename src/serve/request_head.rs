@@ -38,6 +38,8 @@ pub struct HeadChanges<'a> {
     pub request_id: Option<&'a RequestId>,
     /// The number of the attempt for `x-envoy-attempt-count`. `None` if the field is not added.
     pub attempt: Option<u32>,
+    /// The fields with the trace context.
+    pub trace: Vec<Replaced>,
     /// The mirror, if this is a mirrored request.
     pub mirror: Option<&'a Mirror>,
 }
@@ -61,6 +63,7 @@ impl<'a> HeadChanges<'a> {
             token_field: plan.token_field(),
             request_id,
             attempt: plan.retries().filter(|it| it.attempt_count.in_request).map(|_| number),
+            trace: exchange.record.trace_fields(number),
             mirror: None,
         }
     }
@@ -80,6 +83,7 @@ pub fn put_head<S: Stream>(
     let mut replaced =
         changes.kind.map(|kind| replaced(changes, kind, request)).unwrap_or_default();
     replaced.extend(changes.attempt.map(attempt_count));
+    replaced.extend(changes.trace.iter().cloned());
     // An HTTP/1.0 request may have no Host, but the request to the endpoint needs one (RFC 9112
     // 3.2).
     let address =

@@ -67,12 +67,16 @@ pub async fn send<I: Io>(
             Ok((upstream, attempt)) => {
                 match carry(exchange, drafts, outgoing, &upstream, (&tries, &choice)).await {
                     Ok(Carried::Again(again, outcome)) => {
-                        attempt.finish(core.io.now(), outcome);
+                        let now = core.io.now();
+                        exchange.record.tried(now, Some(outcome));
+                        attempt.finish(now, outcome);
                         again
                     }
                     Ok(Carried::Overtaken(second, outcome)) => {
                         drop(upstream);
-                        attempt.finish(core.io.now(), outcome);
+                        let now = core.io.now();
+                        exchange.record.tried(now, Some(outcome));
+                        attempt.finish(now, outcome);
                         return Box::pin(hedge::relay(exchange, outgoing, *second)).await;
                     }
                     Ok(Carried::Downloaded(downloaded)) => {
@@ -83,7 +87,9 @@ pub async fn send<I: Io>(
             }
             Err(refusal) => {
                 let wait = retry::after_refusal(exchange, &tries, outgoing, &refusal);
-                Again::Retry(wait.ok_or(Failure::Refused(refusal))?)
+                let wait = wait.ok_or(Failure::Refused(refusal))?;
+                exchange.record.tried(core.io.now(), None);
+                Again::Retry(wait)
             }
         };
         match again {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::record::RequestPool;
 use super::record::buffer::LogBuffer;
 use super::registry::{ConnectionState, Registry};
 use super::retired::RetiredListeners;
@@ -14,6 +15,7 @@ use super::tokens::Tokens;
 use super::workspace::Workspaces;
 use crate::cells::PerWorker;
 use crate::http2::held_bytes;
+use crate::observe::Observers;
 use crate::resilience::Overload;
 use crate::runtime::core::{Core, WorkerCells};
 use crate::runtime::io::Io;
@@ -40,6 +42,10 @@ pub struct Worker<I: Io> {
     pub overload: Arc<Overload>,
     /// Access log lines that were not passed to the writing thread yet.
     pub log: LogBuffer,
+    /// The taps and stories of all workers.
+    pub observers: Arc<Observers>,
+    /// The memory for copies of requests, for reuse.
+    pub requests: RequestPool,
     current: RefCell<Rc<Local<I>>>,
     prepared: RefCell<Option<Rc<Local<I>>>>,
     retired: RetiredListeners<I>,
@@ -66,6 +72,8 @@ pub struct WorkerParts {
     pub overload: Arc<Overload>,
     /// The buffer for access log lines.
     pub log: LogBuffer,
+    /// The taps and stories of all workers.
+    pub observers: Arc<Observers>,
 }
 
 impl<I: Io> Worker<I> {
@@ -79,6 +87,8 @@ impl<I: Io> Worker<I> {
             standard: standard::Cache::default(),
             overload: parts.overload,
             log: parts.log,
+            observers: parts.observers,
+            requests: RequestPool::default(),
             current: RefCell::new(Rc::new(Local::empty())),
             prepared: RefCell::new(None),
             retired: RetiredListeners::default(),

@@ -151,8 +151,14 @@ fn interval(duration: Duration) -> Duration {
 /// Starts the proxy. Returns the address of its listener.
 fn serve(io: SimIo, snapshot: Arc<Snapshot>, listener: &str, seed: u64) -> Result<Address, String> {
     let stats = Arc::new(PerWorker::new(1));
-    let parts =
-        WorkerParts { index: 0, stats, seed, overload: Arc::default(), log: LogBuffer::default() };
+    let parts = WorkerParts {
+        index: 0,
+        stats,
+        seed,
+        overload: Arc::default(),
+        log: LogBuffer::default(),
+        observers: Arc::default(),
+    };
     let worker = Worker::new(io.clone(), parts);
     worker.prepare(snapshot);
     if !worker.commit(1) {

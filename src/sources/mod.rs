@@ -6,7 +6,10 @@ pub mod files;
 mod keys;
 pub mod lookup;
 mod outward;
+mod post;
 
 pub use dns::Names;
+pub use fetch::Fetcher;
 pub use keys::KeySets;
 pub use outward::Outward;
+pub use post::post;

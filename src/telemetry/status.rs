@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 use super::history::History;
 use super::logs::AccessLog;
 use crate::cells::PerWorker;
+use crate::observe::Observers;
 use crate::runtime::core::WorkerCells;
 use crate::snapshot::{Level, Resource, Snapshot};
 
@@ -30,6 +31,8 @@ pub struct Known {
     pub reloads: Reloads,
     /// The access log, for its counter of dropped lines.
     pub access_log: Arc<AccessLog>,
+    /// The taps, and the stories of the last exchanges.
+    pub observers: Arc<Observers>,
     /// The results of DNS lookups of services.
     pub lookups: NameLookups,
     /// The numbers of key set fetches, as (succeeded, failed).
@@ -101,7 +104,7 @@ pub struct Queries {
 
 impl Status {
     /// The status before the first configuration is applied.
-    pub fn new(workers: Arc<PerWorker<WorkerCells>>) -> Self {
+    pub fn new(workers: Arc<PerWorker<WorkerCells>>, observers: Arc<Observers>) -> Self {
         Self(Arc::new(Mutex::new(Known {
             snapshot: None,
             files: Arc::default(),
@@ -110,6 +113,7 @@ impl Status {
             draining: false,
             reloads: Reloads::default(),
             access_log: Arc::default(),
+            observers,
             lookups: NameLookups::default(),
             key_fetches: (0, 0),
             queries: Queries::default(),

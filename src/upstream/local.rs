@@ -10,6 +10,7 @@ use super::pool::{PoolTerms, Waiting};
 use super::service::LocalService;
 use crate::cells::PerWorker;
 use crate::cluster::{Destination, Service};
+use crate::observe::{TraceTerms, Wanted};
 use crate::resilience::{GlobalLimit, LimitList};
 use crate::route::Rule;
 use crate::runtime::core::Core;
@@ -79,6 +80,10 @@ pub struct Terms {
     pub limits: Limits,
     /// The access log lines. `None` means no access log.
     pub access_log: Option<Arc<LogLines>>,
+    /// The settings of tracing. `None` means that trace contexts pass unread.
+    pub tracing: Option<Arc<TraceTerms>>,
+    /// The header fields that the access log and the tags of spans read.
+    pub wanted: Wanted,
     /// Where requests count for Istio's standard metrics. `None` means that they are off.
     pub standard: Option<Reports>,
 }
@@ -94,6 +99,10 @@ pub struct Reports {
 
 impl Terms {
     fn of(listener: &Listener, snapshot: &Snapshot) -> Rc<Self> {
+        let tracing = snapshot.tracing.as_ref().map(|tracing| Arc::clone(&tracing.terms));
+        let mut wanted = Wanted::default();
+        let logged = snapshot.access_log.iter().map(|log| &log.lines.wanted);
+        logged.chain(tracing.iter().map(|terms| &terms.wanted)).for_each(|it| wanted.extend(it));
         Rc::new(Self {
             name: listener.name.clone(),
             stats: Arc::clone(&listener.stats),
@@ -108,6 +117,8 @@ impl Terms {
             global_limit: listener.global_limit.clone(),
             limits: snapshot.limits,
             access_log: snapshot.access_log.as_ref().map(|log| Arc::clone(&log.lines)),
+            tracing,
+            wanted,
             standard: snapshot.standard.as_ref().map(|standard| Reports {
                 store: Arc::clone(&standard.store),
                 reporter: match listener.is_outbound() {

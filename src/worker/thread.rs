@@ -24,6 +24,7 @@ use crate::downstream::connection;
 use crate::error::plain;
 use crate::l4::{Arrival, datagram};
 use crate::net::Bind;
+use crate::observe::Observers;
 use crate::runtime::alarm::{Alarm, WakeHandle};
 use crate::runtime::core::WorkerCells;
 use crate::runtime::io::{Io, Stream};
@@ -56,6 +57,8 @@ pub struct Start {
     pub access_log: Arc<dyn Fn(Vec<u8>) + Send + Sync>,
     /// The overload level of the process. All workers share it.
     pub overload: Arc<Overload>,
+    /// The taps and stories of all workers.
+    pub observers: Arc<Observers>,
     /// The seed of the worker's random numbers.
     pub seed: u64,
     /// The worker's end of its mailbox.
@@ -118,11 +121,12 @@ struct Thread {
 
 async fn run(io: RingIo, start: Start) {
     let (driver, refused) = (io.driver_name(), io.take_refusal());
-    let Start { index, stats, loads, reports, seed, peers, overload, .. } = start;
+    let Start { index, stats, loads, reports, seed, peers, overload, observers, .. } = start;
     let Inbox { orders, wake } = start.inbox;
     let access_log = start.access_log;
     let log = LogBuffer::new(Box::new(move |lines| access_log(lines)));
-    let worker = Worker::new(io.clone(), WorkerParts { index, stats, seed, overload, log });
+    let worker =
+        Worker::new(io.clone(), WorkerParts { index, stats, seed, overload, log, observers });
     let thread = Rc::new(Thread {
         worker,
         loads,

@@ -29,6 +29,7 @@ pub fn worker(io: SimIo) -> Rc<Worker<SimIo>> {
             seed: 1,
             overload: Arc::default(),
             log: LogBuffer::default(),
+            observers: Arc::default(),
         },
     )
 }
@@ -44,7 +45,20 @@ pub fn logging_worker(io: SimIo, seed: u64) -> (Rc<Worker<SimIo>>, Written) {
     let kept = Rc::clone(&written);
     let log = LogBuffer::new(Box::new(move |lines| kept.borrow_mut().extend(lines)));
     let stats = Arc::new(PerWorker::new(1));
-    (Worker::new(io, WorkerParts { index: 0, stats, seed, overload: Arc::default(), log }), written)
+    (
+        Worker::new(
+            io,
+            WorkerParts {
+                index: 0,
+                stats,
+                seed,
+                overload: Arc::default(),
+                log,
+                observers: Arc::default(),
+            },
+        ),
+        written,
+    )
 }
 
 /// Takes the lines of the access log.

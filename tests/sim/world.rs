@@ -366,6 +366,7 @@ impl Proxy {
             seed,
             overload: Arc::default(),
             log: LogBuffer::default(),
+            observers: Arc::default(),
         };
         let worker = Worker::new(io, parts);
         let stop = Rc::default();

@@ -175,6 +175,11 @@ impl Proxy {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// The port of its admin interface.
+    pub fn admin_port(&self) -> u16 {
+        self.admin_port
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -15,6 +15,7 @@ pub const LISTENER_KEY: &str = "write `tls: {cert: FILE, key: {=FILE}}`";
 pub const WORKERS: &str = "write `workers: {#=auto}`; `auto`, the default, is one worker per CPU";
 pub const RUNTIME_WORKERS: &str =
     "write `runtime: {workers: {#=auto}}`; `auto`, the default, is one worker per CPU";
+pub const TRACING: &str = "write `tracing: {otlp: http://HOST:4318}`";
 pub const ACCESS_LOG: &str =
     "write `telemetry: {access_log: {path: {|path|output|file|filepath=stdout}}}`";
 pub const HOSTS: &str = "a host is a key of `routes`: routes: {{hostrules=HOST: [{to: SERVICE}]}}";

@@ -233,6 +233,8 @@ const SHAPES: &[Word] = &[
     ("AccessLog", "", "write `access_log: {path: stdout}`"),
     ("Telemetry", "off", "write `telemetry: {access_log: {filter: none}}`"),
     ("Telemetry", "", "write `telemetry: {access_log: {path: stdout}}`"),
+    ("Tracing", "", "write `tracing: {otlp: http://HOST:4318}`"),
+    ("custom_tags", "", "write `custom_tags: {NAME: VALUE}`"),
     ("Metrics", "false", "write `metrics: {istio: false}`"),
     ("Metrics", "off", "write `metrics: {istio: false}`"),
     ("Metrics", "", "write `metrics: {istio: true}`"),

@@ -27,6 +27,7 @@ const VALUE: &str = "present";
 const TIMEOUTS: &str = "handshake";
 const LOG: &str = "format";
 const TELEMETRY: &str = "access_log";
+const TRACE: &str = "otlp";
 const STANDARD: &str = "unused_after";
 const ADMIN: &str = "token";
 const ADMIN_TOKEN: &str = "write the token into a file, and `token: FILE` here";
@@ -513,6 +514,19 @@ pub(super) const WORDS: &[Word] = &[
     ("name", OVERRIDE, "write `metric: {=NAME}`"),
     ("logs", TELEMETRY, "write `access_log: {path: stdout}`"),
     ("log", TELEMETRY, "write `access_log: {path: stdout}`"),
+    ("tags", TRACE, "write `custom_tags: {NAME: VALUE}`"),
+    ("attributes", TRACE, "write `custom_tags: {NAME: VALUE}`"),
+    ("endpoint", TRACE, "write `otlp: {=http://HOST:4318}`"),
+    ("sampling", TRACE, "write `sample: {=1%}`"),
+    ("random_sampling_percentage", TRACE, "write `sample: {=1%}`"),
+    ("service_name", TRACE, "write `service: {=NAME}`"),
+    ("traces", TELEMETRY, TRACING),
+    ("trace", TELEMETRY, TRACING),
+    ("opentelemetry", TELEMETRY, TRACING),
+    ("otlp", TELEMETRY, TRACING),
+    ("zipkin", TELEMETRY, TRACING),
+    ("tracing", TOP, "write `telemetry: {tracing: {otlp: http://HOST:4318}}`"),
+    ("opentelemetry", TOP, "write `telemetry: {tracing: {otlp: http://HOST:4318}}`"),
     ("threads", RUNTIME, WORKERS),
     ("cpus", RUNTIME, WORKERS),
     ("concurrency", RUNTIME, WORKERS),

@@ -5,6 +5,8 @@ mod limited;
 mod request;
 mod shift;
 mod standard;
+mod story;
+mod trace;
 mod view;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -23,7 +25,8 @@ use crate::grpc::methods::Call;
 use crate::grpc::rate_limit::Answer;
 use crate::grpc::{self, Code, Kind};
 use crate::message::HeadView;
-use crate::observe::HeaderCopy;
+use crate::observe::story::{Acted, Tried};
+use crate::observe::{HeaderCopy, Trace};
 use crate::propagation::{RequestId, forwarded};
 use crate::resilience::{Chance, GlobalLimit, Quota, RateLimit, Scope, ShiftSide, Way};
 use crate::runtime::io::Io;
@@ -34,7 +37,7 @@ use crate::upstream::{LocalEndpoint, LocalRule, LocalService, Terms};
 use limited::Throttled;
 use request::Request;
 
-pub use request::LateCopy;
+pub use request::{LateCopy, RequestPool};
 
 /// The record of one exchange or L4 connection. It owns all its values, so it can exist longer than
 /// the exchange. Dropping it updates the counters and writes the access log line, however the
@@ -51,6 +54,20 @@ pub struct ExchangeRecord<I: Io> {
     response: RefCell<Option<Box<HeaderCopy>>>,
     /// Whether the exchange gets a line even if it does not fail.
     sampled: Cell<bool>,
+    /// Whether a tap was open when the exchange began.
+    tapped: bool,
+    /// What policies did, for the story of the exchange.
+    acted: Cell<Acted>,
+    /// Whether the story of the exchange was kept.
+    told: Cell<bool>,
+    /// The attempts before the last one.
+    tried: RefCell<Vec<Tried>>,
+    /// The number of the last attempt, for the id of its span.
+    last_number: Cell<u32>,
+    /// The trace of the request. `None` without tracing.
+    trace: Cell<Option<Trace>>,
+    /// The `tracestate` of a sampled request.
+    state: RefCell<String>,
     is_http: Cell<bool>,
     request_id: Cell<Option<RequestId>>,
     rule: RefCell<Option<LocalRule>>,
@@ -118,6 +135,13 @@ impl<I: Io> ExchangeRecord<I> {
             request: RefCell::new(None),
             response: RefCell::new(None),
             sampled: Cell::new(is_sampled(worker, terms)),
+            tapped: worker.observers.taps.is_active(),
+            acted: Cell::default(),
+            told: Cell::default(),
+            tried: RefCell::default(),
+            last_number: Cell::default(),
+            trace: Cell::default(),
+            state: RefCell::default(),
             is_http: Cell::new(false),
             request_id: Cell::new(None),
             rule: RefCell::new(None),
@@ -169,7 +193,7 @@ impl<I: Io> ExchangeRecord<I> {
     pub fn set_request(&self, request: HeadView<'_>) {
         self.set_http();
         self.kind.set(grpc::kind_of(request));
-        if self.logs_all() || self.kind.get().is_some() {
+        if self.logs_all() || self.tapped || self.kind.get().is_some() {
             self.copy_request(request);
         }
     }
@@ -177,26 +201,35 @@ impl<I: Io> ExchangeRecord<I> {
     /// Copies the parts of the request, unless they were copied before. Used if the request fails,
     /// or if its exchange may take long.
     pub fn keep_request(&self, request: HeadView<'_>) {
-        if self.terms.access_log.is_some() {
+        if self.terms.access_log.is_some() || self.worker.observers.stories.are_kept() {
             self.copy_request(request);
         }
     }
 
     /// Copies the parts of the request at the end of its exchange, if the exchange gets a line.
+    /// Otherwise copies only the parts for its story.
     pub fn keep_logged(&self, request: HeadView<'_>) {
         if self.is_logged() {
             self.copy_request(request);
+            return;
+        }
+        match self.ended.get() {
+            Some(end) => self.keep_story_of(request, end),
+            None => self.keep_briefly(request),
         }
     }
 
     fn copy_request(&self, request: HeadView<'_>) {
         let mut copy = self.request.borrow_mut();
-        if copy.is_none() {
+        if copy.as_ref().is_none_or(|copy| copy.is_brief) {
             let hops = self.terms.trusted_hops;
             let client = forwarded::client(Some(request), hops, self.peer.address);
-            let wanted = self.terms.access_log.as_ref().map(|lines| &*lines.wanted.request);
-            let headers = HeaderCopy::of(request, wanted.unwrap_or_default());
-            *copy = Some(Box::new(Request::of(request, client, headers)));
+            let headers = match self.tapped {
+                true => HeaderCopy::of_all(request),
+                false => HeaderCopy::of(request, &self.terms.wanted.request),
+            };
+            let pool = &self.worker.requests;
+            copy.get_or_insert_with(|| pool.take()).fill(request, client, headers);
         }
     }
 
@@ -208,8 +241,12 @@ impl<I: Io> ExchangeRecord<I> {
 
     /// Copies the fields of the endpoint's response that the access log reads.
     pub fn copy_response(&self, response: HeadView<'_>) {
-        let wanted = self.terms.access_log.as_ref().map(|lines| &*lines.wanted.response);
-        if let Some(wanted @ [_, ..]) = wanted {
+        if self.tapped {
+            *self.response.borrow_mut() = Some(Box::new(HeaderCopy::of_all(response)));
+            return;
+        }
+        let wanted = &self.terms.wanted.response;
+        if !wanted.is_empty() {
             *self.response.borrow_mut() = Some(Box::new(HeaderCopy::of(response, wanted)));
         }
     }
@@ -280,11 +317,13 @@ impl<I: Io> ExchangeRecord<I> {
 
     /// Counts the second attempt of a hedged request, which runs in parallel.
     pub fn hedged(&self) {
+        self.acted.set(Acted { hedged: true, ..self.acted.get() });
         self.attempts.set(self.attempts.get() + 1);
     }
 
     /// Replaces the start time of the last attempt with that of the attempt whose response is used.
     pub fn overtaken(&self, began: Time) {
+        self.last_number.set(self.attempts.get());
         self.attempted.set(Some(began));
         self.answered.set(None);
     }
@@ -293,9 +332,9 @@ impl<I: Io> ExchangeRecord<I> {
     /// the access log needs the time.
     pub fn answered(&self, status: u16) {
         self.status.set(status);
-        if status >= 500 || self.logs_all() || self.side.get().is_some() {
-            self.answered.set(Some(self.worker.io.now()));
-        }
+        let is_precise = status >= 500 || self.logs_all() || self.side.get().is_some();
+        let io = &self.worker.io;
+        self.answered.set(Some(if is_precise || self.tapped { io.now() } else { io.recent() }));
     }
 
     /// Sets the number of gRPC messages from the client.
@@ -500,6 +539,14 @@ impl<I: Io> Drop for ExchangeRecord<I> {
         }
         if self.is_logged() {
             self.write_line(end);
+        }
+        if self.tapped {
+            self.view(end, |record| self.worker.observers.taps.show(record));
+        }
+        self.keep_spans(end);
+        self.keep_story(end);
+        if let Some(request) = self.request.take() {
+            self.worker.requests.give(request);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::ExchangeRecord;
 use crate::grpc::Code;
 use crate::observe::Record;
+use crate::propagation::trace::put_hex;
 use crate::propagation::{RequestId, forwarded};
 use crate::runtime::io::Io;
 use crate::snapshot::LogFilter;
@@ -27,6 +28,10 @@ impl<I: Io> ExchangeRecord<I> {
         let made_id = self.request_id.get();
         let peer = self.peer.address;
         let response = self.response.borrow();
+        let mut trace = Vec::new();
+        if let Some(known) = self.trace.get() {
+            put_hex(&mut trace, &known.id);
+        }
         then(&Record {
             began_unix_us: unix_now().saturating_sub(duration).as_micros() as u64,
             duration_us: duration.as_micros() as u64,
@@ -70,7 +75,7 @@ impl<I: Io> ExchangeRecord<I> {
             request_id: made_id.as_ref().map_or_else(|| part(5), RequestId::as_bytes),
             user_agent: part(3),
             forwarded_for: part(4),
-            trace_id: "",
+            trace_id: std::str::from_utf8(&trace).unwrap_or_default(),
             request_headers: request.as_ref().map(|request| &request.headers),
             response_headers: response.as_deref(),
         })

@@ -18,6 +18,7 @@ mod rate_limits;
 mod retries;
 mod shifts;
 mod standard;
+mod taps;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub fn render(known: &Known, format: Format) -> String {
     process(&mut page, known);
     workers(&mut page, known);
     overload::write(&mut page, known);
+    taps::write(&mut page, known);
     if let Some(snapshot) = &known.snapshot {
         listeners(&mut page, snapshot);
         tls_failures(&mut page, snapshot);

@@ -22,6 +22,7 @@ pub mod settings;
 pub mod shift;
 pub mod tcp;
 pub mod tls;
+pub mod tracing;
 
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::http2::Http2Limits;
 use super::metrics::Metrics;
+use super::tracing::Tracing;
 use crate::sources::files::values::{
     AutoOrCount, OneOrMany, OutboundDrain, Placed, Portion, Size, Time,
 };
@@ -110,6 +111,8 @@ pub struct Telemetry {
     /// The access log: one line for each exchange. Default: only failed exchanges, on standard
     /// error.
     pub access_log: AccessLog,
+    /// Traces. Default: none, and trace contexts pass unread.
+    pub tracing: Option<Placed<Tracing>>,
     /// Istio's standard metrics.
     pub metrics: Metrics,
 }

@@ -23,6 +23,7 @@ mod settings;
 mod shift;
 mod tcp;
 mod tls;
+mod tracing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -46,6 +46,7 @@ pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
         overload: super::overload::overload(overload),
         metrics: super::metrics::metrics(telemetry.metrics),
         access_log: access_log(lower, telemetry.access_log),
+        tracing: telemetry.tracing.map(super::tracing::tracing),
     }
 }
 
