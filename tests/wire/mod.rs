@@ -65,6 +65,7 @@ mod systemd;
 mod tcp;
 mod terms;
 mod tls;
+mod top;
 mod tracing;
 mod tunnels;
 mod waiting;
