@@ -8,6 +8,9 @@ use super::{Candidates, Level, LevelHealth, Locality};
 use crate::health::{Eligible, State, eligible};
 use crate::time::Time;
 
+/// A slow start may begin with nothing. But a level with a healthy endpoint gets a few requests.
+const WARMTH_MIN: f64 = 0.001;
+
 /// The endpoints of a subset that get requests, by level.
 #[derive(Debug)]
 pub(super) struct Levels {
@@ -78,10 +81,13 @@ impl Levels {
             states.iter().copied().filter(|(index, _)| is_of(*index)).collect()
         };
         let members: Vec<Vec<Judged>> = levels.iter().map(of_level).collect();
-        let health = |(level, members): (&Level, &Vec<Judged>)| LevelHealth {
-            level: *level,
-            available: members.iter().filter(|(_, state)| is_available(*state)).count() as u32,
-            all: members.len() as u32,
+        let slow_start = service.slow_start();
+        let warmth = |index| slow_start.map_or(1.0, |slow| slow.factor(service.age(index, now)));
+        let health = |(level, members): (&Level, &Vec<Judged>)| {
+            let available = || members.iter().filter(|(_, state)| is_available(*state));
+            let warmest = available().map(|(index, _)| warmth(*index)).fold(0.0, f64::max);
+            let (available, all) = (available().count() as u32, members.len() as u32);
+            LevelHealth { level: *level, available, all, warmth: warmest.max(WARMTH_MIN) }
         };
         let health: Vec<LevelHealth> = levels.iter().zip(&members).map(health).collect();
         let shares = locality.shares(&health, service.panic_percent());

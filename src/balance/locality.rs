@@ -33,7 +33,7 @@ pub struct Locality {
 }
 
 /// The numbers of endpoints of one level.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LevelHealth {
     /// The level that has the endpoints.
     pub level: Level,
@@ -41,6 +41,9 @@ pub struct LevelHealth {
     pub available: u32,
     /// The number of all endpoints.
     pub all: u32,
+    /// The part of its requests that the warmest available endpoint can take in its slow start,
+    /// above 0 and at most 1. The balancer protects colder endpoints beside it.
+    pub warmth: f64,
 }
 
 /// The part of the requests that a level gets.
@@ -82,19 +85,24 @@ impl Locality {
     /// its capacity. A level whose percentage of available endpoints is then below `panic_percent`
     /// sends requests to all its endpoints. With `local_percent`, the levels of one priority count
     /// as one level, and then divide its share.
+    ///
+    /// A level whose endpoints are all in their slow start has less capacity. If all levels are
+    /// equally cold, this changes nothing.
     pub fn shares(&self, levels: &[LevelHealth], panic_percent: u8) -> Vec<LevelShare> {
         if levels.iter().all(|level| level.available == 0) {
             return shares_of_all(levels, panic_percent);
         }
+        let levels = &compared_warmth(levels)[..];
         let tiers = || levels.chunk_by(|one, other| self.is_same_tier(one.level, other.level));
         let sum: f64 = tiers().map(|tier| self.capacity(tier)).sum();
+        let healthy: f64 = tiers().map(|tier| self.healthy(tier)).sum();
         let mut shares = Vec::with_capacity(levels.len());
         let mut left = 1.0_f64;
         for tier in tiers() {
             let load = left.min(self.capacity(tier) / sum.min(1.0));
             left -= load;
             let (available, all) = totals(tier);
-            let everyone = sum < 1.0 && available * 100 < all * u64::from(panic_percent);
+            let everyone = healthy < 1.0 && available * 100 < all * u64::from(panic_percent);
             self.divide(tier, load, everyone, &mut shares);
         }
         shares
@@ -106,9 +114,15 @@ impl Locality {
         self.local_percent.is_some() && one.priority == other.priority
     }
 
-    /// Returns the fraction of all requests that the endpoints of `levels` can take together, from
-    /// 0 to 1.
+    /// Returns the fraction of all requests that the endpoints of `levels` can take together now,
+    /// from 0 to 1.
     fn capacity(&self, levels: &[LevelHealth]) -> f64 {
+        self.healthy(levels) * warmest(levels)
+    }
+
+    /// Returns the fraction of all requests that the endpoints of `levels` can take together when
+    /// they are warm, from 0 to 1.
+    fn healthy(&self, levels: &[LevelHealth]) -> f64 {
         let (available, all) = totals(levels);
         (self.overprovisioning_factor * available as f64 / all as f64).min(1.0)
     }
@@ -140,6 +154,19 @@ impl Locality {
             shares.push(LevelShare { share, everyone });
         }
     }
+}
+
+/// The levels with a warmth in parts of the warmest one, so that only differences count.
+fn compared_warmth(levels: &[LevelHealth]) -> Vec<LevelHealth> {
+    let most = warmest(levels);
+    let compared = |level: &LevelHealth| LevelHealth { warmth: level.warmth / most, ..*level };
+    levels.iter().map(compared).collect()
+}
+
+/// The warmth of the warmest level with an available endpoint.
+fn warmest(levels: &[LevelHealth]) -> f64 {
+    let available = levels.iter().filter(|level| level.available > 0);
+    available.map(|level| level.warmth).reduce(f64::max).unwrap_or(1.0)
 }
 
 /// Returns the shares when no endpoint is available: they are in proportion to the numbers of
@@ -180,7 +207,7 @@ mod tests {
         Locality { overprovisioning_factor: OVERPROVISIONING_FACTOR, local_percent: None };
 
     fn level(priority: u32, distance: u32, (available, all): (u32, u32)) -> LevelHealth {
-        LevelHealth { level: Level { priority, distance }, available, all }
+        LevelHealth { level: Level { priority, distance }, available, all, warmth: 1.0 }
     }
 
     /// The shares in percent; `!` means that all endpoints of the level get requests.
@@ -246,6 +273,32 @@ mod tests {
     }
 
     #[test]
+    fn a_level_whose_endpoints_are_all_cold_gets_its_share_step_by_step() {
+        let stay = Locality { local_percent: Some(80), ..FAILOVER };
+        let (good, half, none) = ((2, 2), (1, 2), (0, 2));
+        for (locality, near, far, expected) in [
+            (FAILOVER, (good, 0.1), (good, 1.0), ["10", "90"]),
+            (FAILOVER, (good, 0.7), (good, 1.0), ["70", "30"]),
+            (FAILOVER, (good, 1.0), (good, 0.1), ["100", "0"]),
+            // Both are equally cold, or only the cold one has an endpoint.
+            (FAILOVER, (good, 0.1), (good, 0.1), ["100", "0"]),
+            (FAILOVER, (good, 0.1), (good, 0.2), ["50", "50"]),
+            (FAILOVER, (good, 0.1), (none, 1.0), ["100", "0"]),
+            (FAILOVER, (none, 1.0), (good, 0.1), ["0", "100"]),
+            (FAILOVER, (half, 0.5), (good, 1.0), ["35", "65"]),
+            // Cold endpoints are healthy, so there is no panic mode.
+            (FAILOVER, (half, 0.1), (half, 1.0), ["9", "91"]),
+            (stay, (good, 0.1), (good, 1.0), ["29", "71"]),
+            (stay, (good, 1.0), (good, 0.1), ["98", "2"]),
+        ] {
+            let of =
+                |distance, (health, warmth)| LevelHealth { warmth, ..level(0, distance, health) };
+            let levels = [of(0, near), of(1, far)];
+            assert_eq!(shares(locality, &levels, 50), expected, "{near:?} {far:?}");
+        }
+    }
+
+    #[test]
     fn shares_are_within_the_rule_for_random_health() {
         let mut random = fastrand::Rng::with_seed(1);
         for round in 0..20_000 {
@@ -261,7 +314,8 @@ mod tests {
             let of = |level| {
                 let all = random.u32(1..10);
                 let available = if random.bool() { all } else { random.u32(..=all) };
-                LevelHealth { level, available, all }
+                let warmth = if random.bool() { 1.0 } else { random.f64().max(0.01) };
+                LevelHealth { level, available, all, warmth }
             };
             let levels: Vec<_> = keys.into_iter().map(of).collect();
             let panic_percent = 50;
@@ -269,14 +323,19 @@ mod tests {
             let case = format!("{round}: {locality:?} {levels:?} {shares:?}");
             let sum: u64 = shares.iter().map(|share| share.share).sum();
             assert!(sum.abs_diff(WHOLE) <= 10, "{case}");
-            let capacity = |it: &LevelHealth| factor * f64::from(it.available) / f64::from(it.all);
-            let enough: f64 = levels.iter().map(|it| capacity(it).min(1.0)).sum();
+            let serving = levels.iter().filter(|it| it.available > 0);
+            let warmest = serving.map(|it| it.warmth).fold(0.0, f64::max);
+            let capacity = |it: &LevelHealth| {
+                let healthy = factor * f64::from(it.available) / f64::from(it.all);
+                healthy.min(1.0) * it.warmth / warmest
+            };
+            let enough: f64 = levels.iter().map(capacity).sum();
             for (level, share) in levels.iter().zip(&shares) {
                 if level.available == 0 && enough > 0.0 && !share.everyone {
                     assert_eq!(share.share, 0, "{case}");
                 }
                 if local_percent.is_none() && enough >= 1.0 {
-                    let most = (capacity(level).min(1.0) * WHOLE as f64).round() as u64;
+                    let most = (capacity(level) * WHOLE as f64).round() as u64;
                     assert!(!share.everyone && share.share <= most + 1, "{case}");
                 }
             }

@@ -16,7 +16,7 @@ pub const HEDGE_WINDOW: Duration = Duration::from_secs(30);
 /// The time after which a request is also sent to a second endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HedgeAfter {
-    /// A percentile of the service's latency, in tenths of a percent.
+    /// A percentile of the latency of the version, in tenths of a percent.
     Percentile(u16),
     /// A fixed time.
     Time(Duration),
@@ -72,7 +72,7 @@ const BUCKETS: usize = PARTS * POWERS;
 /// The number of new responses after which a cached percentile is computed again.
 const REFRESH: u32 = 32;
 
-/// A histogram of the recent latencies of a service, as one worker measured them. A percentile is
+/// A histogram of the recent latencies of a version, as one worker measured them. A percentile is
 /// rounded up by at most an eighth.
 #[derive(Debug)]
 pub struct Latencies {

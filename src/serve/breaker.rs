@@ -7,8 +7,10 @@ use std::sync::Arc;
 use super::download::{Failure, ResponseHead};
 use super::exchange::Exchange;
 use super::worker::Worker;
+use super::workspace::Drafts;
 use crate::cluster::Service;
 use crate::error::{Flag, Refusal};
+use crate::grpc::Code;
 use crate::resilience::{Concurrency, Flight, Limit, Slot};
 use crate::runtime::io::Io;
 use crate::time::Time;
@@ -72,16 +74,21 @@ pub fn depart<I: Io>(exchange: &Exchange<'_, I>) -> Result<(), Failure> {
 }
 
 /// Records the latency of the endpoint for the adaptive concurrency limit. `head` is the head of
-/// the response to a request that was sent at `sent`. The latency of an error is not that of the
-/// service, so it is not recorded.
+/// the response to a request that was sent at `sent`, and `drafts` has its fields. The latency of
+/// an error is not that of the service, so it is not recorded.
 pub fn answered<I: Io>(
     exchange: &Exchange<'_, I>,
     sent: Option<Time>,
     head: &Result<ResponseHead, Failure>,
-    status: u16,
+    drafts: &Drafts,
 ) {
     let says = match head {
-        Ok(ResponseHead::Complete { .. }) => status < 500,
+        Ok(ResponseHead::Complete { buf, .. }) => {
+            let response = drafts.response.view(buf.block());
+            let code = exchange.kind.and_then(|_| response.value(b"grpc-status"));
+            let is_excused = |value| exchange.record.is_excused(Code::from_value(value));
+            response.head.status < 500 && !code.is_some_and(is_excused)
+        }
         Err(Failure::Refused(refusal)) => {
             let now = exchange.downstream.worker.io.now();
             refusal.flag == Flag::UpstreamTimeout && !exchange.record.is_hurried(now)

@@ -165,6 +165,10 @@ impl<I: Io> UnaryCall<'_, I> {
                 took();
                 end(Outcome::Answered(200, Some(Code::OK)));
             }
+            // The request of the client has given the call less time than its limit.
+            Err(CallError::Code(Code::DEADLINE_EXCEEDED)) if self.deadline < self.blamed_from => {
+                end(Outcome::Expired(200))
+            }
             Err(CallError::Code(code)) => end(Outcome::Answered(200, Some(*code))),
             Err(_) => end(Outcome::Failed),
         }

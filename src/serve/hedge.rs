@@ -142,7 +142,8 @@ fn after<I: Io>(exchange: &Exchange<'_, I>, now: Time) -> Option<Duration> {
     match exchange.plan.retries()?.hedge? {
         HedgeAfter::Time(time) => Some(time),
         HedgeAfter::Percentile(tenths) => {
-            exchange.plan.service.latencies().borrow_mut().percentile(now, tenths)
+            let plan = exchange.plan;
+            plan.service.latencies(plan.subset).borrow_mut().percentile(now, tenths)
         }
     }
 }
@@ -156,8 +157,8 @@ fn just_below(after: Duration) -> Duration {
 fn observe<I: Io>(exchange: &Exchange<'_, I>, first: &First<'_, '_, I>, latency: Duration) {
     let hedge = exchange.plan.retries().and_then(|policy| policy.hedge);
     if let (Some(HedgeAfter::Percentile(_)), false) = (hedge, first.outgoing.is_streamed()) {
-        let now = exchange.downstream.worker.io.now();
-        exchange.plan.service.latencies().borrow_mut().add(now, latency);
+        let (now, plan) = (exchange.downstream.worker.io.now(), exchange.plan);
+        plan.service.latencies(plan.subset).borrow_mut().add(now, latency);
     }
 }
 

@@ -23,6 +23,7 @@ use super::retry::{self, Again, Tries};
 use super::upload::{self, UploadEnd};
 use super::workspace::Drafts;
 use crate::error::{Flag, Refusal};
+use crate::grpc::Code;
 use crate::resilience::{Circumstances, Failed, Response, Verdict, verdict};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
@@ -160,8 +161,7 @@ pub fn answered<I: Io>(
             // begun its response, as in Envoy.
             let is_in_time = now < exchange.plan.deadline;
             let code = exchange.record.code().filter(|_| is_in_time);
-            let status = exchange.record.status();
-            attempt.finish(now, Outcome::Answered(status, code));
+            attempt.finish(now, answer_of(exchange, exchange.record.status(), code));
             let service = &exchange.plan.service;
             match reusable {
                 // A private connection is never an HTTP/2 connection: its streams share one
@@ -321,7 +321,7 @@ async fn respond<I: Io>(
             download::response_head(exchange, drafts, upstream, between, streamed).await
         }
     };
-    breaker::answered(exchange, between.sent.get(), &head, drafts.response.status);
+    breaker::answered(exchange, between.sent.get(), &head, drafts);
     let (reused, replayable) = (upstream.reused, between.replayable.get());
     let idempotent = exchange.method.is_idempotent();
     let circumstances = Circumstances { reused, idempotent, replayable, repeats: tries.repeats };
@@ -356,12 +356,20 @@ async fn respond<I: Io>(
     }
 }
 
+/// The outcome of an attempt with a complete response.
+fn answer_of<I: Io>(exchange: &Exchange<'_, I>, status: u16, code: Option<Code>) -> Outcome {
+    match code.is_some_and(|code| exchange.record.is_excused(code)) {
+        true => Outcome::Expired(status),
+        false => Outcome::Answered(status, code),
+    }
+}
+
 /// The outcome of the failed attempt. `stale`: the connection was reused, and ended before the
 /// first byte of a response.
 pub fn outcome<I: Io>(exchange: &Exchange<'_, I>, failed: Failed, stale: bool) -> Outcome {
     match failed {
         Failed::Response(Response { status, code, .. }) => {
-            Outcome::Answered(status, exchange.kind.and(code))
+            answer_of(exchange, status, exchange.kind.and(code))
         }
         // The endpoint may close an idle connection at any time, so this is not a failure of the
         // endpoint and not a latency.

@@ -205,9 +205,11 @@ impl<I: Io> Worker<I> {
     }
 
     /// Drains the connections of the listeners of `step`: each closes after its current exchange.
+    /// The idle connections to endpoints that no other listener needs close at once.
     pub fn drain(&self, step: DrainStep) {
         self.draining.set(Some(step));
         self.registry.drain_unless(|name| !self.is_leaving(name));
+        self.local().drain_pools(|listener| !self.is_leaving(&listener.name));
     }
 
     /// Closes endpoint connections that were idle for too long or that the endpoint has closed.

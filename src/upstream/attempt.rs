@@ -13,6 +13,9 @@ pub enum Outcome {
     /// The endpoint has sent a complete response with this status, and with this gRPC status to a
     /// gRPC call.
     Answered(u16, Option<Code>),
+    /// The endpoint has sent a complete response with this status, to a call whose client has given
+    /// it too little time. It says so.
+    Expired(u16),
     /// There was no complete response, and the endpoint is the cause.
     Failed,
     /// Another endpoint accepted a connection first, although it was tried later.
@@ -41,7 +44,7 @@ impl Outcome {
             Self::Answered(status, _) => Some(Heard::status(status)),
             Self::Carried => Some(Heard::Success),
             Self::Failed | Self::Broken => Some(Heard::LocalFailure),
-            Self::Overtaken | Self::Outrun | Self::Stale => None,
+            Self::Expired(_) | Self::Overtaken | Self::Outrun | Self::Stale => None,
         }
     }
 }
@@ -96,10 +99,10 @@ impl<I: Io> Attempt<I> {
 
     /// Ends the attempt at the time `now`. Counts its latency, and its failure if it has failed.
     pub fn finish(mut self, now: Time, outcome: Outcome) {
-        use Outcome::{Answered, Broken, Carried, Failed, Outrun, Overtaken, Stale};
+        use Outcome::{Answered, Broken, Carried, Expired, Failed, Outrun, Overtaken, Stale};
         let Some(endpoint) = self.endpoint.take() else { return };
         match outcome {
-            Answered(status, _) => {
+            Answered(status, _) | Expired(status) => {
                 let (duration, cells) = (now.since(self.began), endpoint.cells());
                 endpoint.load.finished(now, duration);
                 let class = usize::from(status / 100).clamp(1, cells.status_class.len()) - 1;

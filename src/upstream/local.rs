@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::needed::Needed;
 use super::passthrough::PassthroughPool;
 use super::pool::{PoolTerms, Waiting};
 use super::service::LocalService;
@@ -182,6 +183,19 @@ impl<I: Io> Local<I> {
             service.end(next.and_then(|index| self.services[index].get()).map(|next| &**next));
         }
         old.passthrough.end();
+    }
+
+    /// Closes the idle connections that no listener in `accepting` needs. Such a service closes its
+    /// other connections after their exchanges: no request would use them again.
+    pub fn drain_pools(&self, accepting: impl Fn(&Listener) -> bool) {
+        let listeners = self.snapshot.listeners.iter().map(|listener| &**listener);
+        let needed = Needed::by(&self.snapshot, listeners.filter(|listener| accepting(listener)));
+        for (index, service) in self.services.iter().enumerate() {
+            if let (Some(service), false) = (service.get(), needed.has(index)) {
+                service.end(None);
+            }
+        }
+        self.passthrough.drain(matches!(needed, Needed::All));
     }
 
     /// Uses the new endpoints of the service at `index`. Drops the passthrough services for

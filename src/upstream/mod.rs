@@ -8,6 +8,7 @@ mod hedge;
 pub mod http2;
 mod limited;
 mod local;
+mod needed;
 mod opening;
 pub mod passthrough;
 mod pool;

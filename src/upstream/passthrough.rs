@@ -54,6 +54,14 @@ impl<I: Io> PassthroughPool<I> {
         self.kept.borrow().values().for_each(Kept::end);
     }
 
+    /// Drains the connections to the workload, and those to other original destinations unless the
+    /// workload may still connect to them (`outbound`).
+    pub fn drain(&self, outbound: bool) {
+        let kept = self.kept.borrow();
+        let over = kept.iter().filter(|((inbound, _), _)| *inbound || !outbound);
+        over.for_each(|(_, kept)| kept.end());
+    }
+
     /// Drops the services for `addresses`, because these addresses may belong to another service
     /// now. For inbound services only the port is compared, because the workload may have another
     /// address.

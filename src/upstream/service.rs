@@ -45,9 +45,12 @@ pub struct LocalService<I: Io> {
     pub unreachable: UnreachableFamilies,
     /// The connections that wait for a slot in the circuit breaker.
     pub limited: Rc<Limited>,
-    /// The recent latencies. Created for the first request that is hedged after a percentile.
-    latencies: OnceCell<Rc<RefCell<Latencies>>>,
+    /// The recent latencies by version, of requests that may be hedged after a percentile.
+    latencies: Rc<RefCell<LatenciesByVersion>>,
 }
+
+/// The latencies of the versions that were used. One version may be slower than another one.
+type LatenciesByVersion = Vec<(Box<str>, Rc<RefCell<Latencies>>)>;
 
 /// The endpoints among which a worker chooses.
 struct Current<I: Io> {
@@ -76,6 +79,12 @@ impl<I: Io> LocalService<I> {
             let old = before.current.borrow();
             old.as_ref().map(|old| Current::of(&config, Some((old, &before.config))))
         });
+        let latencies = before.map(|before| Rc::clone(&before.latencies)).unwrap_or_default();
+        if !latencies.borrow().is_empty() {
+            let endpoints = config.endpoints.load();
+            let is_left = |name: &str| endpoints.subsets.iter().any(|it| *it.version == *name);
+            latencies.borrow_mut().retain(|(version, _)| is_left(version));
+        }
         Self {
             name,
             config,
@@ -87,7 +96,7 @@ impl<I: Io> LocalService<I> {
             replaced: Cell::new(false),
             unreachable: UnreachableFamilies::default(),
             limited: before.map(|before| Rc::clone(&before.limited)).unwrap_or_default(),
-            latencies: before.map(|before| before.latencies.clone()).unwrap_or_default(),
+            latencies,
         }
     }
 
@@ -167,9 +176,19 @@ impl<I: Io> LocalService<I> {
         *self.current.borrow_mut() = Some(new);
     }
 
-    /// The recent latencies of the service. Only services with hedged requests allocate them.
-    pub fn latencies(&self) -> &Rc<RefCell<Latencies>> {
-        self.latencies.get_or_init(Rc::default)
+    /// The recent latencies of a version: those of the endpoints in `subset`. Only services with
+    /// hedged requests allocate them.
+    pub fn latencies(&self, subset: usize) -> Rc<RefCell<Latencies>> {
+        let current = self.current.borrow();
+        let subset = current.as_ref().and_then(|current| current.endpoints.subsets.get(subset));
+        let version = subset.map_or("", |subset| &*subset.version);
+        let mut all = self.latencies.borrow_mut();
+        if let Some((_, known)) = all.iter().find(|(name, _)| **name == *version) {
+            return Rc::clone(known);
+        }
+        let new = Rc::default();
+        all.push((version.into(), Rc::clone(&new)));
+        new
     }
 
     /// Whether this worker has already used the service.

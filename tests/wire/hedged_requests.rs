@@ -342,3 +342,46 @@ fn a_percentile_is_learned_from_the_responses_and_survives_a_reload() {
     proxy.reload(&config.replace("p90", "p95"));
     assert_eq!(client.get("a", "/slow").status, 200);
 }
+
+#[test]
+fn each_version_has_its_own_percentile() {
+    let of = |pause_ms: u64| {
+        two(move |peer, seen, _, request| {
+            if request.contains("/hang") && !request.contains("attempt-count: 2") {
+                seen.hold(peer);
+                return false;
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(pause_ms));
+            say(peer, 200, "ok")
+        })
+    };
+    let ((fast, _), (slow, slow_seen)) = (of(0), of(40));
+    let port = free_port();
+    let list = |origins: &[Origin]| {
+        let addresses: Vec<_> = origins.iter().map(Origin::address).collect();
+        format!("{addresses:?}")
+    };
+    let text = format!(
+        "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
+         routes: {{v1: [{{to: app/v1}}], v2: [{{to: app/v2}}]}}\n\
+         services: {{app: {{versions: {{v1: {}, v2: {}}}, retries: {{attempt_count: request, \
+         hedge: {{after: p90}}, budget: {{percent: 100%}}}}}}}}\n",
+        list(&fast),
+        list(&slow)
+    );
+    let proxy = Proxy::start_with(&text, 1);
+    let mut client = Client::connect(port);
+    for _ in 0..110 {
+        assert_eq!(client.get("v1", "/").status, 200);
+    }
+    // The slow version is not hedged after the latency of the fast one.
+    for _ in 0..5 {
+        assert_eq!(client.get("v2", "/").status, 200);
+    }
+    assert_eq!(slow_seen.requests.load(Ordering::SeqCst), 5);
+    // The fast version keeps its percentile in a reload that moves it to another place.
+    let before = all(&proxy);
+    proxy.reload(&text.replace("{v1: [\"", &format!("{{a: {}, v1: [\"", list(&fast))));
+    assert_eq!(client.get("v1", "/hang").status, 200);
+    assert_eq!(all(&proxy), before + 1.0);
+}

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use nix::sys::signal::Signal;
 
+use crate::support::frames::Frames;
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
@@ -257,4 +258,66 @@ fn outbound_listeners_may_drain_with_the_inbound_ones() {
     release.send(()).unwrap();
     assert_eq!(client.response().text(), "ok");
     assert!(proxy.wait().success());
+}
+
+/// An endpoint that speaks HTTP/2.
+fn http2_origin() -> Origin {
+    Origin::scripted(|peer| {
+        if let Some(mut frames) = Frames::accept(peer, &[]) {
+            while let Some((stream, _)) = frames.request() {
+                frames.respond(stream, "two");
+            }
+        }
+        peer.stream.shutdown(std::net::Shutdown::Both).ok();
+    })
+}
+
+/// Connections to endpoints that no listener needs close when the drain begins, and not only at its
+/// end.
+#[test]
+fn idle_connections_to_endpoints_close_when_the_drain_begins() {
+    for (direction, drain, other_stays) in
+        [("outbound", "after", true), ("outbound", "with", false), ("inbound", "after", false)]
+    {
+        let (inbound, outbound) = (free_port(), free_port());
+        let (one, two, other) = (Origin::saying("one"), http2_origin(), Origin::saying("other"));
+        let (workload, release) = held_workload(|| "late".to_owned());
+        let config =
+            sidecar(inbound, outbound, &workload, &other, &format!("{{outbound: {drain}}}"));
+        let config = config
+            .replace("direction: outbound", &format!("direction: {direction}"))
+            .replace(
+                "shop: [",
+                "shop: [{match: {path: /1}, to: one}, {match: {path: /2}, to: two}, ",
+            )
+            .replace(
+                "services:\n",
+                &format!(
+                    "services:\n  one: {{endpoints: [\"{}\"]}}\n\
+                     \x20 two: {{endpoints: [\"{}\"], protocol: http2}}\n",
+                    one.address(),
+                    two.address()
+                ),
+            );
+        let mut proxy = Proxy::start_with(&config, 1);
+        let open = |service: &str| {
+            proxy.metric(&format!("ringway_endpoint_connections_active{{service=\"{service}\""))
+        };
+        assert_eq!(Client::connect(inbound).get("shop", "/1").text(), "one");
+        assert_eq!(Client::connect(inbound).get("shop", "/2").text(), "two");
+        assert_eq!(Client::connect(outbound).get("other", "/").text(), "other");
+        assert_eq!(["one", "two", "other"].map(open), [1.0; 3]);
+        let mut client = held_client(&proxy, inbound, &workload);
+        let expected = [0.0, 0.0, f64::from(u8::from(other_stays)), 1.0];
+        eventually("the pools", || {
+            (["one", "two", "other", "workload"].map(open) == expected).then_some(())
+        });
+        if other_stays {
+            assert_eq!(Client::connect(outbound).get("other", "/").text(), "other");
+            assert_eq!(other.accepted(), 1, "its connection is still used");
+        }
+        release.send(()).unwrap();
+        assert_eq!(client.response().text(), "late");
+        assert!(proxy.wait().success());
+    }
 }

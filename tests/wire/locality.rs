@@ -115,3 +115,18 @@ fn a_retry_leaves_a_zone_without_another_endpoint() {
     near.says(503);
     assert_eq!(shares(port, 3, [&near, &other]), [3, 3]);
 }
+
+/// A zone that comes back with one endpoint gets the part of its requests that it can take in its
+/// slow start.
+#[test]
+fn a_cold_zone_does_not_get_its_whole_share_at_once() {
+    let [near, far] = [Counting::new(), Counting::new()];
+    let port = free_port();
+    // In a window of a day, the part does not grow during the test.
+    let more = ", balance: round-robin, slow_start: {window: 24h, min_weight_percent: 10%}";
+    let proxy = Proxy::start_with(&config(port, &[(&far, "zone: eu/b")], more), 1);
+    assert_eq!(shares(port, 10, [&near, &far]), [0, 10]);
+    proxy.reload(&config(port, &[(&far, "zone: eu/b"), (&near, "zone: eu/a")], more));
+    let [cold, warm] = shares(port, 100, [&near, &far]);
+    assert!((9..=11).contains(&cold), "{cold} of {}", cold + warm);
+}

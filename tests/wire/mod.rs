@@ -14,6 +14,7 @@ mod cut_off;
 mod dashboard;
 mod early;
 mod expect;
+mod expired;
 mod faults;
 mod generated;
 mod global_limits;

@@ -220,7 +220,7 @@ fn a_client_that_leaves_is_no_error_of_the_version() {
 const LIMIT: &str = "abort_if: {error_rate: 2%, min_requests: 3}";
 
 /// The time `minutes` ago, as the file has it.
-fn long_ago(minutes: u64) -> String {
+pub(super) fn long_ago(minutes: u64) -> String {
     let time = SystemTime::now() - Duration::from_secs(60 * minutes);
     let seconds = time.duration_since(UNIX_EPOCH).unwrap().as_secs();
     ringway::resilience::UnixTime(1000 * seconds).to_string()

@@ -168,3 +168,31 @@ fn unchecked_endpoints_are_near_or_far_like_others() {
     bench.balancer = Balancer::new(&bench.service, 0);
     assert_eq!(bench.counts(10), [0, 10], "no check has ended yet");
 }
+
+/// The near zone gets a new endpoint, or its only endpoint recovers. Its share grows with the
+/// endpoint; the far zone takes the rest.
+#[test]
+fn a_zone_whose_only_endpoint_is_cold_gets_its_share_step_by_step() {
+    for policy in policies().into_iter().filter(|policy| !policy.is_hash()) {
+        let mut bench = at_distances(policy.clone(), &[0, 1, 1], FAILOVER);
+        let window = Duration::from_secs(100);
+        bench.service.slow_start = Some(SlowStart { window, aggression: 1.0, min_percent: 10 });
+        let at = |seconds: u64| Time::from_micros(seconds * 1_000_000);
+        bench.service.began[0] = at(1000);
+        bench.balancer = Balancer::new(&bench.service, 0);
+        for (seconds, expected) in [(1000, 0.1), (1005, 0.1), (1050, 0.5), (1080, 0.8), (1101, 1.0)]
+        {
+            bench.now = at(seconds);
+            let shares = shares(&mut bench);
+            assert!(is_near(&shares[..1], &[expected]), "{policy:?} at {seconds}: {shares:?}");
+        }
+        // A second endpoint of the zone is new. The first one is warm, so the zone keeps its share.
+        let mut bench = at_distances(policy.clone(), &[0, 0, 1], FAILOVER);
+        bench.service.slow_start = Some(SlowStart { window, aggression: 1.0, min_percent: 10 });
+        bench.service.began[1] = at(1000);
+        bench.balancer = Balancer::new(&bench.service, 0);
+        bench.now = at(1000);
+        let shares = shares(&mut bench);
+        assert!(shares[2] == 0.0 && shares[1] < 0.2, "{policy:?}: {shares:?}");
+    }
+}

@@ -14,10 +14,10 @@ pub(super) struct Service {
     pub(super) health: Vec<HealthState>,
     changes: Option<Arc<Changes>>,
     pub(super) panic_percent: u8,
-    slow_start: Option<SlowStart>,
+    pub(super) slow_start: Option<SlowStart>,
     pub(super) locality: Option<Locality>,
     pub(super) levels: Vec<Level>,
-    began: Vec<Time>,
+    pub(super) began: Vec<Time>,
     members: Vec<u32>,
     maglev: Maglev,
 }
@@ -102,7 +102,7 @@ pub(super) struct Bench {
     pub(super) balancer: Balancer,
     pub(super) loads: Vec<Load>,
     random: fastrand::Rng,
-    now: Time,
+    pub(super) now: Time,
 }
 
 impl Bench {

@@ -27,6 +27,15 @@ impl<I: Io> ExchangeRecord<I> {
         now >= self.hurry.get()
     }
 
+    /// Whether `code`, with which a call ends now, only says that the short deadline of the client
+    /// has passed. The endpoint knows this deadline, and may answer a little before it. An endpoint
+    /// that answers so in the first half of the time has its own reasons.
+    pub fn is_excused(&self, code: Code) -> bool {
+        let (began, deadline) = (self.began, self.hurry.get());
+        let is_late = || self.worker.io.now().since(began) >= deadline.since(began) / 2;
+        code == Code::DEADLINE_EXCEEDED && deadline != Time::NEVER && is_late()
+    }
+
     /// Sets the time at which an endpoint has the whole request. Later attempts do not change it.
     pub fn handed_over(&self, now: Time) {
         if self.side.get().is_some() && self.handed_over.get().is_none() {
@@ -51,6 +60,10 @@ impl<I: Io> ExchangeRecord<I> {
             let left = flag == Flag::DownstreamConnectionTermination;
             let gave_up = (left || hurried) && waited();
             return (of_version || gave_up).then_some(ShiftEnding { failed: of_version, took });
+        }
+        if self.code().is_some_and(|code| self.is_excused(code)) {
+            let waited = took.zip(limit).is_some_and(|(took, limit)| took > limit);
+            return waited.then_some(ShiftEnding { failed: false, took });
         }
         let failed = self.status.get() >= 500 || self.code().is_some_and(Code::is_server_error);
         Some(ShiftEnding { failed, took })
