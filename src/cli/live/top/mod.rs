@@ -53,7 +53,7 @@ fn take(admin: &Admin) -> Result<Sample, String> {
 
 fn once(admin: &Admin) -> Result<(), String> {
     let (old, began) = (take(admin)?, Instant::now());
-    std::thread::sleep(INTERVAL);
+    std::thread::park_timeout(INTERVAL);
     let (new, seconds) = (take(admin)?, began.elapsed().as_secs_f64());
     let order = Order { column: 1, ascending: false, filter: String::new() };
     for view in View::ALL {
