@@ -22,6 +22,7 @@ use crate::net::DnsName;
 use crate::snapshot::Snapshot;
 use crate::sources::files::ProcessEnvironment;
 use crate::sources::files::diagnostic::{Diagnostic, Diagnostics};
+use crate::sources::files::redact::Texts;
 use crate::sources::files::{self, Loaded};
 use crate::telemetry::logs::AccessLog;
 use crate::telemetry::status::Status;
@@ -80,6 +81,8 @@ pub struct Applied {
     pub admin: Option<SocketAddr>,
     /// The token that clients of the admin interface must send.
     pub admin_token: Option<Arc<str>>,
+    /// The files as the admin interface shows them.
+    pub files: Texts,
     /// The address of the DNS resolver for the workload, and the names that it answers.
     pub dns: DnsPlan,
 }
@@ -116,15 +119,14 @@ impl Applier {
         let result = self.try_apply(&loaded, is_new).await;
         self.short &= result.is_err();
         loaded.release();
-        self.note(result, &loaded, began)
+        self.note(result, began)
     }
 
-    /// Logs the result of applying `loaded`, and stores it in the status. The control thread drops
-    /// the old snapshot here, so that no worker spends time on it.
+    /// Logs the result of applying a configuration, and stores it in the status. The control thread
+    /// drops the old snapshot here, so that no worker spends time on it.
     fn note(
         &mut self,
         result: Result<(Arc<Snapshot>, Applied), String>,
-        loaded: &Loaded,
         began: Instant,
     ) -> Option<Applied> {
         let mut known = self.status.known();
@@ -133,7 +135,7 @@ impl Applier {
             Ok((snapshot, applied)) => {
                 known.reloads.succeeded += 1;
                 known.reloads.errors.clear();
-                known.files = loaded.sources.shared();
+                known.files = Arc::clone(&applied.files);
                 tracing::info!(
                     version = snapshot.version,
                     listeners = snapshot.listeners.len(),
@@ -204,6 +206,7 @@ impl Applier {
         let Self { resources, version, registry, resolutions, .. } = self;
         let compiled = files::compile_with(loaded, resources, *version, registry, resolutions)
             .map_err(|errors| errors.to_string())?;
+        let files = loaded.shown();
         let warnings = is_new.then(|| files::warnings(loaded, &compiled));
         let Compiled { snapshot, bind_places, refusals, .. } = compiled;
         let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
@@ -253,7 +256,7 @@ impl Applier {
         }
         warnings.iter().for_each(log_warnings);
         self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
-        Ok((snapshot, Applied { names, gone_after, key_sources, admin, admin_token, dns }))
+        Ok((snapshot, Applied { names, gone_after, key_sources, admin, admin_token, files, dns }))
     }
 
     /// Waits until every worker has sent a report for which `wanted` returns true.

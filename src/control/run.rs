@@ -209,7 +209,8 @@ fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
             "waiting for the addresses of services in DNS and for token keys"
         );
     }
-    let control = Applied { names, gone_after, key_sources, admin, admin_token, dns };
+    let files = Arc::default();
+    let control = Applied { names, gone_after, key_sources, admin, admin_token, files, dns };
     Ok(Trial { workers, pin, driver, state_dir, control })
 }
 
@@ -347,7 +348,8 @@ impl Control {
         let applied = self.reload_files(force).await;
         self.retry.after(self.need());
         memory::give_back_with_code();
-        if let Some(Applied { names, gone_after, key_sources, admin, admin_token, dns }) = applied {
+        if let Some(applied) = applied {
+            let Applied { names, gone_after, key_sources, admin, admin_token, dns, .. } = applied;
             self.renewal = Renewal::of(&self.applier.loaded.materials);
             self.lookups.outward().set_mark(dns.mark);
             self.names.follow(&names, gone_after);

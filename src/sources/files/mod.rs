@@ -14,6 +14,7 @@ mod materials;
 mod node;
 mod own;
 pub mod read;
+pub mod redact;
 mod syntax;
 mod unions;
 mod validity;
