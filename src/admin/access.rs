@@ -12,20 +12,43 @@ use base64::engine::general_purpose::STANDARD;
 /// The pages for orchestrators. They need no token, and tell nothing else.
 const OPEN: [&str; 2] = ["/live", "/ready"];
 
-/// The token that clients must send. Clones share it. A reload may change it.
+/// Who may read the pages of one address. Clones share it. A reload may change it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Token(Arc<RwLock<Option<Arc<str>>>>);
+pub(super) struct Token(Arc<RwLock<Access>>);
+
+#[derive(Clone, Debug, Default)]
+enum Access {
+    /// Everybody who can connect.
+    #[default]
+    Everybody,
+    /// Clients that send this token.
+    With(Arc<str>),
+    /// Nobody: the interface has left this address. A connection that is open lives on without it.
+    Nobody,
+}
 
 impl Token {
     /// Sets the token. `None` means that clients need none.
     pub(super) fn set(&self, token: Option<Arc<str>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = token;
+        self.put(token.map_or(Access::Everybody, Access::With));
+    }
+
+    /// Refuses all clients from now on.
+    pub(super) fn close(&self) {
+        self.put(Access::Nobody);
+    }
+
+    fn put(&self, access: Access) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = access;
     }
 
     /// Whether a client that sends these fields may read the pages.
     fn admits(&self, headers: &HeaderMap) -> bool {
-        let token = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(token) = token else { return true };
+        let token = match self.0.read().unwrap_or_else(PoisonError::into_inner).clone() {
+            Access::Everybody => return true,
+            Access::With(token) => token,
+            Access::Nobody => return false,
+        };
         let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let Some((scheme, credentials)) = sent.and_then(|sent| sent.split_once(' ')) else {
             return false;
@@ -91,5 +114,7 @@ mod tests {
             assert_eq!(admits(Some(&value)), accepted, "{value}");
         }
         assert!(!admits(None));
+        token.close();
+        assert!(!admits(None) && !admits(Some("Bearer 0123456789abcdef")));
     }
 }

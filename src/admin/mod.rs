@@ -43,13 +43,14 @@ impl Admin {
         address: Option<SocketAddr>,
         token: Option<Arc<str>>,
     ) -> Result<(), String> {
+        if self.serving.as_ref().map(|(address, _)| *address) == address {
+            self.token.set(token);
+            return Ok(());
+        }
         // If the new address cannot be bound, the old one stays, also with the new token. A reload
         // that removes the token keeps it until the address has changed.
-        if token.is_some() || self.serving.as_ref().map(|(address, _)| *address) == address {
+        if token.is_some() && self.serving.is_some() {
             self.token.set(token.clone());
-        }
-        if self.serving.as_ref().map(|(address, _)| *address) == address {
-            return Ok(());
         }
         let Some(address) = address else {
             self.stop();
@@ -62,7 +63,10 @@ impl Admin {
                 plain(&error)
             )
         })?;
-        let router = router(self.status.clone(), self.token.clone());
+        // A connection to the old address must not become one without a token.
+        let new = Token::default();
+        new.set(token);
+        let router = router(self.status.clone(), new.clone());
         let task = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 let error = plain(&error);
@@ -75,7 +79,7 @@ impl Admin {
         });
         self.stop();
         self.serving = Some((address, task));
-        self.token.set(token);
+        self.token = new;
         if self.reading.is_none() {
             self.reading = Some(tokio::spawn(read_history(self.status.clone())));
         }
@@ -86,6 +90,7 @@ impl Admin {
     fn stop(&mut self) {
         if let Some((_, task)) = self.serving.take() {
             task.abort();
+            self.token.close();
         }
         if let Some(task) = self.reading.take() {
             task.abort();

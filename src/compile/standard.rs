@@ -75,10 +75,10 @@ pub(super) fn standard(compiler: &mut Compiler<'_>) -> Option<Arc<Standard>> {
     }
     is_on(compiler.model).then(|| {
         let store = Arc::clone(&compiler.registry.series);
-        store.set_max(written.series.as_ref().map_or(SERIES_MAX, |it| it.value as usize));
+        let max = written.series.as_ref().map_or(SERIES_MAX, |it| it.value as usize);
         let unused_after = written.unused_after.unwrap_or(UNUSED_AFTER);
         let unused_after = Some(unused_after).filter(|time| *time != NO_LIMIT);
-        Arc::new(Standard { store, own: own(compiler), shapes, unused_after })
+        Arc::new(Standard { store, own: own(compiler), shapes, unused_after, max })
     })
 }
 

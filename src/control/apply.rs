@@ -145,6 +145,9 @@ impl Applier {
                 );
                 self.checks.follow(&snapshot);
                 self.outliers.follow(&snapshot);
+                if let Some(standard) = &snapshot.standard {
+                    standard.store.set_max(standard.max);
+                }
                 known.snapshot = Some(snapshot);
                 Some(applied)
             }

@@ -165,6 +165,8 @@ pub struct Standard {
     pub shapes: [[Shape; Metric::ALL.len()]; 2],
     /// The time without traffic after which a series is dropped. `None` means never.
     pub unused_after: Option<Duration>,
+    /// The maximum number of series. It holds from when the configuration is in use.
+    pub max: usize,
 }
 
 /// The description of this workload, for labels. `None` means that a part is unknown.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cells::LATENCY_BUCKETS_MS;
 use crate::cluster::{Protocol, Service};
+use crate::error::Flag;
 use crate::snapshot::Snapshot;
 use crate::standard::{Known, Reporter, Spoken, Standard};
 
@@ -18,7 +19,7 @@ const IN_MINUTE: usize = 6;
 /// The number of minutes that are kept.
 pub const MINUTES: usize = 60;
 
-/// The maximum number of clients and services that are kept. Each needs at most 6 KiB.
+/// The maximum number of clients and services that are kept. Each needs at most 13 KiB.
 pub const EDGES_MAX: usize = 256;
 
 /// The number of buckets of a latency histogram, with that of `+Inf`.
@@ -48,7 +49,8 @@ pub enum Edge {
 pub struct Traffic {
     /// The number of requests and connections.
     pub requests: u64,
-    /// How many of them failed: a status of 5xx, no response, or a gRPC status of a server error.
+    /// How many of them failed: a status of 5xx, a TCP connection with a response flag, or, of a
+    /// client, a gRPC status of a server error.
     pub errors: u64,
     /// The numbers of requests by duration, for each bucket.
     buckets: [u64; BUCKETS],
@@ -94,9 +96,14 @@ impl Traffic {
         }
     }
 
-    /// The traffic since `earlier`. Counters that went back have begun anew.
-    fn since(&self, earlier: &Self) -> Self {
-        let delta = |now: u64, before: u64| if now >= before { now - before } else { now };
+    /// The traffic since `earlier`. Counters that went back have begun anew if `restarts`. If not,
+    /// they are a sum of which a part was dropped.
+    fn since(&self, earlier: &Self, restarts: bool) -> Self {
+        let delta = |now: u64, before: u64| match now.checked_sub(before) {
+            Some(more) => more,
+            None if restarts => now,
+            None => 0,
+        };
         let mut buckets = self.buckets;
         for (count, before) in buckets.iter_mut().zip(earlier.buckets) {
             *count = delta(*count, before);
@@ -110,8 +117,8 @@ impl Traffic {
 }
 
 impl Track {
-    fn read(&mut self, now: Traffic, ends_minute: bool) {
-        let traffic = now.since(&self.last);
+    fn read(&mut self, now: Traffic, restarts: bool, ends_minute: bool) {
+        let traffic = now.since(&self.last, restarts);
         self.last = now;
         let some = |traffic: Traffic| (traffic.requests > 0).then(|| Box::new(traffic));
         keep(&mut self.recent, some(traffic), IN_MINUTE);
@@ -158,21 +165,22 @@ impl History {
         self.left_out = 0;
         for (edge, traffic) in now {
             let full = self.edges.len() >= EDGES_MAX;
+            let restarts = matches!(edge, Edge::Service(_));
             match self.edges.get_mut(&edge) {
                 None if full => self.left_out += 1,
                 None => {
                     let mut track = Track { exists: true, ..Track::default() };
-                    track.read(traffic, ends_minute);
+                    track.read(traffic, restarts, ends_minute);
                     self.edges.insert(edge, track);
                 }
                 Some(track) => {
                     track.exists = true;
-                    track.read(traffic, ends_minute);
+                    track.read(traffic, restarts, ends_minute);
                 }
             }
         }
         for track in self.edges.values_mut().filter(|track| !track.exists) {
-            track.read(track.last, ends_minute);
+            track.read(track.last, true, ends_minute);
         }
         self.edges.retain(|_, track| track.exists || !track.is_idle());
     }
@@ -202,11 +210,16 @@ impl History {
 fn of_service(service: &Service) -> Option<Traffic> {
     let stats = &service.stats;
     let requests = (0..6).map(|class| stats.sum(|cells| &cells.status_class[class])).sum();
-    let errors = stats.sum(|cells| &cells.status_class[4]);
-    // A TCP connection has no status. It has failed if it has a flag, but flags have no class.
-    let none = stats.sum(|cells| &cells.status_class[5]);
-    let is_tcp = service.protocol == Protocol::Tcp;
-    let errors = if is_tcp { errors } else { errors + none };
+    let errors = match service.protocol {
+        // A TCP connection has no status. It has failed if it has a flag.
+        Protocol::Tcp => {
+            let flags = 0..Flag::ALL.len();
+            let flagged: u64 = flags.map(|flag| stats.sum(|cells| &cells.flags[flag])).sum();
+            flagged.min(requests)
+        }
+        // A request without a status is one that its client has left.
+        _ => stats.sum(|cells| &cells.status_class[4]),
+    };
     let buckets = std::array::from_fn(|bucket| stats.sum(|cells| &cells.duration.buckets[bucket]));
     (requests > 0).then_some(Traffic { requests, errors, buckets })
 }
@@ -268,16 +281,20 @@ mod tests {
         let mut track = Track::default();
         for reading in 1..=(MINUTES + 5) * IN_MINUTE {
             let now = traffic(2 * reading as u64, reading as u64, 3);
-            track.read(now, reading % IN_MINUTE == 0);
+            track.read(now, true, reading % IN_MINUTE == 0);
         }
         assert_eq!((track.recent.len(), track.minutes.len()), (IN_MINUTE, MINUTES));
         assert!(track.minutes.iter().flatten().all(|it| **it == traffic(12, 6, 3)));
         assert_eq!(sum(&track.recent), traffic(12, 6, 3));
         // A counter that begins anew.
-        track.read(traffic(1, 0, 3), false);
+        track.read(traffic(1, 0, 3), true, false);
         assert_eq!(track.recent.back().unwrap().as_deref(), Some(&traffic(1, 0, 3)));
+        // A sum of which a part was dropped.
+        track.read(traffic(9, 0, 3), true, false);
+        track.read(traffic(5, 0, 3), false, false);
+        assert_eq!(track.recent.back().unwrap().as_deref(), None);
         for reading in 1..=MINUTES * IN_MINUTE {
-            track.read(traffic(1, 0, 3), reading % IN_MINUTE == 0);
+            track.read(traffic(5, 0, 3), true, reading % IN_MINUTE == 0);
         }
         assert!(track.is_idle());
     }

@@ -129,11 +129,15 @@ impl Status {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the counters for the history of the traffic.
+    /// Reads the counters for the history of the traffic. Drops series of Istio's metrics that were
+    /// not used for too long, because nobody may ask for the metrics.
     pub fn read_history(&self) {
         let mut known = self.known();
         if let Some(snapshot) = known.snapshot.clone() {
             known.history.read(&snapshot);
+            if let Some(standard) = &snapshot.standard {
+                standard.store.sweep(known.begun.elapsed(), standard.unused_after);
+            }
         }
     }
 }

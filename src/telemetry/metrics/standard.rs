@@ -44,10 +44,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot, uptime: Duration) {
                 continue;
             }
             if *shape == Shape::default() {
-                for it in series.iter_mut().filter(meant) {
-                    let sums = Sums::of(metric, &it.series);
-                    sums.write(page, name, it.text());
-                }
+                write_each(page, metric, series.iter_mut().filter(meant));
                 continue;
             }
             let mut merged: BTreeMap<String, Sums> = BTreeMap::new();
@@ -59,6 +56,28 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot, uptime: Duration) {
                 sums.write(page, name, &labels);
             }
         }
+    }
+}
+
+/// Writes a metric of series in the order of their labels. Several series may have the same labels,
+/// because a series also knows what its side does not show. They are one series of the page.
+fn write_each<'s>(page: &mut Page, metric: Metric, all: impl Iterator<Item = &'s mut Labelled>) {
+    let mut last: Option<(&Labelled, Sums)> = None;
+    for it in all {
+        it.text();
+        let it: &Labelled = it;
+        let sums = Sums::of(metric, &it.series);
+        match &mut last {
+            Some((known, all)) if known.values == it.values => all.add(&sums),
+            _ => {
+                if let Some((known, all)) = last.replace((it, sums)) {
+                    all.write(page, metric.name(), &known.text);
+                }
+            }
+        }
+    }
+    if let Some((known, all)) = last {
+        all.write(page, metric.name(), &known.text);
     }
 }
 
