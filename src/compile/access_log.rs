@@ -33,12 +33,18 @@ pub(super) fn access_log(compiler: &mut Compiler<'_>) -> Option<AccessLog> {
         Some(model::LogSink::Syslog(path)) => LogSink::Syslog(path.clone()),
     };
     let format = format(compiler, log);
+    if let (Some(sample), Some(LogFilter::Failed)) = (&log.sample, &filter) {
+        let message = "`sample` has no effect: the log has only failed requests";
+        let help = "leave it out, or write `filter: all`; failed requests are always in the log";
+        compiler.warn(&sample.origin, message, help);
+    }
     let filter = filter?;
     let mut wanted = format.wanted();
     if let LogFilter::Only(filter) = &filter {
         wanted.extend(&filter.wanted());
     }
-    let lines = LogLines { format, filter, sample: log.sample, wanted };
+    let lines =
+        LogLines { format, filter, sample: log.sample.as_ref().map(|share| share.value), wanted };
     Some(AccessLog { sink, lines: Arc::new(lines) })
 }
 

@@ -28,16 +28,21 @@ pub(super) fn mirror(
         compiler.missing(&written.origin, message, "add `to: OTHER`, another service or version");
         return None;
     };
+    let (name, version) = to.value.split_once('/').unwrap_or((&to.value, ""));
     if let [only] = services
-        && to.value.split('/').next().is_some_and(|name| name != &*only.name)
+        && name != &*only.name
     {
         // Its own service is no suggestion: each request would reach it twice.
-        let message = format!("there is no service {:?}", to.value);
+        let message = format!("there is no service {name:?}");
+        let endpoints = match version {
+            "" => "endpoints: [IP:PORT]".to_owned(),
+            version => format!("versions: {{{version}: [IP:PORT]}}"),
+        };
+        let only = &only.name;
         let help = format!(
-            "write `services: {{{}: {{endpoints: [IP:PORT]}}}}`, or name another version of {}",
-            to.value, only.name
+            "write `services: {{{name}: {{{endpoints}}}}}`, or name another version of {only}"
         );
-        compiler.unknown(&to.origin, ("services", &to.value), message, help);
+        compiler.unknown(&to.origin, ("services", name), message, help);
         return None;
     }
     let destination = compiler.destination(services, to)?;

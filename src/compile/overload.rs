@@ -26,14 +26,19 @@ pub(super) fn terms(compiler: &mut Compiler<'_>) -> OverloadTerms {
         let message = format!("`shed: {shed}%` is not between 1% and `stop_accepting: {stop}%`");
         let help = match stop {
             // Both were written, in the wrong order.
-            1.. if shed <= 100 && written.shed.is_some() && written.stop.is_some() => format!(
-                "requests of low priority are refused first: write `shed: {stop}%` and \
+            1.. if shed > stop
+                && shed <= 100
+                && written.shed.is_some()
+                && written.stop.is_some() =>
+            {
+                format!(
+                    "requests of low priority are refused first: write `shed: {stop}%` and \
                  `stop_accepting: {shed}%`"
-            ),
-            _ => format!(
-                "requests of low priority are refused first: write `shed: {SHED_PERCENT}%` and \
-                 `stop_accepting: {STOP_PERCENT}%`"
-            ),
+                )
+            }
+            _ => "requests of low priority are refused first: leave it out, or write a percentage \
+                  above 0, and not above `stop_accepting`"
+                .to_owned(),
         };
         let written = written.shed.as_ref().or(written.stop.as_ref());
         if let Some(item) = written {

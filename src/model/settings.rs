@@ -147,7 +147,7 @@ pub struct AccessLog {
     /// default.
     pub filter: Option<Item<String>>,
     /// The share of the exchanges without a failure that gets a line, in millionths.
-    pub sample: Option<u32>,
+    pub sample: Option<Item<u32>>,
 }
 
 /// Where log lines are written.

@@ -1,7 +1,5 @@
 //! Filters over exchanges: comparisons of values, joined by `and`, `or` and `not`.
 
-use std::net::IpAddr;
-
 use super::field::{Field, Value};
 use super::headers::Wanted;
 use super::record::Record;
@@ -143,18 +141,19 @@ impl Literal {
             (Self::Number(number), Value::Number(value)) => order.holds(value, number),
             (Self::Micros(us), Value::Micros(value)) => order.holds(value, us),
             (Self::Bool(wanted), Value::Bool(value)) => order.holds(value, wanted),
-            (Self::Network(network), Value::Ip(ip)) => has(network, *ip),
-            (Self::Flag(letters), Value::Flags) => match &**letters {
-                b"-" => record.flag.is_none() && !record.delayed,
-                letters => record.has_flag(letters),
-            },
+            (Self::Network(network), Value::Ip(ip)) => network.contains(*ip),
+            (Self::Flag(letters), Value::Flags) => has_flag(record, letters),
             _ => false,
         }
     }
 }
 
-fn has(network: &Network, ip: IpAddr) -> bool {
-    network.contains(ip)
+/// Whether the exchange has the flag `letters`. `-` means that it has none.
+fn has_flag(record: &Record<'_>, letters: &[u8]) -> bool {
+    match letters {
+        b"-" => record.flag.is_none() && !record.delayed,
+        letters => record.has_flag(letters),
+    }
 }
 
 impl Order {
@@ -173,7 +172,7 @@ impl Order {
 impl Part {
     fn fits(self, record: &Record<'_>, value: &Value<'_>, text: &[u8]) -> bool {
         match (value, self) {
-            (Value::Flags, _) => record.has_flag(text),
+            (Value::Flags, _) => has_flag(record, text),
             (Value::Text(value), Self::Contains) => memchr::memmem::find(value, text).is_some(),
             (Value::Text(value), Self::StartsWith) => value.starts_with(text),
             (Value::Text(value), Self::EndsWith) => value.ends_with(text),

@@ -39,6 +39,8 @@ fn filters_accept_exchanges() {
         ("response_flags contains 'UH'", true),
         ("flags == 'UH' and flags != '-'", true),
         ("flags in ['UF', 'UO']", false),
+        ("flags contains '-'", false),
+        ("sent_bytes < 1MB and sent_bytes < 1MiB", true),
         ("detail contains \"d\"", true),
         ("grpc_status == 14", false),
         ("grpc_status != 14", true),

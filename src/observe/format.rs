@@ -53,14 +53,19 @@ impl Format {
     pub fn chosen<'n>(
         names: impl IntoIterator<Item = &'n str>,
     ) -> Result<Self, (usize, TextError)> {
-        let fields = names.into_iter().enumerate().map(|(index, name)| {
+        let mut fields = Vec::new();
+        for (index, name) in names.into_iter().enumerate() {
             let field = parse::field(name).ok_or_else(|| (index, parse::unknown(0, name)))?;
             if let Field::Request(name) | Field::Response(name) = &field {
                 operators::no_secret(name, 0).map_err(|error| (index, error))?;
             }
-            Ok(field)
-        });
-        Ok(Self(Kind::Chosen(fields.collect::<Result<_, _>>()?)))
+            if fields.contains(&field) {
+                let message = format!("{} is in the list already", field.name());
+                return Err((index, TextError::new(0, message, "leave it out")));
+            }
+            fields.push(field);
+        }
+        Ok(Self(Kind::Chosen(fields)))
     }
 
     /// Parses `json`, `envoy`, `istio`, or text with operators of Envoy.

@@ -124,6 +124,13 @@ fn mistakes_in_formats() {
         ("%REQ(a b)%", 0, "\"a b\" is not the name of a header field"),
         ("%REQ(Authorization)%", 0, "Authorization may carry a secret, so no log has it"),
         ("%REQ(x?Cookie)%", 0, "Cookie may carry a secret, so no log has it"),
+        (
+            "%request.headers.authorization%",
+            0,
+            "authorization may carry a secret, so no log has it",
+        ),
+        ("-%response.headers.Set-Cookie%", 1, "set-cookie may carry a secret, so no log has it"),
+        ("%DURATION(x)%", 0, "%DURATION% takes no argument"),
         ("%REQ(x):0%", 0, "\"0\" is not a length"),
         ("%START_TIME(%Q)%", 0, "\"%Q\" is not a format for times"),
         ("100% of it", 3, "this operator has no end: % of it"),
@@ -135,6 +142,8 @@ fn mistakes_in_formats() {
     let (index, error) = Format::chosen(["status", "request.headers.cookie"]).unwrap_err();
     assert_eq!((index, error.message.contains("secret")), (1, true));
     assert_eq!(Format::chosen(["codes"]).unwrap_err().0, 0);
+    let (index, error) = Format::chosen(["status", "flags", "response_flags"]).unwrap_err();
+    assert_eq!((index, error.help.as_str()), (2, "leave it out"));
 }
 
 #[test]

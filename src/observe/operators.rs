@@ -138,8 +138,18 @@ fn operator(text: &str, at: usize) -> Result<Piece, TextError> {
             let help = format!("write %{name}(X-USER)%");
             return Err(TextError::new(at, format!("%{name}% needs the name of a field"), help));
         }
-        (name, _) => plain(name).ok_or_else(|| unknown(name, at))?,
+        (name, argument) => {
+            let operator = plain(name).ok_or_else(|| unknown(name, at))?;
+            if argument.is_some_and(|argument| !argument.is_empty()) {
+                let message = format!("%{name}% takes no argument");
+                return Err(TextError::new(at, message, format!("write %{name}%")));
+            }
+            operator
+        }
     };
+    if let Operator::Field(Field::Request(name) | Field::Response(name)) = &operator {
+        no_secret(name, at)?;
+    }
     Ok(Piece::Operator { operator, max })
 }
 

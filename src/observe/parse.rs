@@ -470,8 +470,14 @@ fn is_digits(text: &str) -> bool {
 }
 
 fn number_of(text: &str) -> Option<u64> {
-    let units =
-        [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("KB", 1000), ("MB", 1 << 20)];
+    let units = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+    ];
     let unit = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
     let (digits, factor) = unit.unwrap_or((text, 1));
     is_digits(digits).then(|| digits.parse::<u64>().ok()?.checked_mul(factor))?

@@ -50,6 +50,9 @@ const SPLICE_ROOM_BYTES: usize = 16 * 1024;
 /// [`SPLICE_ROOM_BYTES`].
 const SPLICE_STEP_MIN_BYTES: usize = 1024;
 
+/// [`alarm::GRANULARITY`] in microseconds.
+const GRANULARITY_US: u64 = alarm::GRANULARITY.as_micros() as u64;
+
 /// The number of values that SO_MEMINFO returns, as in `linux/sock_diag.h`.
 const MEMINFO_VALUES: usize = 9;
 
@@ -256,8 +259,13 @@ impl Io for RingIo {
 
     async fn sleep_until(&self, until: Time) {
         let alarm = self.alarms().alarm();
-        alarm.set(until);
-        poll_fn(|context| alarm.poll_woken(context)).await;
+        // An alarm rings up to this much later than its deadline, and a sleep is exact. If other
+        // alarms make it ring earlier, it is set again.
+        let early = Time::from_micros(until.as_micros().saturating_sub(GRANULARITY_US));
+        while self.now() < until {
+            alarm.set(early);
+            poll_fn(|context| alarm.poll_woken(context)).await;
+        }
     }
 }
 

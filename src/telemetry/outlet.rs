@@ -272,11 +272,17 @@ impl Writer {
 
     fn write(&mut self, batch: &[u8]) -> Result<(), Lost> {
         let all = |error: io::Error| Lost(batch.len(), sink::reason(&self.sink, &error));
-        let is_current = |out: &mut Out| !out.is_moved(&self.sink);
-        let out = match self.out.take_if(|out| is_current(out)) {
-            Some(out) => out,
+        let out = match self.out.take() {
+            // The file was renamed. If a new one cannot be created, the old one gets the lines.
+            Some(mut old) => match old.is_moved(&self.sink).then(|| sink::open(&self.sink)) {
+                Some(Ok(new)) => {
+                    self.torn = false;
+                    new
+                }
+                Some(Err(_)) | None => old,
+            },
             // Try to open the sink again: its directory may exist now, or the process may have
-            // descriptors again, or its file was renamed.
+            // descriptors again.
             None => sink::open(&self.sink).map_err(all)?,
         };
         if out.is_syslog {

@@ -346,6 +346,8 @@ pub struct Names {
     pub reached: Vec<(String, String)>,
     /// The ports of the listeners without TLS.
     pub ports: Vec<u16>,
+    /// The address of the service `app` that earlier advice makes, in the same form.
+    pub advised: Option<String>,
 }
 
 /// The advice with the only service of the author in place of `SERVICE`, and with the port of the
@@ -368,6 +370,8 @@ fn for_address(advice: &str, names: &mut Names) -> Option<String> {
     let (before, rest) = advice.split_once("`, and `services: {app: {")?;
     let (keys, after) = rest.split_once("}}`")?;
     let same = names.reached.iter().find(|(_, own)| own == keys).map(|(name, _)| name);
+    let app = "app".to_owned();
+    let same = same.or_else(|| (names.advised.as_deref() == Some(keys)).then_some(&app));
     // The upstreams of nginx are names of services.
     let named = || names.services.iter().find(|name| keys == format!("dns: {name}:80"));
     if let Some(service) = same.or_else(named) {
@@ -376,9 +380,8 @@ fn for_address(advice: &str, names: &mut Names) -> Option<String> {
             before.replacen("to: app", &format!("to: {service}"), 1)
         ));
     }
-    if !names.services.iter().any(|name| name == "app") {
-        names.services.push("app".to_owned());
-        names.reached.push(("app".to_owned(), keys.to_owned()));
+    if names.advised.is_none() && !names.services.contains(&app) {
+        names.advised = Some(keys.to_owned());
         return None;
     }
     let before = before.replacen("to: app", "to: NAME", 1);

@@ -65,6 +65,7 @@ pub(super) fn names(tree: &Node) -> Names {
         services: entries("services").iter().map(|(key, _)| key.text.clone()).collect(),
         reached: entries("services").iter().filter_map(reached).collect(),
         ports: binds.filter_map(port).collect(),
+        advised: None,
     }
 }
 

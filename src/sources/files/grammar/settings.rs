@@ -134,5 +134,5 @@ pub struct AccessLog {
     pub filter: Option<Placed<String>>,
     /// The share of the exchanges without a failure that gets a line. An exchange that has failed
     /// always gets one. Default 100%.
-    pub sample: Option<Portion>,
+    pub sample: Option<Placed<Portion>>,
 }

@@ -91,12 +91,18 @@ fn access_log(lower: &mut Lower<'_>, log: grammar::AccessLog) -> AccessLog {
         format: log.format.map(Into::into),
         fields: list(log.fields.0),
         filter: log.filter.map(Into::into),
-        sample: log.sample.map(|share| share.0),
+        sample: log.sample.map(|share| Item::new(share.value.0, super::origin(share.place))),
     }
 }
 
 /// The target of access log lines. `None` if it is not valid; the mistake was reported.
 fn log_sink(lower: &mut Lower<'_>, path: &Placed<String>) -> Option<LogSink> {
+    if let Some(socket) = path.value.strip_prefix("syslog:").filter(|it| !it.starts_with('/')) {
+        let message = format!("{:?} names no socket of a syslog daemon", path.value);
+        let help = format!("write `syslog:/{socket}`, or `syslog` for /dev/log");
+        lower.mistake_with_help(path.place, message, &help);
+        return None;
+    }
     match log_file::target(&path.value) {
         Target::Stdout => Some(LogSink::Stdout),
         Target::Stderr => Some(LogSink::Stderr),
