@@ -65,6 +65,11 @@ enum Command {
         ringway tap -H x-tenant -n 10 'host == \"shop.example.com\"'\n\n\
         The filter is that of the access log.")]
     Tap(live::TapArgs),
+    /// Show the services, routes and endpoints of a running proxy, refreshed each second.
+    #[command(after_help = "Examples:\n  ringway top\n  \
+        ringway top --admin 10.0.0.1:9900 --token /etc/ringway/admin.token\n  \
+        ringway top --once    # prints the tables and ends")]
+    Top(live::TopArgs),
     /// Show the story of one of the last requests of a running proxy: rule, policies, attempts.
     #[command(after_help = "Examples:\n  \
         ringway why 2f1c9a54-6b8e-4c64-9d0b-6a7b0c7b6c11\n  \
@@ -136,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Tap(arguments) => live::tap(&arguments),
+        Command::Top(arguments) => live::top(&arguments),
         Command::Why(arguments) => live::why(&arguments),
         Command::Schema => {
             say(&format!("{:#}\n", files::schema()));

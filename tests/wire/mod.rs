@@ -66,6 +66,7 @@ mod systemd;
 mod tcp;
 mod terms;
 mod tls;
+mod top;
 mod tracing;
 mod tunnels;
 mod waiting;

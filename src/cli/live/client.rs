@@ -1,9 +1,10 @@
 //! A client of the admin interface.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
+use super::Admin;
 use crate::error::plain;
 
 /// How long a connection to the admin interface may take, and how long a page may need.
@@ -20,7 +21,8 @@ pub(super) struct Answer {
 }
 
 /// Asks for the page `path`, which has no characters to escape.
-pub(super) fn get(address: SocketAddr, path: &str) -> Result<Answer, String> {
+pub(super) fn get(admin: &Admin, path: &str) -> Result<Answer, String> {
+    let address = admin.address;
     let failed = |error: std::io::Error| {
         let error = plain(&error);
         format!(
@@ -31,7 +33,9 @@ pub(super) fn get(address: SocketAddr, path: &str) -> Result<Answer, String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     // An answer to HTTP/1.0 has no chunks: it ends with the connection.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    let token = admin.token.iter().map(|token| format!("Authorization: Bearer {token}\r\n"));
+    let fields = token.collect::<String>();
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n{fields}\r\n");
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut reader = BufReader::new(stream);
     let mut head = reader.by_ref().take(HEAD_MAX);
@@ -45,6 +49,10 @@ pub(super) fn get(address: SocketAddr, path: &str) -> Result<Answer, String> {
         if head.read_line(&mut line).map_err(failed)? == 0 || line.trim_end().is_empty() {
             break;
         }
+    }
+    if status == 401 {
+        let help = "name the file with its token with --token FILE, or its configuration with -c";
+        return Err(format!("the proxy at {address} demands a token; {help} DIR"));
     }
     Ok(Answer { status, reader })
 }

@@ -1,11 +1,13 @@
-//! Commands that ask a running proxy: `tap` and `why`.
+//! Commands that ask a running proxy: `tap`, `top` and `why`.
 
 mod client;
 mod tap;
+mod top;
 mod why;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -14,6 +16,7 @@ use crate::compile::registry::Registry;
 use crate::sources::files::{self, ProcessEnvironment};
 
 pub use tap::{TapArgs, tap};
+pub use top::{TopArgs, top};
 pub use why::{WhyArgs, why};
 
 /// The default address of the admin interface.
@@ -28,22 +31,39 @@ struct Target {
     /// The configuration of the proxy, for its admin address.
     #[arg(short, long = "config", value_name = "DIR")]
     config: Vec<PathBuf>,
+    /// The file with the token that the admin interface demands. Default: the one in `-c`.
+    #[arg(long, value_name = "FILE")]
+    token: Option<PathBuf>,
+}
+
+/// An admin interface, and how it lets this client in.
+#[derive(Clone)]
+struct Admin {
+    address: SocketAddr,
+    token: Option<Arc<str>>,
 }
 
 impl Target {
-    /// The admin address of the proxy.
-    fn address(&self) -> Result<SocketAddr, String> {
-        if let Some(address) = self.admin {
-            return Ok(address);
-        }
+    /// The admin interface of the proxy.
+    fn admin(&self) -> Result<Admin, String> {
+        let token = match &self.token {
+            Some(file) => {
+                let text = std::fs::read_to_string(file).map_err(|error| {
+                    format!("cannot read {}: {}", file.display(), crate::error::plain(&error))
+                })?;
+                Some(text.trim().into())
+            }
+            None => None,
+        };
         if self.config.is_empty() {
-            return Ok(ADMIN);
+            return Ok(Admin { address: self.admin.unwrap_or(ADMIN), token });
         }
         let loaded = files::load(&self.config, &ProcessEnvironment);
         let compiled = files::compile(&loaded, 0, &mut Registry::new(1), &Resolutions::new());
         let compiled = compiled.map_err(|errors| errors.to_string())?;
         let off = "this configuration turns the admin interface off (admin.bind: off)";
-        compiled.admin.ok_or_else(|| off.to_owned())
+        let address = self.admin.or(compiled.admin).ok_or_else(|| off.to_owned())?;
+        Ok(Admin { address, token: token.or(compiled.admin_token) })
     }
 }
 

@@ -55,8 +55,8 @@ fn run(arguments: &TapArgs) -> Result<(), String> {
     for (key, value) in filter.chain(headers) {
         path.push_str(&format!("{key}={}&", client::escaped(value)));
     }
-    let address = arguments.target.address()?;
-    let mut answer = client::get(address, path.trim_end_matches(['?', '&']))?;
+    let admin = arguments.target.admin()?;
+    let mut answer = client::get(&admin, path.trim_end_matches(['?', '&']))?;
     if answer.status != 200 {
         let status = answer.status;
         return Err(format!("the proxy answered {status}: {}", answer.text()?.trim_end()));

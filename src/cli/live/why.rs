@@ -34,12 +34,13 @@ pub fn why(arguments: &WhyArgs) -> ExitCode {
 }
 
 fn run(arguments: &WhyArgs) -> Result<(), String> {
-    let address = arguments.target.address()?;
+    let admin = arguments.target.admin()?;
+    let address = admin.address;
     let path = match &arguments.id {
         Some(id) => format!("/requests/{}", client::escaped(id)),
         None => "/requests?failed=true&limit=10".to_owned(),
     };
-    let answer = client::get(address, &path)?;
+    let answer = client::get(&admin, &path)?;
     let status = answer.status;
     let text = answer.text()?;
     if status != 200 {
