@@ -29,8 +29,14 @@ pub(super) fn check(compiler: &mut Compiler<'_>, service: &Service) -> Option<Ar
     let ask = match &value.probe {
         Some(HealthProbe::Http(probe)) => http_ask(compiler, service, probe)?,
         Some(HealthProbe::Grpc(probe)) => {
-            if service.protocol == ServiceProtocol::Http1 {
-                let help = "write `protocol: grpc`, or check by `http`";
+            let is_http1 = match service.protocol {
+                ServiceProtocol::Http1 => true,
+                // Without TLS, no ALPN can select HTTP/2.
+                ServiceProtocol::Auto => service.tls.is_none(),
+                _ => false,
+            };
+            if is_http1 {
+                let help = "write `protocol: grpc` in the service, or check by `http`";
                 let message = "gRPC needs HTTP/2";
                 compiler.fault_with_help(&probe.origin, message, help);
             }

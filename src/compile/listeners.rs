@@ -149,8 +149,8 @@ fn serves(
             None
         }
         (_, Some(service), _) => {
-            let help = "leave it out: the rules in `routes` name services; \
-                        `protocol: tcp` is for bytes that are not HTTP";
+            let help = "add `protocol: tcp` for bytes that are not HTTP; for HTTP, leave it out: \
+                        the rules in `routes` name services";
             compiler.fault_with_help(&service.origin, "`service` is for tcp listeners", help);
             None
         }

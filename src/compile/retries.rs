@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use super::suggestion::value_suggestion;
 use super::{Compiler, methods};
+use crate::cluster::{Destination, Service};
 use crate::model::{self, Action, Item, Model};
 use crate::resilience::{
     ATTEMPTS, AttemptCount, BACKOFF_BASE, BACKOFF_MAX_FACTOR, BUDGET_MIN, BUDGET_PERCENT,
     Condition, HedgeAfter, REPLAY_BYTES, RetryPolicy,
 };
+use crate::route::Split;
 
 /// The names of the services to which a rule with a retry policy forwards requests.
 pub(super) fn retried(model: &Model) -> HashSet<&str> {
@@ -24,11 +26,41 @@ pub(super) fn retried(model: &Model) -> HashSet<&str> {
     names.flatten().collect()
 }
 
-/// Compiles a retry policy. `timeout` is the time limit for all attempts of a request together.
+/// The time limit for all attempts of a request together.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Total {
+    timeout: Option<Duration>,
+    /// The place of the limit, if it is not beside the policy.
+    place: &'static str,
+}
+
+impl Total {
+    /// The `timeout` beside the policy.
+    pub(super) fn own(timeout: Option<Duration>) -> Self {
+        Self { timeout, place: "" }
+    }
+
+    /// The `timeout` of a rule, or else the longest one of its services, if each has one.
+    pub(super) fn of_rule(
+        own: Option<Duration>,
+        services: &[Arc<Service>],
+        split: Option<&Split>,
+    ) -> Self {
+        if own.is_some() {
+            return Self::own(own);
+        }
+        let destinations = split.iter().flat_map(|split| split.destinations());
+        let of_service = |to: Destination| services.get(to.service as usize)?.timeout;
+        let all: Option<Vec<Duration>> = destinations.map(of_service).collect();
+        Self { timeout: all.and_then(|all| all.into_iter().max()), place: " in the service" }
+    }
+}
+
+/// Compiles a retry policy.
 pub(super) fn policy(
     compiler: &mut Compiler<'_>,
     written: &Item<model::Retries>,
-    timeout: Option<Duration>,
+    Total { timeout, place }: Total,
 ) -> Arc<RetryPolicy> {
     let value = &written.value;
     let backoff_base = value.backoff_base.as_ref().map_or(BACKOFF_BASE, |base| base.value);
@@ -43,7 +75,7 @@ pub(super) fn policy(
         && per_try.value >= timeout
     {
         let message = format!(
-            "{:?} is not shorter than `timeout` of all attempts together, {timeout:?}",
+            "{:?} is not shorter than `timeout` of all attempts together, {timeout:?}{place}",
             per_try.value
         );
         let help = "write a shorter per_try_timeout, or a longer timeout";

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::rate_limits::{self, Owner};
-use super::{Compiler, faults, jwt, methods, mirrors, overload, retries, shifts, sticky};
+use super::retries::{self, Total};
+use super::{Compiler, faults, jwt, methods, mirrors, overload, shifts, sticky};
 use crate::cluster::Service;
 use crate::http1::framing::FRAMING_FIELDS;
 use crate::matching::{PathMatch, ValueMatch};
@@ -200,7 +201,8 @@ fn rule_of(
     let response_headers = edits(compiler, written.response_headers.as_deref());
     let jwt = jwt::demand(compiler, written.jwt.as_ref());
     let retries = written.retries.as_ref();
-    let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
+    let total = Total::of_rule(written.timeout, services, split);
+    let retries = retries.map(|item| retries::policy(compiler, item, total));
     let fault = written.fault.as_ref();
     let fault = fault.map(|item| faults::fault(compiler, item, forwards));
     let mirror = written.mirror.as_ref();

@@ -72,7 +72,8 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let liveness = tcp::liveness(compiler, &written.tcp, compiler.egress.liveness);
     let egress = Egress { liveness, ..compiler.egress };
     let retries = written.retries.as_ref();
-    let retries = retries.map(|item| retries::policy(compiler, item, written.timeout));
+    let total = retries::Total::own(written.timeout);
+    let retries = retries.map(|item| retries::policy(compiler, item, total));
     let breaker = written.circuit_breaker.as_ref();
     let breaker = breaker.map(|written| Arc::new(breaker::breaker(compiler, name, written)));
     let concurrency = breaker::concurrency(compiler, name, written).map(Arc::new);

@@ -2,7 +2,7 @@
 
 use super::Compiler;
 use crate::matching::PathMatch;
-use crate::model::{self, Action, Endpoints, Fault, Item, ListenerProtocol, Origin};
+use crate::model::{self, Action, ClientTls, Endpoints, Fault, Item, ListenerProtocol, Origin};
 
 /// The validity periods of the certificates in one file. The source of the configuration warns of
 /// those that are not valid now.
@@ -21,6 +21,7 @@ pub(super) fn find(compiler: &mut Compiler<'_>) {
     let model = compiler.model;
     for service in &model.services {
         empty_service(compiler, &service.value);
+        unverified(compiler, &service.value);
     }
     for routes in &model.routes {
         if routes.value.rules.is_empty() {
@@ -77,6 +78,15 @@ fn trailing_slash(compiler: &mut Compiler<'_>, rule: &model::Rule) {
     }
 }
 
+/// Warns of a service that accepts any certificate.
+fn unverified(compiler: &mut Compiler<'_>, service: &model::Service) {
+    let Some(tls) = &service.tls else { return };
+    if matches!(&tls.value, ClientTls::Files(files) if files.unverified) {
+        let message = "the certificates of the endpoints are not verified: any server is accepted";
+        compiler.warn(&tls.origin, message, "write `ca: FILE` in place of `verify: none`");
+    }
+}
+
 /// The service that an example rule in the advice forwards to, and how to write the service if
 /// there is none.
 fn forward(model: &model::Model) -> (&str, &'static str) {
@@ -96,7 +106,10 @@ fn nothing_to_serve(compiler: &mut Compiler<'_>) {
         compiler.faults.push(secondary(fault));
     }
     let routed = |listener: &&std::sync::Arc<Item<model::Listener>>| {
-        listener.value.protocol != ListenerProtocol::Tcp && listener.value.redirect_https.is_none()
+        let listener = &listener.value;
+        listener.protocol != ListenerProtocol::Tcp
+            && listener.redirect_https.is_none()
+            && listener.service.is_none()
     };
     if !model.routes.is_empty() {
         return;

@@ -143,7 +143,6 @@ impl Applier {
                     took = ?began.elapsed(),
                     "configuration applied"
                 );
-                warn_of_unverified(&snapshot);
                 self.checks.follow(&snapshot);
                 self.outliers.follow(&snapshot);
                 known.snapshot = Some(snapshot);
@@ -314,19 +313,5 @@ fn log_warnings(warnings: &Diagnostics) {
     for Diagnostic { place, message, help, .. } in &warnings.list {
         let place = place.map(|place| warnings.sources.file_line(place));
         tracing::warn!(place, help, "{message}");
-    }
-}
-
-/// Logs a warning for each service whose endpoints are not verified (`verify: none`).
-fn warn_of_unverified(snapshot: &Snapshot) {
-    for service in &snapshot.services {
-        if service.tls.as_ref().is_some_and(|tls| tls.verifier.accepts_anyone()) {
-            let service = &*service.name;
-            tracing::warn!(
-                service,
-                "the certificates of endpoints are not verified (`verify: none`); any server is \
-                 accepted"
-            );
-        }
     }
 }

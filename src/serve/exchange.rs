@@ -213,6 +213,7 @@ fn plan_of<I: Io>(
             request,
         ),
         deadline: plan::deadline(record, own, asked),
+        is_timeout_asked: asked.is_some(),
         body_idle: rule.body_idle.unwrap_or(record.terms().timeouts.body_idle),
     };
     Planned::Forward(framing, plan, kind)

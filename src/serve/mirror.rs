@@ -229,6 +229,7 @@ impl<I: Io> MirroredRequest<I> {
             framing: &self.framing,
             kind: self.kind,
             left: self.kind.map(|_| deadline.since(self.worker.io.now())),
+            left_of_asked: Some(deadline.since(self.worker.io.now())),
             token_field: self.token.as_ref().and_then(|token| token.provider.field_to_drop()),
             request_id: self.request_id.as_ref(),
             attempt: None,

@@ -51,6 +51,8 @@ pub struct Plan<I: Io> {
     pub limiters: Option<Box<Limiters<I>>>,
     /// The deadline of the whole exchange, including retries.
     pub deadline: Time,
+    /// Whether the client has asked for a timeout. Then the endpoint learns how much of it is left.
+    pub is_timeout_asked: bool,
     /// The idle timeout of bodies: the longest time without a byte in either direction.
     pub body_idle: Duration,
 }
@@ -84,11 +86,14 @@ pub fn kind_for<I: Io>(record: &ExchangeRecord<I>, service: &LocalService<I>) ->
     record.kind().filter(is_call)
 }
 
+/// The field in which a client asks for a timeout, in milliseconds.
+pub const ASKED_TIMEOUT: &str = "x-envoy-upstream-rq-timeout-ms";
+
 /// The timeout that the client requests. It cannot make the configured timeout longer, so
 /// `x-envoy-upstream-rq-timeout-ms: 0`, which requests no timeout, is ignored.
 pub fn asked_timeout(request: HeadView<'_>, kind: Option<Kind>) -> Option<Duration> {
     let call = kind.and_then(|_| request.value(b"grpc-timeout")).and_then(grpc::parse_timeout);
-    let ms = request.value(b"x-envoy-upstream-rq-timeout-ms");
+    let ms = request.value(ASKED_TIMEOUT.as_bytes());
     let ms = ms.and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
     let plain = ms.filter(|&ms| ms > 0).map(Duration::from_millis);
     call.into_iter().chain(plain).min()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::downstream::Peer;
 use super::exchange::Exchange;
+use super::plan::ASKED_TIMEOUT;
 use crate::grpc::{self, Kind};
 use crate::http1::encode::{self, Replaced, RequestEdits};
 use crate::http1::framing::{self, RequestFraming};
@@ -32,6 +33,8 @@ pub struct HeadChanges<'a> {
     pub kind: Option<Kind>,
     /// The time until the deadline of a gRPC call. `None` if it has no deadline.
     pub left: Option<Duration>,
+    /// The time until the deadline, if the client has asked for a timeout of its request.
+    pub left_of_asked: Option<Duration>,
     /// The name of the field with the token, if the field must not be forwarded.
     pub token_field: Option<&'a str>,
     /// The `x-request-id` that the proxy has generated, if the request had none.
@@ -53,13 +56,15 @@ impl<'a> HeadChanges<'a> {
     ) -> Self {
         let (downstream, plan) = (exchange.downstream, exchange.plan);
         let limited = exchange.kind.is_some() && plan.deadline != Time::NEVER;
+        let left = || plan.deadline.since(downstream.worker.io.now());
         Self {
             peer: &downstream.peer,
             terms: &plan.terms,
             rule: &plan.rule,
             framing: &exchange.framing,
             kind: exchange.kind,
-            left: limited.then(|| plan.deadline.since(downstream.worker.io.now())),
+            left: limited.then(left),
+            left_of_asked: plan.is_timeout_asked.then(left),
             token_field: plan.token_field(),
             request_id,
             attempt: plan.retries().filter(|it| it.attempt_count.in_request).map(|_| number),
@@ -82,6 +87,7 @@ pub fn put_head<S: Stream>(
     let rewritten = rewrite.is_some_and(|rewrite| rewrite.target(rule, request, &mut target));
     let mut replaced =
         changes.kind.map(|kind| replaced(changes, kind, request)).unwrap_or_default();
+    replaced.extend(changes.left_of_asked.and_then(|left| asked_timeout(left, request)));
     replaced.extend(changes.attempt.map(attempt_count));
     replaced.extend(changes.trace.iter().cloned());
     // An HTTP/1.0 request may have no Host, but the request to the endpoint needs one (RFC 9112
@@ -113,6 +119,14 @@ pub fn put_head<S: Stream>(
 /// The field with the number of the attempt, which counts from 1.
 pub fn attempt_count(number: u32) -> Replaced {
     ("x-envoy-attempt-count", Some(number.to_string().into_bytes()))
+}
+
+/// The field in which the client has asked for a timeout, with the time that is left.
+fn asked_timeout(left: Duration, request: HeadView<'_>) -> Option<Replaced> {
+    request.value(ASKED_TIMEOUT.as_bytes())?;
+    // 0 would mean no timeout.
+    let ms = left.as_millis().max(1);
+    Some((ASKED_TIMEOUT, Some(ms.to_string().into_bytes())))
 }
 
 /// The host for a request that has none: the address of the endpoint.

@@ -89,10 +89,13 @@ fn why_tells_the_story_of_a_request() {
     assert!(told("id-4").contains("  rule       none matched\n"));
     let answer = Client::connect(port).get("app", "/made");
     assert_eq!(answer.status, 200);
-    let stories = proxy.admin("/requests?limit=1").body;
-    let stories: Value = serde_json::from_slice(&stories).unwrap();
-    let made = stories[0]["request_id"].as_str().unwrap();
-    assert_eq!((stories[0]["target"].as_str(), made.len()), (Some("/made"), 36));
+    let last = eventually("the story", || {
+        let stories = proxy.admin("/requests?limit=1").body;
+        let stories: Value = serde_json::from_slice(&stories).unwrap();
+        (stories[0]["target"] == "/made").then(|| stories[0].clone())
+    });
+    let made = last["request_id"].as_str().unwrap();
+    assert_eq!(made.len(), 36);
     assert!(told(made).contains("GET app/made"));
     let (found, text) = ringway(&proxy, &["why", "absent"]);
     assert!(!found && text.contains("no request with this id"), "{text}");

@@ -361,6 +361,30 @@ fn a_client_may_shorten_the_timeout_but_not_lengthen_it() {
     }
 }
 
+/// Each attempt gets the time that is left, and not the whole time again.
+#[test]
+fn the_endpoint_learns_how_much_of_the_time_is_left() {
+    let bad = always(response("503 Sad", ""));
+    let service = ", timeout: 20s, retries: {attempts: 1, on: 5xx, backoff: {base: 1ms}}";
+    let (_proxy, port) = before(&[&bad], service, "");
+    for (asked, most) in [("9000", 9000), ("3600000", 20_000)] {
+        let field = format!("X-Envoy-Upstream-Rq-Timeout-Ms: {asked}");
+        ask(port, &format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n"));
+        let requests = bad.requests();
+        let left = requests[requests.len() - 2..].iter().map(|request| {
+            let lines = request.lines().filter_map(|line| line.split_once(": "));
+            let named = |(name, _): &(&str, &str)| {
+                name.eq_ignore_ascii_case("x-envoy-upstream-rq-timeout-ms")
+            };
+            let values: Vec<u32> = lines.filter(named).map(|(_, ms)| ms.parse().unwrap()).collect();
+            assert_eq!(values.len(), 1, "{request}");
+            values[0]
+        });
+        let left: Vec<u32> = left.collect();
+        assert!(left[0] <= most && left[1] < left[0] && left[1] > most / 2, "{left:?}");
+    }
+}
+
 #[test]
 fn the_wait_before_a_retry_ends_when_the_client_leaves() {
     let bad = always(response("503 Sad", ""));

@@ -9,6 +9,9 @@ use super::syntax;
 /// The maximum nesting of maps and lists.
 pub const DEPTH_MAX: usize = 32;
 
+/// The maximum number of characters of a text that a message quotes.
+const SHOWN_CHARS_MAX: usize = 80;
+
 /// A value of a YAML document and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
@@ -209,7 +212,12 @@ impl Node {
     pub fn describe(&self) -> String {
         match &self.kind {
             Kind::Null => "nothing".to_owned(),
-            Kind::Scalar { text, .. } => format!("{text:?}"),
+            // A key that is given as a configuration must not reach a log.
+            Kind::Scalar { text, .. } if text.contains("-----BEGIN") => "a PEM file".to_owned(),
+            Kind::Scalar { text, .. } => match text.char_indices().nth(SHOWN_CHARS_MAX) {
+                Some((at, _)) => format!("{:?} ...", &text[..at]),
+                None => format!("{text:?}"),
+            },
             Kind::List(_) => "a list".to_owned(),
             Kind::Map(_) => "a map".to_owned(),
         }

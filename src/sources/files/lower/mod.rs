@@ -136,8 +136,13 @@ impl Lower<'_> {
     /// The content of the private key in the file `name`. Warns if every user of this host can read
     /// it.
     fn key(&mut self, name: &Placed<String>) -> Item<Material> {
+        self.secret(name, "key")
+    }
+
+    /// The same for another secret, which is called `what`.
+    fn secret(&mut self, name: &Placed<String>, what: &str) -> Item<Material> {
         if self.materials.is_open(self.sources, name) {
-            let message = "every user of this host can read this key";
+            let message = format!("every user of this host can read this {what}");
             let help = format!("chmod o-r {}", path_of(self.sources, name).display());
             self.mistakes.push(Diagnostic::at(name.place, message).help(help).warning());
         }

@@ -36,7 +36,7 @@ pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
         },
         state_dir: runtime.state_dir.map(|directory| path_of(lower.sources, &directory)),
         admin: admin_bind(lower, &admin),
-        admin_token: lower.materials(&admin.token),
+        admin_token: admin.token.as_ref().map(|name| lower.secret(name, "token")),
         admin_origin: admin.bind.map(|bind| super::origin(bind.place)),
         drain: drain.map(self::drain).unwrap_or_default(),
         tcp: super::tcp::tcp(tcp),
