@@ -52,7 +52,13 @@ async function look(browser, url, pictures, [form, width, height, scheme]) {
     check((await text("#failures")).includes("UF"), `${form}: the reason of a failure`);
   }
   check(!(await page.evaluate(() => window.broken || document.images.length)), `${form}: HTML of a text`);
-  if (pictures) await page.screenshot({ path: `${pictures}/dashboard-${form}.png`, fullPage: form !== "phone" });
+  if (pictures) {
+    await page.evaluate(() => {
+      document.activeElement.blur();
+      scrollTo(0, 0);
+    });
+    await page.screenshot({ path: `${pictures}/dashboard-${form}.png` });
+  }
   const session = await page.createCDPSession();
   await session.send("Page.setBypassCSP", { enabled: true });
   await page.evaluate(fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8"));
