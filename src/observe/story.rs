@@ -1,5 +1,6 @@
 //! The stories of the last exchanges: the way of each through the proxy, kept for a while.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError, TryLockError};
 
@@ -15,6 +16,13 @@ pub const RECENT_MAX: usize = 1024;
 
 /// The number of failed or slow exchanges of each worker whose stories are kept in addition.
 pub const FAILED_MAX: usize = 512;
+
+/// How many stories of exchanges that have not failed and were not slow a worker keeps in a second.
+/// Under load, [`RECENT_MAX`] of them would be the last milliseconds only, and cost CPU time.
+pub const ORDINARY_PER_S: u64 = 200;
+
+/// How many of them may come at once.
+const ORDINARY_BURST: u64 = 100;
 
 /// An exchange that takes longer than this is slow, in microseconds.
 pub const SLOW_US: u64 = 1_000_000;
@@ -119,6 +127,27 @@ pub struct Tried {
     pub result: &'static str,
 }
 
+/// The limit of [`ORDINARY_PER_S`] on one worker.
+#[derive(Debug, Default)]
+pub struct Ordinary {
+    /// The time at which the budget is full again, in microseconds.
+    full_at_us: Cell<u64>,
+}
+
+impl Ordinary {
+    /// Whether the story of an exchange without a failure, which has ended at `now`, is kept.
+    pub fn take(&self, now: Time) -> bool {
+        let now_us = now.as_micros();
+        let full_at_us = self.full_at_us.get().max(now_us);
+        let each_us = 1_000_000 / ORDINARY_PER_S;
+        let has_room = full_at_us - now_us <= (ORDINARY_BURST - 1) * each_us;
+        if has_room {
+            self.full_at_us.set(full_at_us + each_us);
+        }
+        has_room
+    }
+}
+
 /// The story of one exchange. Its memory is used again.
 #[derive(Debug, Default)]
 struct Story {
@@ -173,8 +202,7 @@ impl Stories {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let is_slow = !facts.tunnel && facts.ended.since(facts.began).as_micros() as u64 > SLOW_US;
-        if facts.failed || is_slow {
+        if facts.failed || is_slow(&facts) {
             ring.failed.next(FAILED_MAX).fill(texts, facts.clone());
         }
         ring.recent.next(RECENT_MAX).fill(texts, facts);
@@ -255,6 +283,11 @@ impl Stories {
             "duration_us": since(facts.ended),
         })
     }
+}
+
+/// Whether an exchange was slow. A tunnel may take its time.
+fn is_slow(facts: &Facts) -> bool {
+    !facts.tunnel && facts.ended.since(facts.began).as_micros() as u64 > SLOW_US
 }
 
 impl Slots {

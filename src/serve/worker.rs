@@ -16,6 +16,7 @@ use super::workspace::Workspaces;
 use crate::cells::PerWorker;
 use crate::http2::held_bytes;
 use crate::observe::Observers;
+use crate::observe::story::Ordinary;
 use crate::resilience::Overload;
 use crate::runtime::core::{Core, WorkerCells};
 use crate::runtime::io::Io;
@@ -44,6 +45,8 @@ pub struct Worker<I: Io> {
     pub log: LogBuffer,
     /// The taps and stories of all workers.
     pub observers: Arc<Observers>,
+    /// The limit on stories of ordinary exchanges.
+    pub ordinary: Ordinary,
     /// The memory for copies of requests, for reuse.
     pub requests: RequestPool,
     current: RefCell<Rc<Local<I>>>,
@@ -88,6 +91,7 @@ impl<I: Io> Worker<I> {
             overload: parts.overload,
             log: parts.log,
             observers: parts.observers,
+            ordinary: Ordinary::default(),
             requests: RequestPool::default(),
             current: RefCell::new(Rc::new(Local::empty())),
             prepared: RefCell::new(None),

@@ -132,7 +132,7 @@ fn explain_says_how_endpoints_are_checked() {
 routes: {'*': {to: {shop: 1, cart: 1}}}
 services:
   shop: {endpoints: [], health_check: {http: /healthz}}
-  cart: {endpoints: [], health_check: {grpc: {service: a.Cart}, interval: 5s}}
+  cart: {endpoints: [], protocol: grpc, health_check: {grpc: {service: a.Cart}, interval: 5s}}
 ";
     std::fs::write(file.path(), config).unwrap();
     let (fine, said) =

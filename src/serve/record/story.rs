@@ -4,7 +4,7 @@ use super::ExchangeRecord;
 use super::request::protocol;
 use crate::grpc::Code;
 use crate::message::HeadView;
-use crate::observe::story::{Acted, Facts, Texts, Tried};
+use crate::observe::story::{Acted, Facts, SLOW_US, Texts, Tried};
 use crate::propagation::RequestId;
 use crate::runtime::io::Io;
 use crate::time::Time;
@@ -41,9 +41,21 @@ impl<I: Io> ExchangeRecord<I> {
         self.acted.set(Acted { mirrored: true, ..self.acted.get() });
     }
 
+    /// Whether the story of the exchange, which has ended at `end`, is to be kept now. A story that
+    /// is left out for the limit of ordinary ones counts as told.
+    fn is_worth_telling(&self, end: Time) -> bool {
+        if self.told.get() || !self.worker.observers.stories.are_kept() {
+            return false;
+        }
+        let is_slow = end.since(self.began).as_micros() as u64 > SLOW_US;
+        let is_kept = is_slow || self.has_failed() || self.worker.ordinary.take(end);
+        self.told.set(!is_kept);
+        is_kept
+    }
+
     /// Keeps the story of the exchange, which has ended at `end`, unless it was kept before.
     pub(super) fn keep_story(&self, end: Time) {
-        if self.told.get() || !self.worker.observers.stories.are_kept() {
+        if !self.is_worth_telling(end) {
             return;
         }
         let request = self.request.borrow();
@@ -59,7 +71,7 @@ impl<I: Io> ExchangeRecord<I> {
     /// Keeps the story of an exchange that has ended without a failure, while the head of its
     /// request is still there. So nothing is copied twice.
     pub(super) fn keep_story_of(&self, request: HeadView<'_>, end: Time) {
-        if self.told.get() || !self.worker.observers.stories.are_kept() {
+        if !self.is_worth_telling(end) {
             return;
         }
         let id = match self.request_id.get() {
