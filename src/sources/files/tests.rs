@@ -111,8 +111,11 @@ fn health_checks_ask_one_thing_that_can_be_asked() {
 #[test]
 fn health_checks_have_defaults_and_short_forms() {
     let shown = |check: &str| {
-        let text =
-            format!("services: {{shop: {{endpoints: ['10.0.0.1:1'], health_check: {check}}}}}");
+        let protocol = if check.contains("grpc") { "grpc" } else { "http1" };
+        let text = format!(
+            "services: {{shop: {{endpoints: ['10.0.0.1:1'], protocol: {protocol}, \
+             health_check: {check}}}}}"
+        );
         let compiled = compiled(&[&[("a.yaml", &text)]], &[]).unwrap_or_else(|e| panic!("{e}"));
         let service = &compiled.snapshot.services[0];
         assert!(service.endpoints.load().list[0].health.is_some());
