@@ -46,7 +46,8 @@ pub(super) fn limit(
     let descriptors = value.descriptors.iter().map(|item| descriptor(compiler, item)).collect();
     let &Owner { scope, host, name, nth, .. } = owner;
     let (limit, unit) = (0, Unit::Requests);
-    let id = LimitId { scope, host: host.into(), name: name.into(), nth, limit, unit };
+    let id =
+        LimitId { scope, host: host.into(), name: name.into(), nth, limit, which: "".into(), unit };
     let limit = Arc::new(GlobalLimit {
         scope,
         host: host.into(),

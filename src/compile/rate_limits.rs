@@ -56,7 +56,7 @@ pub(super) fn limits(
         let help = format!("a listener, a rule and a service may have {LIMITS_MAX} each");
         compiler.fault_with_help(&first.origin, message, help);
     }
-    names(compiler, &own);
+    names(compiler, owner, &own);
     let mut limits = Limits::default();
     for item in global {
         if let Some(asked) = &item.value.service {
@@ -72,16 +72,21 @@ pub(super) fn limits(
 }
 
 /// Checks that the limits of a part have different names, because clients and metrics tell them
-/// apart by their names.
-fn names(compiler: &mut Compiler<'_>, limits: &[&Item<model::RateLimit>]) {
+/// apart by their names. A limit without a name has its number in metrics, and the name of its
+/// owner for clients.
+fn names(compiler: &mut Compiler<'_>, owner: &Owner<'_>, limits: &[&Item<model::RateLimit>]) {
+    let names_of = |(index, item): (usize, &&Item<model::RateLimit>)| {
+        let place = Place { owner, index, count: limits.len() };
+        let name = item.value.name.as_deref();
+        [place.which(name), place.label(name)]
+    };
+    let all: Vec<_> = limits.iter().enumerate().map(names_of).collect();
     for (index, item) in limits.iter().enumerate() {
-        let Some(name) = &item.value.name else { continue };
-        let is_taken = |earlier: &&Item<model::RateLimit>| {
-            earlier.value.name.as_ref().is_some_and(|other| other == name)
-        };
-        if limits[..index].iter().any(is_taken) {
+        let is_taken = |other: &[Box<str>; 2]| other.iter().zip(&all[index]).any(|(a, b)| a == b);
+        if all[..index].iter().any(is_taken) {
+            let name = item.value.name.as_deref().unwrap_or(&all[index][0]);
             let message = format!("another limit of this list is called {name:?}, too");
-            let help = "give it another `name`, or leave `name` out";
+            let help = "give it another `name`";
             compiler.fault_with_help(&item.origin, message, help);
         }
     }
@@ -159,7 +164,8 @@ fn limit(
     let by = by(compiler, value);
     let &Owner { scope, host, name, nth, .. } = place.owner;
     let (limit, unit) = (place.index, Unit::Requests);
-    let id = LimitId { scope, host: host.into(), name: name.into(), nth, limit, unit };
+    let id =
+        LimitId { scope, host: host.into(), name: name.into(), nth, limit, which: "".into(), unit };
     let keys_max = compiler.model.settings.limits.rate_limit_keys.as_ref();
     let keys_max = keys_max.map_or(RATE_LIMIT_KEYS, |keys| keys.value as usize);
     let buckets = |compiler: &mut Compiler<'_>, unit, rate| {
@@ -181,12 +187,15 @@ fn limit(
             Some(ByteLimit { rate, buckets: units.map(|unit| buckets(compiler, unit, rate)) })
         }
     };
-    let stats = compiler.registry.rate_limit(&id);
+    let which = place.which(value.name.as_deref());
+    // The place in the list may change, the counters belong to the name.
+    let counted = LimitId { limit: 0, which: which.clone(), ..id };
+    let stats = compiler.registry.rate_limit(&counted);
     let limit = Arc::new(RateLimit {
         scope,
         host: host.into(),
         name: name.into(),
-        which: place.which(value.name.as_deref()),
+        which,
         place: compiler.model.files.line_of(&written.origin).into(),
         by,
         requests,

@@ -273,6 +273,8 @@ pub struct LimitId {
     pub nth: usize,
     /// The index of the limit among those of its owner.
     pub limit: usize,
+    /// The name of the limit, for its counters. Empty for buckets.
+    pub which: Box<str>,
     /// The unit that the buckets count.
     pub unit: Unit,
 }

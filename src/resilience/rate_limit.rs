@@ -109,6 +109,17 @@ pub struct RateLimit {
     pub stats: Arc<PerWorker<RateLimitCells>>,
 }
 
+impl RateLimit {
+    /// The limit in words, for logs: its owner, its name or number, and its place.
+    pub fn told(&self) -> String {
+        let Self { scope, name, which, place, .. } = self;
+        match &**which {
+            "" => format!("rate limit of {} {name} ({place})", scope.word()),
+            which => format!("rate limit {which} of {} {name} ({place})", scope.word()),
+        }
+    }
+}
+
 /// A limit on requests.
 #[derive(Debug)]
 pub struct RequestLimit {

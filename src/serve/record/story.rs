@@ -92,9 +92,7 @@ impl<I: Io> ExchangeRecord<I> {
         let endpoint = endpoint.as_ref().map(|it| it.config.borrow().address.clone());
         let denial = self.denial.borrow();
         let limited = self.limited.borrow();
-        let limited = limited.as_ref().map(|limit| {
-            format!("rate limit of {} {} ({})", limit.scope.word(), limit.name, limit.place)
-        });
+        let limited = limited.as_ref().map(|limit| limit.told());
         let made_id = self.request_id.get();
         let texts = Texts {
             request_id: made_id.as_ref().map_or(parts[3], RequestId::as_bytes),

@@ -22,9 +22,7 @@ impl<I: Io> ExchangeRecord<I> {
         let endpoint = endpoint.as_ref().map(|endpoint| endpoint.config.borrow());
         let denial = self.denial.borrow();
         let limited = self.limited.borrow();
-        let limited = limited.as_ref().map(|limit| {
-            format!("rate limit of {} {} ({})", limit.scope.word(), limit.name, limit.place)
-        });
+        let limited = limited.as_ref().map(|limit| limit.told());
         let made_id = self.request_id.get();
         let peer = self.peer.address;
         let response = self.response.borrow();
