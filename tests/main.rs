@@ -29,6 +29,8 @@ mod retention;
 mod second_source;
 mod server_first;
 mod sim;
+mod skipped;
+mod sources;
 #[cfg(feature = "uring")]
 mod strict_ports;
 mod tidy;

@@ -21,7 +21,7 @@ use ringway::standard::{Key, Reporter, Spoken, Standard};
 use ringway::telemetry::metrics::{self, Format};
 use ringway::telemetry::status::{Reading, Status};
 
-use crate::support::skipped;
+use crate::skipped::skipped;
 
 /// A configuration with an item of each kind that has metrics.
 const CONFIGURATION: &str = "

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::sources::{code_of, sources, uses};
+use crate::sources::{code_of, sources, uses};
 
 /// The maximum number of lines of a file. Split a longer file so that each part has one topic.
 const FILE_LINES_MAX: usize = 600;

@@ -11,14 +11,15 @@ pub mod peers;
 pub mod pki;
 #[cfg(feature = "uring")]
 pub mod proxy;
-pub mod sources;
 pub mod tls;
 
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::net::TcpListener;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+pub use crate::skipped::skipped;
 
 /// How long a test waits for a condition before it fails. It is long, because machines may be slow
 /// and busy.
@@ -46,14 +47,6 @@ pub fn free_listener() -> TcpListener {
     };
     let bind = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
     std::iter::repeat_with(next).take(PORTS.len()).find_map(bind).expect("a free port")
-}
-
-/// Reports that a test does not run here. With CI=true the test fails instead. The report goes to
-/// stderr directly, because the test harness hides `eprintln!` of a test that passes.
-#[track_caller]
-pub fn skipped(reason: &str) {
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "cannot run here: {reason}");
-    writeln!(io::stderr().lock(), "SKIPPED: {reason}").unwrap();
 }
 
 /// Runs `operation` again when it was interrupted. A read with a timeout fails with EINTR when the
