@@ -4,12 +4,16 @@
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use pki_types::CertificateDer;
+use pki_types::pem::PemObject as _;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 use ureq::config::Config;
 use ureq::http::Uri;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout,
@@ -18,6 +22,11 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, Error, Timeout};
 
 use super::lookup::Lookups;
+use crate::error::plain;
+use crate::tls::PROVIDER;
+
+/// The file of the public CAs on Debian and most other systems.
+const PUBLIC_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The maximum number of addresses of a host that are tried.
 const ADDRESSES_MAX: usize = 8;
@@ -34,6 +43,27 @@ impl fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fetcher")
     }
+}
+
+/// The TLS settings of a client that calls `url`. `ca_pem` are the CAs to trust; the default for
+/// https is the CAs of the system.
+///
+/// # Errors
+/// If the CAs of the system cannot be read.
+pub fn tls(url: &str, ca_pem: Option<&[u8]>) -> Result<TlsConfig, String> {
+    let pem = match ca_pem {
+        Some(pem) => pem.to_vec(),
+        None if url.starts_with("https:") => std::fs::read(PUBLIC_CAS).map_err(|error| {
+            format!("cannot read the public CAs: {PUBLIC_CAS}: {}", plain(&error))
+        })?,
+        None => Vec::new(),
+    };
+    let roots = CertificateDer::pem_slice_iter(&pem)
+        .filter_map(|root| Some(Certificate::from_der(&root.ok()?).to_owned()));
+    Ok(TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&roots.collect::<Vec<_>>()))
+        .unversioned_rustls_crypto_provider(Arc::clone(&PROVIDER))
+        .build())
 }
 
 impl Fetcher {

@@ -5,22 +5,15 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pki_types::CertificateDer;
-use pki_types::pem::PemObject as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use super::fetch::Fetcher;
+use super::fetch::{self, Fetcher};
 use super::lookup::Lookups;
 use crate::compile::KeySource;
 use crate::error::plain;
 use crate::jwt::{KeySet, KeysWanted};
 use crate::telemetry::status::Status;
-use crate::tls::PROVIDER;
-
-/// The file of the public CAs on Debian and most other systems.
-pub const PUBLIC_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The time limit for a whole fetch.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -157,19 +150,7 @@ async fn follow(
 
 /// Fetches the key set from its URL. Blocks the thread.
 fn fetch(source: &KeySource, fetcher: &Fetcher) -> Result<Vec<u8>, String> {
-    let pem = match &source.ca_pem {
-        Some(pem) => pem.to_vec(),
-        None if source.url.starts_with("https:") => std::fs::read(PUBLIC_CAS).map_err(|error| {
-            format!("cannot read the public CAs: {PUBLIC_CAS}: {}", plain(&error))
-        })?,
-        None => Vec::new(),
-    };
-    let roots = CertificateDer::pem_slice_iter(&pem)
-        .filter_map(|root| Some(Certificate::from_der(&root.ok()?).to_owned()));
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&roots.collect::<Vec<_>>()))
-        .unversioned_rustls_crypto_provider(Arc::clone(&PROVIDER))
-        .build();
+    let tls = fetch::tls(&source.url, source.ca_pem.as_deref())?;
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(FETCH_TIMEOUT))
         .user_agent(concat!("ringway/", env!("CARGO_PKG_VERSION")))

@@ -1,17 +1,9 @@
 //! Sends a message to an HTTP server, on a thread that may block.
 
 use std::io::Read as _;
-use std::sync::Arc;
 use std::time::Duration;
 
-use pki_types::CertificateDer;
-use pki_types::pem::PemObject as _;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-
-use super::fetch::Fetcher;
-use super::keys::PUBLIC_CAS;
-use crate::error::plain;
-use crate::tls::PROVIDER;
+use super::fetch::{self, Fetcher};
 
 /// The maximum size of an answer that is read.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
@@ -28,18 +20,7 @@ pub fn post(
     body: &[u8],
     limit: Duration,
 ) -> Result<(u16, Vec<u8>), String> {
-    let pem = match url.starts_with("https:") {
-        true => std::fs::read(PUBLIC_CAS).map_err(|error| {
-            format!("cannot read the public CAs: {PUBLIC_CAS}: {}", plain(&error))
-        })?,
-        false => Vec::new(),
-    };
-    let roots = CertificateDer::pem_slice_iter(&pem)
-        .filter_map(|root| Some(Certificate::from_der(&root.ok()?).to_owned()));
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&roots.collect::<Vec<_>>()))
-        .unversioned_rustls_crypto_provider(Arc::clone(&PROVIDER))
-        .build();
+    let tls = fetch::tls(url, None)?;
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(limit))
         .user_agent(concat!("ringway/", env!("CARGO_PKG_VERSION")))
