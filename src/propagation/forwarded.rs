@@ -51,20 +51,7 @@ fn from_end<'a>(request: HeadView<'a>, name: &[u8], place: u32) -> Option<&'a [u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Field, Head, Span};
-
-    /// Calls `read` with a request that has these fields.
-    fn with<T>(fields: &[(&str, &str)], read: impl Fn(HeadView<'_>) -> T) -> T {
-        let (mut block, mut head) = (Vec::new(), Head::default());
-        let mut put = |text: &str| {
-            block.extend_from_slice(text.as_bytes());
-            Span::new(block.len() - text.len(), block.len())
-        };
-        for (name, value) in fields {
-            head.fields.push(Field { name: put(name), value: put(value), sensitive: false });
-        }
-        read(head.view(&block))
-    }
+    use crate::propagation::examples::with;
 
     #[test]
     fn only_what_trusted_hops_have_added_names_the_client() {

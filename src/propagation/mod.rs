@@ -1,6 +1,8 @@
 //! Information that is forwarded with a request: the request id, and what proxies report about the
 //! client. Pure: no I/O, no clock.
 
+#[cfg(test)]
+mod examples;
 pub mod forwarded;
 mod request_id;
 pub mod trace;

@@ -109,8 +109,8 @@ pub(super) fn multi(
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::with;
     use super::*;
+    use crate::propagation::examples::with;
 
     const TRACE: &str = "80f198ee56343ba864fe8b2a57d3eff7";
     const HALF: &str = "64fe8b2a57d3eff7";

@@ -120,20 +120,7 @@ fn hex(text: &[u8], bytes: &mut [u8]) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Field, Head, Span};
-
-    /// Calls `read` with a request that has these fields.
-    pub(super) fn with<T>(fields: &[(&str, &str)], read: impl Fn(HeadView<'_>) -> T) -> T {
-        let (mut block, mut head) = (Vec::new(), Head::default());
-        let mut put = |text: &str| {
-            block.extend_from_slice(text.as_bytes());
-            Span::new(block.len() - text.len(), block.len())
-        };
-        for (name, value) in fields {
-            head.fields.push(Field { name: put(name), value: put(value), sensitive: false });
-        }
-        read(head.view(&block))
-    }
+    use crate::propagation::examples::with;
 
     const W3C: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     const B3: &str = "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-0";

@@ -110,8 +110,8 @@ fn is_value(value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::with;
     use super::*;
+    use crate::propagation::examples::with;
 
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     const SPAN: &str = "b7ad6b7169203331";
