@@ -95,11 +95,11 @@ pub struct Facts {
     pub failed: bool,
     /// Whether the exchange became a tunnel.
     pub tunnel: bool,
-    /// What policies did, besides their refusals.
+    /// The effects of policies, besides their refusals.
     pub acted: Acted,
 }
 
-/// What policies did with an exchange, besides their refusals.
+/// The effects of policies on an exchange, besides their refusals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Acted {
     /// A fault delayed the exchange.
@@ -287,7 +287,12 @@ impl Stories {
 
 /// Whether an exchange was slow. A tunnel may take its time.
 fn is_slow(facts: &Facts) -> bool {
-    !facts.tunnel && facts.ended.since(facts.began).as_micros() as u64 > SLOW_US
+    !facts.tunnel && is_long(facts.began, facts.ended)
+}
+
+/// Whether the time between `began` and `ended` is longer than [`SLOW_US`].
+pub fn is_long(began: Time, ended: Time) -> bool {
+    ended.since(began).as_micros() as u64 > SLOW_US
 }
 
 impl Slots {
@@ -370,7 +375,7 @@ impl Facts {
         policies
     }
 
-    /// Who ended the exchange.
+    /// The side that ended the exchange, and how.
     fn ended_by(&self) -> &'static str {
         use Flag::{
             DownstreamConnectionTermination, DownstreamTimeout, UpstreamConnectFailure,

@@ -60,7 +60,8 @@ impl<I: Io> ExchangeRecord<I> {
         &'a self,
         lists: Lists<'a>,
     ) -> impl Iterator<Item = (&'a RateLimit, KeyHash)> {
-        lists.into_iter().zip(&self.throttled).flat_map(|(list, keys)| {
+        let keys = self.throttled.get().into_iter().flat_map(|keys| keys.iter());
+        lists.into_iter().zip(keys).flat_map(|(list, keys)| {
             list.iter().zip(keys).filter_map(|(limit, key)| Some((&**limit, key.get()?)))
         })
     }
@@ -70,15 +71,15 @@ impl<I: Io> ExchangeRecord<I> {
     pub fn throttle(&self, limits: &[Arc<RateLimit>], keys: &Keys) {
         for (index, (limit, &key)) in limits.iter().zip(keys).enumerate() {
             if limit.bytes.is_some() {
-                self.throttled[limit.scope as usize][index].set(Some(key));
-                self.is_throttled.set(true);
+                let keys = self.throttled.get_or_init(Box::default);
+                keys[limit.scope as usize][index].set(Some(key));
             }
         }
     }
 
     /// Whether a limit on bytes applies to the bodies.
     pub fn is_throttled(&self) -> bool {
-        self.is_throttled.get()
+        self.throttled.get().is_some()
     }
 
     /// Gives `bytes` of a body back to the limits on bytes, because they were counted and not sent.

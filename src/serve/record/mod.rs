@@ -56,7 +56,7 @@ pub struct ExchangeRecord<I: Io> {
     sampled: Cell<bool>,
     /// Whether a tap was open when the exchange began.
     tapped: bool,
-    /// What policies did, for the story of the exchange.
+    /// The effects of policies, for the story of the exchange.
     acted: Cell<Acted>,
     /// Whether the story of the exchange was kept.
     told: Cell<bool>,
@@ -93,8 +93,8 @@ pub struct ExchangeRecord<I: Io> {
     /// The answers of rate limit services.
     answers: RefCell<Vec<(Arc<GlobalLimit>, Answer)>>,
     /// The keys of the limits on bytes that apply to the bodies of the request.
-    throttled: Throttled,
-    is_throttled: Cell<bool>,
+    /// Empty if no limit on bytes applies, as for most exchanges.
+    throttled: OnceCell<Box<Throttled>>,
     /// Whether a limit on bytes, or an injected fault, has delayed a body of the exchange.
     slowed: Cell<bool>,
     received_bytes: Cell<u64>,
@@ -158,8 +158,7 @@ impl<I: Io> ExchangeRecord<I> {
             quotas: Cell::default(),
             suppressed: Cell::new(Some(0)),
             answers: RefCell::default(),
-            throttled: Default::default(),
-            is_throttled: Cell::default(),
+            throttled: OnceCell::new(),
             slowed: Cell::default(),
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),

@@ -4,7 +4,7 @@ use super::ExchangeRecord;
 use super::request::protocol;
 use crate::grpc::Code;
 use crate::message::HeadView;
-use crate::observe::story::{Acted, Facts, SLOW_US, Texts, Tried};
+use crate::observe::story::{Acted, Facts, Texts, Tried, is_long};
 use crate::propagation::RequestId;
 use crate::runtime::io::Io;
 use crate::time::Time;
@@ -47,10 +47,8 @@ impl<I: Io> ExchangeRecord<I> {
         if self.told.get() || !self.worker.observers.stories.are_kept() {
             return false;
         }
-        let is_slow = end.since(self.began).as_micros() as u64 > SLOW_US;
-        let is_kept = is_slow || self.has_failed() || self.worker.ordinary.take(end);
-        self.told.set(!is_kept);
-        is_kept
+        self.told.set(true);
+        is_long(self.began, end) || self.has_failed() || self.worker.ordinary.take(end)
     }
 
     /// Keeps the story of the exchange, which has ended at `end`, unless it was kept before.
@@ -85,7 +83,6 @@ impl<I: Io> ExchangeRecord<I> {
     /// Keeps the story. `parts` are the method, the authority, the target and the id that the
     /// client has sent.
     fn tell(&self, end: Time, protocol: &'static str, parts: [&[u8]; 4]) {
-        self.told.set(true);
         let (rule, service) = (self.rule.borrow(), self.service.borrow());
         let rule = rule.as_ref();
         let endpoint = self.endpoint.borrow();
