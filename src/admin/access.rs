@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 /// The pages for orchestrators. They need no token, and tell nothing else.
 const OPEN: [&str; 2] = ["/live", "/ready"];
 
-/// Who may read the pages of one address. Clones share it. A reload may change it.
+/// The clients that may read the pages of one address. Clones share it. A reload may change it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Token(Arc<RwLock<Access>>);
 

@@ -1,4 +1,4 @@
-//! What is told about an exchange: its values by name, filters over them, and the formats of log
+//! The reports about an exchange: its values by name, filters over them, and the formats of log
 //! lines. Pure: no I/O, no clock.
 
 pub mod field;
@@ -25,7 +25,7 @@ pub use headers::{HeaderCopy, Wanted};
 pub use record::Record;
 pub use trace::{Export, Trace, TraceTerms, Tracing};
 
-/// What workers tell about exchanges, besides counters and lines. They share it.
+/// The receivers of reports about exchanges, besides counters and lines. All workers share them.
 #[derive(Default)]
 pub struct Observers {
     /// The open taps.

@@ -81,7 +81,7 @@ fn put_attribute(out: &mut Vec<u8>, key: &str, value: &Attribute) {
     });
 }
 
-/// What a collector has not taken of an export.
+/// The part of an export that a collector has refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Partial {
     /// The number of spans that it refused.

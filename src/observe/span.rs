@@ -11,7 +11,7 @@ pub const SPANS_MAX: usize = 8192;
 /// The number of spans with which an export begins at once.
 pub const BATCH: usize = 512;
 
-/// Who a span belongs to.
+/// The owner of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The exchange with the client.
@@ -54,7 +54,7 @@ pub struct Span {
     pub parent_is_remote: bool,
     /// The `tracestate` of the request.
     pub state: String,
-    /// Who the span belongs to.
+    /// The owner of the span.
     pub side: Side,
     /// The name.
     pub name: String,

@@ -50,7 +50,7 @@ pub struct Trace {
     pub span: SpanId,
     /// Whether spans are recorded.
     pub sampled: bool,
-    /// What the request had.
+    /// The trace context of the request.
     context: Context,
 }
 

@@ -42,7 +42,7 @@ pub fn top(arguments: &TopArgs) -> ExitCode {
     }
 }
 
-/// What the proxy has counted until now.
+/// Asks the proxy for its counters.
 fn take(admin: &Admin) -> Result<Sample, String> {
     let answer = client::get(admin, "/metrics")?;
     match answer.status {

@@ -22,7 +22,7 @@ pub(super) struct Counters {
 /// The counters by name.
 pub(super) type Items = BTreeMap<String, Counters>;
 
-/// What the proxy has counted at one time.
+/// The counters of the proxy at one time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Sample {
     /// Services, rules (`HOST RULE`) and endpoints (`SERVICE ADDRESS`).

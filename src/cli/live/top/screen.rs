@@ -18,7 +18,7 @@ use crate::error::plain;
 
 const KEYS: &str = "1 2 3 tables   < > sort column   r reverse   / filter   arrows scroll   q quit";
 
-/// What the screen shows.
+/// The state of the screen: two samples, and the choices of the user.
 struct Screen {
     admin: Admin,
     old: Sample,

@@ -2,7 +2,7 @@
 
 use super::sample::{Counters, Sample};
 
-/// What a table shows.
+/// The kind of the items in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum View {
     Services,

@@ -14,7 +14,7 @@ pub struct Tracing {
     pub otlp: Option<Placed<String>>,
     /// The share of new traces whose spans are recorded. Default 1%.
     pub sample: Option<Portion>,
-    /// What a sampling decision of the caller means. Default `follow`.
+    /// The effect of a sampling decision of the caller. Default `follow`.
     pub parent: ParentRule,
     /// The forms in which services get the trace context: `w3c`, `b3`, `b3multi`. They also get it
     /// in the form of the request. Default `w3c`.
@@ -26,7 +26,7 @@ pub struct Tracing {
     pub custom_tags: Entries<Placed<String>>,
 }
 
-/// What a sampling decision of the caller means.
+/// The effect of a sampling decision of the caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ParentRule {
