@@ -394,7 +394,7 @@ fn response_edits<'a, I: Io>(
     let dechunk = old_client && framing.body.is_chunked();
     let close = !exchange.framing.keep_alive
         || dechunk
-        || (framing.body == Body::UntilClose && exchange.framing.version != Version::Http2)
+        || (framing.body == Body::UntilClose && !exchange.framing.version.is_multiplexed())
         || !between.uploaded.get()
         || exchange.downstream.draining();
     ResponseEdits {
