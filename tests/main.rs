@@ -25,6 +25,7 @@ mod moved_services;
 #[cfg(feature = "uring")]
 mod netns;
 mod properties;
+mod qpack_corpus;
 mod retention;
 mod second_source;
 mod server_first;

@@ -26,7 +26,7 @@ fn read(peer: Peer, mut script: &[u8], portion_bytes: usize) -> String {
         let (stream, fin) = (u64::from(first & 7), first & 8 != 0);
         let (part, rest) = rest.split_at(usize::from(first >> 4).min(rest.len()));
         script = rest;
-        if first & 0xff == 0xff {
+        if first == 0xff {
             result = session.uni_reset(stream);
         } else if !ignored.contains(&stream) {
             result = pass(&mut session, stream, part, fin, portion_bytes, &mut ignored);

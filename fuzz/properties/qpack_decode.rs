@@ -24,8 +24,7 @@ pub fn holds(script: &[u8]) {
     let at_once = encoder.acknowledgements(script);
     let mut encoder = Encoder::new();
     encoder.set_peer(4096, 16);
-    let parts: Result<(), _> =
-        script.chunks(3).map(|part| encoder.acknowledgements(part)).collect();
+    let parts = script.chunks(3).try_for_each(|part| encoder.acknowledgements(part));
     assert_eq!(at_once, parts);
 }
 
@@ -40,8 +39,8 @@ fn read(mut script: &[u8], portion_bytes: usize) -> (Vec<String>, Vec<u8>) {
         let (part, rest) = rest.split_at(usize::from(first >> 1).min(rest.len()));
         script = rest;
         let failed = if first & 1 == 0 {
-            let parts = part.chunks(portion_bytes.min(part.len()).max(1));
-            let done: Result<(), _> = parts.map(|part| decoder.instructions(part)).collect();
+            let mut parts = part.chunks(portion_bytes.min(part.len()).max(1));
+            let done = parts.try_for_each(|part| decoder.instructions(part));
             said.push(format!("{done:?}"));
             done.is_err()
         } else {

@@ -18,6 +18,8 @@ mod settings;
 mod unidirectional;
 
 #[cfg(test)]
+mod error_tests;
+#[cfg(test)]
 mod tests;
 
 pub use code::{Code, ConnectionError, Error};
