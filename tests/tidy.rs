@@ -331,7 +331,7 @@ const FLOORS: [(&str, &[&str]); 49] = [
     ("health", &["cells", "time"]),
     ("standard", &["cells", "error"]),
     ("ca", &["identity", "error", "file"]),
-    ("detect", &["http2", "tls"]),
+    ("detect", &["http3", "http2", "tls"]),
     ("dns", &[]),
     ("grpc", &["cells", "error", "message"]),
     ("http3", &["http2", "hpack", "http1", "error", "message", "time"]),
