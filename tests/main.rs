@@ -15,8 +15,9 @@ mod authorization;
 mod captured_connect;
 mod draining;
 mod endpoint_sets;
-#[cfg(feature = "uring")]
 mod explain;
+#[cfg(feature = "uring")]
+mod floors;
 mod hpack_corpus;
 mod http2_format;
 mod metrics_page;
