@@ -19,6 +19,7 @@ mod endpoint_sets;
 mod explain;
 mod hpack_corpus;
 mod http2_format;
+mod istio_objects;
 mod metrics_page;
 mod mistakes;
 mod moved_services;
