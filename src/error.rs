@@ -52,11 +52,13 @@ pub enum Flag {
     FaultInjected,
     /// DI: the route injected a delay.
     DelayInjected,
+    /// SI: no byte passed for `stream_idle_timeout`.
+    StreamIdle,
 }
 
 impl Flag {
     /// All flags, in the order of [`Flag::index`].
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NoRoute,
         Self::NoHealthyUpstream,
         Self::UpstreamConnectFailure,
@@ -74,6 +76,7 @@ impl Flag {
         Self::OriginalDestination,
         Self::FaultInjected,
         Self::DelayInjected,
+        Self::StreamIdle,
     ];
 
     /// The letters that logs and metrics show.
@@ -96,6 +99,7 @@ impl Flag {
             Self::OriginalDestination => "OD",
             Self::FaultInjected => "FI",
             Self::DelayInjected => "DI",
+            Self::StreamIdle => "SI",
         }
     }
 

@@ -48,6 +48,7 @@ pub mod grpc;
 pub mod hpack;
 pub mod http1;
 pub mod http2;
+pub mod http3;
 pub mod identity;
 pub mod jwt;
 pub mod propagation;

@@ -307,13 +307,27 @@ pub struct Timeouts {
     /// The maximum time from the first byte of a request head (or from accept) to its end. It also
     /// limits a PROXY header.
     pub header: Duration,
-    /// The maximum time without a byte of a body in either direction. Rules may override it.
-    pub body_idle: Duration,
+    /// The maximum pause within the body of a request, until the response begins. Rules may
+    /// override it.
+    pub request_body: Duration,
+    /// The maximum time in which no byte of an exchange passes, in either direction. `None` means
+    /// the default, [`STREAM_IDLE`]. Rules and services may override it.
+    pub stream_idle: Option<Duration>,
     /// The maximum time from the end of a response to the first byte of the next request.
     pub keep_alive: Duration,
     /// The maximum time without a byte in either direction of a tunnel or TCP connection.
     pub tcp_idle: Duration,
 }
+
+impl Timeouts {
+    /// The maximum time for which a peer reads nothing, although bytes wait for it.
+    pub fn stalled(&self) -> Duration {
+        self.stream_idle.unwrap_or(STREAM_IDLE)
+    }
+}
+
+/// The default of `stream_idle_timeout`, as in Envoy.
+pub const STREAM_IDLE: Duration = Duration::from_secs(300);
 
 /// Limits on what peers may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,10 +14,11 @@ use crate::sim::one::{address, commit, connect, hear, hear_any, hear_or_end, say
 /// The limit of virtual time for one case.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A configuration with this `body_idle` of the listener, and these further keys of the rule.
-fn configuration(body_idle: &str, rule: &str) -> String {
+/// A configuration with this limit on silence of the listener, and these further keys of the rule.
+fn configuration(idle: &str, rule: &str) -> String {
     format!(
-        "listeners: {{web: {{bind: '10.0.0.1:80', timeouts: {{body_idle: {body_idle}}}}}}}\n\
+        "listeners: {{web: {{bind: '10.0.0.1:80', \
+         timeouts: {{request_body: {idle}, stream_idle: {idle}}}}}}}\n\
          routes: {{'*': [{{to: app{rule}}}]}}\n\
          services: {{app: {{endpoints: [10.0.1.1:80], timeout: 50s}}}}\n"
     )
@@ -197,10 +198,10 @@ fn silence_ends_a_response_only_where_it_is_limited() {
         ("2s", "", 1, true),
         ("2s", "", 5, false),
         ("none", "", 40, true),
-        ("2s", ", body_idle: none", 40, true),
-        ("2s", ", body_idle: 10s", 5, true),
-        ("2s", ", body_idle: 10s", 20, false),
-        ("none", ", body_idle: 2s", 5, false),
+        ("2s", ", stream_idle_timeout: none", 40, true),
+        ("2s", ", stream_idle_timeout: 10s", 5, true),
+        ("2s", ", stream_idle_timeout: 10s", 20, false),
+        ("none", ", stream_idle_timeout: 2s", 5, false),
         // The service's own `timeout` is 50 s for the whole response.
         ("none", ", timeout: 70s", 60, true),
         ("none", "", 60, false),
@@ -226,9 +227,9 @@ fn silence_ends_a_response_only_where_it_is_limited() {
 fn silence_ends_a_request_only_where_it_is_limited() {
     for (listener, rule, silence_s, status) in [
         ("2s", "", 5, "408"),
-        ("2s", ", body_idle: none", 40, "200"),
-        ("2s", ", body_idle: 10s", 5, "200"),
-        ("none", ", body_idle: 2s", 5, "408"),
+        ("2s", ", stream_idle_timeout: none, request_body_timeout: none", 40, "200"),
+        ("2s", ", stream_idle_timeout: 10s, request_body_timeout: 10s", 5, "200"),
+        ("none", ", stream_idle_timeout: 2s, request_body_timeout: 2s", 5, "408"),
     ] {
         let simulation = Simulation::new(1);
         let (client, worker) = (simulation.io(), worker(simulation.io()));

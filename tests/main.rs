@@ -29,6 +29,7 @@ mod properties;
 mod retention;
 mod second_source;
 mod server_first;
+mod silence;
 mod sim;
 mod skipped;
 mod sources;

@@ -28,7 +28,7 @@ const CONFIGURATION: &str = "
 listeners:
   web:
     bind: 10.0.0.1:80
-    timeouts: {header: 2s, body_idle: 3s, keep_alive: 4s}
+    timeouts: {header: 2s, request_body: 3s, stream_idle: 3s, keep_alive: 4s}
     http2: {max_concurrent_streams: 3, stream_window: 1KiB, stream_buffer: 1KiB}
 routes:
   '*':

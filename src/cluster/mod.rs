@@ -159,6 +159,9 @@ pub struct Service {
     pub rate_limits: LimitList,
     /// The limit that a rate limit service counts.
     pub global_limit: Option<Arc<GlobalLimit>>,
+    /// The maximum time in which no byte of an exchange passes, in either direction. `None` means
+    /// the time of the listener.
+    pub stream_idle_timeout: Option<Duration>,
     /// How long a pooled connection is kept while it is idle.
     pub idle_timeout: Duration,
     /// The maximum number of idle connections to each endpoint, over all workers.
@@ -247,6 +250,7 @@ impl Service {
             concurrency: self.concurrency.clone(),
             rate_limits: self.rate_limits.clone(),
             global_limit: self.global_limit.clone(),
+            stream_idle_timeout: self.stream_idle_timeout,
             idle_timeout: self.idle_timeout,
             max_idle_connections: self.max_idle_connections,
             send_proxy_protocol: self.send_proxy_protocol,

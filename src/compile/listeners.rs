@@ -113,7 +113,8 @@ pub(super) fn timeouts(written: &model::Timeouts) -> Timeouts {
     Timeouts {
         handshake: or(written.handshake, 10),
         header: or(written.header, 10),
-        body_idle: or(written.body_idle, 60),
+        request_body: or(written.request_body, 60),
+        stream_idle: written.stream_idle,
         keep_alive: or(written.keep_alive, 60),
         tcp_idle: or(written.tcp_idle, 3600),
     }

@@ -379,6 +379,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         concurrency: None,
         rate_limits: Default::default(),
         global_limit: None,
+        stream_idle_timeout: None,
         idle_timeout: IDLE_TIMEOUT,
         max_idle_connections: MAX_IDLE_CONNECTIONS,
         send_proxy_protocol: None,

@@ -106,6 +106,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         concurrency,
         rate_limits: limits.local,
         global_limit: limits.global,
+        stream_idle_timeout: written.stream_idle_timeout,
         idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         max_idle_connections: written.max_idle_connections.unwrap_or(MAX_IDLE_CONNECTIONS),
         send_proxy_protocol: match written.send_proxy_protocol {

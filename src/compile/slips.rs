@@ -46,10 +46,7 @@ fn empty_service(compiler: &mut Compiler<'_>, service: &model::Service) {
             let message = "this service has no endpoints: each request to it gets 503";
             compiler.warn(&name.origin, message, help);
         }
-        Some(Endpoints::List(list)) if list.iter().all(|endpoint| endpoint.value.weight == 0) => {
-            let message = "all endpoints have the weight 0: each request to them gets 503";
-            compiler.warn(&name.origin, message, "give one of them a weight of 1 or more");
-        }
+        Some(Endpoints::List(list)) => weightless(compiler, name, list),
         Some(Endpoints::Versions(versions)) => {
             for (version, _) in versions.iter().filter(|(_, list)| list.is_empty()) {
                 let message = "this version has no endpoints: each request to it gets 503";
@@ -59,9 +56,24 @@ fn empty_service(compiler: &mut Compiler<'_>, service: &model::Service) {
                     format!("write `{}: [IP:PORT]`", version.value),
                 );
             }
+            for (version, list) in versions.iter().filter(|(_, list)| !list.is_empty()) {
+                weightless(compiler, version, list);
+            }
         }
-        Some(Endpoints::List(_) | Endpoints::Name(_)) | None => {}
+        Some(Endpoints::Name(_)) | None => {}
     }
+}
+
+/// Reports endpoints that all have the weight 0. `name` is that of their service or version.
+fn weightless(compiler: &mut Compiler<'_>, name: &Item<String>, list: &[Item<model::Endpoint>]) {
+    if list.iter().any(|endpoint| endpoint.value.weight > 0) {
+        return;
+    }
+    let message = format!(
+        "all endpoints of {:?} have the weight 0: each request to them would get 503",
+        name.value
+    );
+    compiler.fault_with_help(&name.origin, message, "give one of them a weight of 1 or more");
 }
 
 /// Warns of a path such as `/static/`. In Ringway it matches only this path; in other proxies it

@@ -123,6 +123,7 @@ pub fn code_of_refusal(refusal: &Refusal) -> Code {
         (Flag::UpstreamTimeout | Flag::DownstreamTimeout, _) => Code::DEADLINE_EXCEEDED,
         (Flag::DownstreamConnectionTermination, _) => Code::CANCELLED,
         (Flag::RateLimited, _) => Code::RESOURCE_EXHAUSTED,
+        (Flag::StreamIdle, _) => Code::UNAVAILABLE,
         (_, 401) => Code::UNAUTHENTICATED,
         (_, 403) => Code::PERMISSION_DENIED,
         (_, 404 | 501) => Code::UNIMPLEMENTED,

@@ -321,16 +321,21 @@ fn put_replaced(out: &mut dyn Sink, replaced: &[Replaced]) {
 /// Writes `via` with the version of the received message (RFC 9110 7.6.3).
 fn put_via(out: &mut dyn Sink, version: Version, pseudonym: Option<&str>) {
     if let Some(pseudonym) = pseudonym {
-        let version: &[u8] = if version == Version::Http2 { b"2 " } else { b"1.1 " };
+        let version: &[u8] = match version {
+            Version::Http2 => b"2 ",
+            Version::Http3 => b"3 ",
+            Version::Http10 | Version::Http11 => b"1.1 ",
+        };
         out.add(b"via", &[version, pseudonym.as_bytes()]);
     }
 }
 
-/// Returns the reason phrase. HTTP/2 has none; an HTTP/1.1 client then gets the registered phrase.
+/// Returns the reason phrase. HTTP/2 and HTTP/3 have none; an HTTP/1.1 client then gets the
+/// registered phrase.
 fn reason_of<'a>(view: HeadView<'a>) -> &'a [u8] {
-    match view.head.version {
-        Version::Http2 => reason(view.head.status).as_bytes(),
-        _ => view.head.reason.of(view.block),
+    match view.head.version.is_multiplexed() {
+        true => reason(view.head.status).as_bytes(),
+        false => view.head.reason.of(view.block),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tests of drafts. They encode a head, and compare the decoded `name=value` pairs.
 
 use super::*;
-use crate::hpack::{Decoder, Fields};
+use crate::hpack::{Decoder, Encoder, Fields};
 use crate::http1::encode::{self, ClientCert, RequestEdits, ResponseEdits};
 use crate::http1::parse;
 use crate::message::{Head, HeaderEdits, Limits};

@@ -121,6 +121,7 @@ pub async fn open<I: Io>(
                 slot: None,
                 record,
                 idle: terms.timeouts.tcp_idle,
+                has_stream_limit: false,
                 to_endpoint: begun.first,
                 to_client: begun.answer,
             }))

@@ -109,8 +109,10 @@ pub struct Timeouts {
     pub handshake: Option<Duration>,
     /// The time limit for receiving a complete request head.
     pub header: Option<Duration>,
-    /// The longest time without a byte of a body in either direction.
-    pub body_idle: Option<Duration>,
+    /// The longest pause within the body of a request, until the response begins.
+    pub request_body: Option<Duration>,
+    /// The longest time in which no byte of an exchange passes, in either direction.
+    pub stream_idle: Option<Duration>,
     /// The longest wait for the next request on a connection.
     pub keep_alive: Option<Duration>,
     /// The longest time without a byte in either direction, for a TCP connection or tunnel.

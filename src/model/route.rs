@@ -51,9 +51,12 @@ pub struct Rule {
     /// The priority of the requests. `None` means that the header field of `overload.priority` may
     /// determine it.
     pub priority: Option<Item<Priority>>,
-    /// The longest time without a byte of a body in either direction. `None` means the time of the
-    /// listener.
-    pub body_idle: Option<Duration>,
+    /// The longest pause within the body of a request, until the response begins. `None` means the
+    /// time of the listener.
+    pub request_body_timeout: Option<Duration>,
+    /// The longest time in which no byte of an exchange passes, in either direction. `None` means
+    /// the time of the service.
+    pub stream_idle_timeout: Option<Duration>,
     /// The token requirement. `None` means the requirement of the service.
     pub jwt: Option<Item<TokenDemand>>,
     /// Changes to the host and path.

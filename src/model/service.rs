@@ -48,6 +48,9 @@ pub struct Service {
     pub concurrency: Option<Item<Concurrency>>,
     /// A limit on the requests to the service.
     pub rate_limits: Vec<Item<RateLimit>>,
+    /// The longest time in which no byte of an exchange passes, in either direction. `None` means
+    /// the time of the listener.
+    pub stream_idle_timeout: Option<Duration>,
     /// How long an idle connection is kept. `None` means the default.
     pub idle_timeout: Option<Duration>,
     /// The maximum number of idle connections for each endpoint. `None` means the default.

@@ -378,7 +378,7 @@ impl Facts {
     /// The side that ended the exchange, and how.
     fn ended_by(&self) -> &'static str {
         use Flag::{
-            DownstreamConnectionTermination, DownstreamTimeout, UpstreamConnectFailure,
+            DownstreamConnectionTermination, DownstreamTimeout, StreamIdle, UpstreamConnectFailure,
             UpstreamConnectionTermination, UpstreamProtocolError, UpstreamTimeout,
         };
         match self.flag {
@@ -391,6 +391,7 @@ impl Facts {
             Some(UpstreamConnectionTermination) => "the endpoint closed the connection",
             Some(UpstreamProtocolError) => "the proxy: the response of the endpoint was not valid",
             Some(UpstreamTimeout) => "the proxy: the endpoint was too slow",
+            Some(StreamIdle) => "the proxy: no byte passed for stream_idle_timeout",
             Some(_) => "the proxy refused the request",
         }
     }

@@ -67,9 +67,12 @@ pub struct Rule {
     pub global_limit: Option<Arc<GlobalLimit>>,
     /// How important its requests are when the process is overloaded.
     pub priority: Option<Priority>,
-    /// The maximum time without a byte of a body in either direction. It overrides the time of the
-    /// listener.
-    pub body_idle: Option<Duration>,
+    /// The maximum pause within the body of a request, until the response begins. It overrides the
+    /// time of the listener.
+    pub request_body_timeout: Option<Duration>,
+    /// The maximum time in which no byte of an exchange passes, in either direction. It overrides
+    /// the times of the service and of the listener.
+    pub stream_idle_timeout: Option<Duration>,
     /// The token that requests must have. It overrides the token of the service.
     pub jwt: Option<Arc<Requirement>>,
     /// Changes to host and path before a request is forwarded.

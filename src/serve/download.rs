@@ -22,6 +22,7 @@ use crate::http2::{EndpointStream, Gone};
 use crate::message::{HeadView, Method, Version};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
+use crate::time::Time;
 use crate::upstream::Upstream;
 use crate::wire::Wire;
 
@@ -88,6 +89,9 @@ pub const TIMED_OUT: Refusal = Refusal {
 /// The time limit of one attempt (`per_try_timeout`) has passed.
 pub const TRY_TIMED_OUT: Refusal =
     Refusal { detail: "the endpoint did not answer within per_try_timeout", ..TIMED_OUT };
+
+/// No byte has passed for `stream_idle_timeout`.
+const IDLE: Refusal = Refusal { status: 504, flag: Flag::StreamIdle, detail: relay::IDLE };
 
 /// Reads the head of the final response. Sends interim (1xx) responses to the client at once.
 /// `streamed` is whether the rest of the request is sent at the same time.
@@ -347,14 +351,24 @@ async fn await_response<I: Io, T>(
     between: &Between,
     mut read: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Failure> {
-    let (began, deadline) = (exchange.record.began, exchange.plan.deadline);
+    let (record, io) = (exchange.record, &exchange.downstream.worker.io);
+    let (began, deadline) = (record.began, exchange.plan.deadline);
+    let idle_end = |since: Time| since + exchange.plan.silence.stream;
+    let (mut received, mut idle) = (record.received_bytes(), idle_end(io.recent()));
     loop {
         let of_try = between.try_deadline.get();
-        let until = deadline.min(of_try);
+        let until = deadline.min(of_try).min(idle);
         match relay::await_endpoint(exchange, &upstream.alarm, began, until, read.as_mut()).await {
             Ok(read) => return Ok(read),
             // The proxy itself has delayed the upload, and has moved the deadline.
             Err(WaitError::Late) if of_try < between.try_deadline.get() && until < deadline => {}
+            Err(WaitError::Late) if idle < deadline.min(of_try) => {
+                if !relay::is_still_fed(exchange, received) {
+                    let status = if between.uploaded.get() { 504 } else { 408 };
+                    return Err(Failure::Refused(Refusal { status, ..IDLE }));
+                }
+                (received, idle) = (record.received_bytes(), idle_end(io.now()));
+            }
             Err(WaitError::Late) if until < deadline => {
                 return Err(Failure::Refused(TRY_TIMED_OUT));
             }
@@ -394,7 +408,7 @@ fn response_edits<'a, I: Io>(
     let dechunk = old_client && framing.body.is_chunked();
     let close = !exchange.framing.keep_alive
         || dechunk
-        || (framing.body == Body::UntilClose && exchange.framing.version != Version::Http2)
+        || (framing.body == Body::UntilClose && !exchange.framing.version.is_multiplexed())
         || !between.uploaded.get()
         || exchange.downstream.draining();
     ResponseEdits {

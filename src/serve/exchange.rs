@@ -21,7 +21,7 @@ use super::guard;
 use super::limits;
 use super::outgoing::Outgoing;
 use super::overload;
-use super::plan::{self, Chosen, Plan};
+use super::plan::{self, Chosen, Plan, Silence};
 use super::record::ExchangeRecord;
 use super::reply;
 use super::send::{Answered, send};
@@ -214,7 +214,7 @@ fn plan_of<I: Io>(
         ),
         deadline: plan::deadline(record, own, asked),
         is_timeout_asked: asked.is_some(),
-        body_idle: rule.body_idle.unwrap_or(record.terms().timeouts.body_idle),
+        silence: Silence::new(rule, &service.config, record.terms(), kind),
     };
     Planned::Forward(framing, plan, kind)
 }
@@ -309,13 +309,14 @@ async fn forward<I: Io>(
             let send = reply::send_refusal_of(record, downstream, exchange.method, refused, keep);
             Box::pin(send).await
         }
-        Err(Failure::Late | Failure::Broken) => {
+        Err(failure @ (Failure::Late | Failure::Broken)) => {
             // If the connection were closed normally, a partial body without a length would look
             // complete. So let the client read the bytes relayed so far, and then reset the
             // connection.
-            if record.flag().is_some_and(Flag::blames_endpoint) {
-                let idle = exchange.plan.body_idle;
-                Box::pin(delivered(&downstream.worker.io, &downstream.stream, idle)).await;
+            let is_late = matches!(failure, Failure::Late);
+            if is_late || record.flag().is_some_and(Flag::blames_endpoint) {
+                let stalled = exchange.plan.silence.stalled;
+                Box::pin(delivered(&downstream.worker.io, &downstream.stream, stalled)).await;
             }
             downstream.stream.reset_on_close();
             if let (Some(_), Wire::Client(stream)) = (exchange.kind, &downstream.stream) {

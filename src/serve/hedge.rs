@@ -194,7 +194,9 @@ fn failure<I: Io>(
     match (ended, head) {
         (Some(ended), _) if is_good(ended) => None,
         (Some(failed), _) => Some(send::outcome(exchange, failed, upstream.reused && head.is_ok())),
-        (None, Err(Failure::Refused(refusal))) if refusal.flag != Flag::UpstreamTimeout => {
+        (None, Err(Failure::Refused(refusal)))
+            if !matches!(refusal.flag, Flag::UpstreamTimeout | Flag::StreamIdle) =>
+        {
             Some(Outcome::Failed)
         }
         (None, _) => None,

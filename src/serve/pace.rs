@@ -10,7 +10,6 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use crate::message::Version;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::{BUFFER_BYTES, Buf};
 use crate::runtime::io::{Io, Read, Stream};
@@ -60,7 +59,7 @@ impl Pace {
         let pace = Self::default();
         match sink {
             Wire::Client(client) if client.takes(1) => pace.ahead_bytes.set(client.share()),
-            _ if sink.version() == Version::Http2 => pace.ahead_bytes.set(0),
+            _ if sink.version().is_multiplexed() => pace.ahead_bytes.set(0),
             _ => {}
         }
         pace

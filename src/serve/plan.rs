@@ -10,7 +10,7 @@ use super::breaker::Places;
 use super::downstream::Downstream;
 use super::global_limit::Limiters;
 use super::record::ExchangeRecord;
-use crate::cluster::{Destination, Protocol};
+use crate::cluster::{Destination, Protocol, Service};
 use crate::decision::UNKNOWN;
 use crate::error::Refusal;
 use crate::grpc::{self, Kind};
@@ -21,8 +21,8 @@ use crate::message::HeadView;
 use crate::resilience::{Injected, RetryPolicy};
 use crate::route::{Rule, Split, Sticky};
 use crate::runtime::io::Io;
-use crate::snapshot::Listener;
-use crate::time::Time;
+use crate::snapshot::{Listener, STREAM_IDLE};
+use crate::time::{NO_LIMIT, Time};
 use crate::upstream::passthrough;
 use crate::upstream::{Local, LocalRule, LocalService, Terms};
 
@@ -53,8 +53,40 @@ pub struct Plan<I: Io> {
     pub deadline: Time,
     /// Whether the client has asked for a timeout. Then the endpoint learns how much of it is left.
     pub is_timeout_asked: bool,
-    /// The idle timeout of bodies: the longest time without a byte in either direction.
-    pub body_idle: Duration,
+    /// The time limits on silence.
+    pub silence: Silence,
+}
+
+/// The time limits on silence in an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// The maximum time in which no byte passes, in either direction.
+    pub stream: Duration,
+    /// The maximum time for which a peer reads nothing, although bytes wait for it. It also holds
+    /// for gRPC streams: without it, a client that does not read could keep its streams for ever.
+    pub stalled: Duration,
+    /// The maximum pause within the body of the request, until the response begins.
+    pub request_body: Duration,
+}
+
+impl Silence {
+    /// The limits for a request of `rule` to `service`. `kind` is the kind of its gRPC call.
+    pub fn new(rule: &Rule, service: &Service, terms: &Terms, kind: Option<Kind>) -> Self {
+        // A service of HTTP/1.1 has no gRPC streams, whatever the content type of a request says.
+        let kind = kind.filter(|_| service.protocol != Protocol::Http1);
+        let timeouts = &terms.timeouts;
+        let set = rule.stream_idle_timeout.or(service.stream_idle_timeout);
+        let set = set.or(timeouts.stream_idle);
+        // The request of gRPC-Web is always a single message.
+        let sends_stream = kind.is_some_and(|kind| !kind.is_web());
+        let default_body = if sends_stream { NO_LIMIT } else { timeouts.request_body };
+        let default_stream = if kind.is_some() { NO_LIMIT } else { STREAM_IDLE };
+        Self {
+            stream: set.unwrap_or(default_stream),
+            stalled: set.unwrap_or(STREAM_IDLE),
+            request_body: rule.request_body_timeout.unwrap_or(default_body),
+        }
+    }
 }
 
 impl<I: Io> Plan<I> {

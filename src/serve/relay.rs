@@ -230,7 +230,7 @@ async fn read_body<I: Io>(
     let mut read = pin!(noticed(read, || outgoing.release()));
     let read = loop {
         let (now, received) = (io.now(), record.received_bytes());
-        let deadline = exchange.plan.deadline.min(now + exchange.plan.body_idle);
+        let deadline = exchange.plan.deadline.min(now + exchange.plan.silence.stream);
         let wait = await_endpoint(exchange, &upstream.alarm, now, deadline, read.as_mut());
         match wait.await {
             Err(WaitError::Late) if is_still_fed(exchange, received) => {}
@@ -362,9 +362,8 @@ pub fn has_left<I: Io>(exchange: &Exchange<'_, I>) -> bool {
 
 /// Whether the client has sent more than `received` body bytes before the deadline of the exchange.
 /// Then the exchange is not idle, although the endpoint sends nothing.
-fn is_still_fed<I: Io>(exchange: &Exchange<'_, I>, received: u64) -> bool {
-    let in_time = exchange.downstream.worker.io.now() < exchange.plan.deadline;
-    in_time && exchange.record.received_bytes() > received
+pub fn is_still_fed<I: Io>(exchange: &Exchange<'_, I>, received: u64) -> bool {
+    !is_overdue(exchange) && exchange.record.received_bytes() > received
 }
 
 /// Whether a read failed because the peer violated the protocol, and not because it disconnected.
@@ -381,7 +380,7 @@ async fn splice<I: Io>(
     let Some(left) = body.opaque_bytes() else { return Ok(()) };
     let (record, io) = (exchange.record, &exchange.downstream.worker.io);
     let push = || {
-        let idle = io.now() + exchange.plan.body_idle;
+        let idle = io.now() + exchange.plan.silence.stalled;
         upstream.alarm.set(idle.min(exchange.plan.deadline));
         // This timer belongs to the upload. Bytes of the response show that the exchange is not
         // idle.
@@ -420,23 +419,36 @@ fn breach<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
     Failure::Broken
 }
 
-/// Records that the endpoint has not sent the response in time. Returns the failure.
+/// Records that the endpoint has not sent the response in time, or that no byte has passed for too
+/// long. Returns the failure.
 pub fn stalled<I: Io>(exchange: &Exchange<'_, I>) -> Failure {
-    let detail = if is_late_by_itself(exchange) { SLOWED_TOO_LONG } else { OUT_OF_TIME };
-    exchange.record.set_flag(Flag::UpstreamTimeout, detail);
+    let (flag, detail) = match is_overdue(exchange) {
+        true if exchange.record.is_slowed() => (Flag::UpstreamTimeout, SLOWED_TOO_LONG),
+        true => (Flag::UpstreamTimeout, OUT_OF_TIME),
+        false => (Flag::StreamIdle, IDLE),
+    };
+    exchange.record.set_flag(flag, detail);
     Failure::Late
+}
+
+/// Whether the deadline of the exchange has passed.
+fn is_overdue<I: Io>(exchange: &Exchange<'_, I>) -> bool {
+    exchange.downstream.worker.io.now() >= exchange.plan.deadline
 }
 
 /// Whether the deadline of the exchange has passed, and the proxy itself has slowed down a body.
 /// Then it is not a failure of the endpoint.
 pub fn is_late_by_itself<I: Io>(exchange: &Exchange<'_, I>) -> bool {
-    exchange.record.is_slowed() && exchange.downstream.worker.io.now() >= exchange.plan.deadline
+    exchange.record.is_slowed() && is_overdue(exchange)
 }
 
 /// The detail if an endpoint closes the connection too early.
 pub const TRUNCATED: &str = "the endpoint closed the connection in the middle of its response";
 
-const OUT_OF_TIME: &str = "the endpoint stopped sending the response for too long";
+const OUT_OF_TIME: &str = "the timeout of the request passed before its response was complete";
+
+/// The detail if an exchange was silent for too long.
+pub const IDLE: &str = "no byte passed in either direction for stream_idle_timeout";
 
 const SLOWED_TOO_LONG: &str =
     "the timeout of the request passed while the proxy slowed its body to a limit";
@@ -506,22 +518,22 @@ async fn end_to_client<I: Io>(exchange: &Exchange<'_, I>) -> Result<(), Failure>
     written(exchange, write).await.map(drop)
 }
 
-/// Ends a gRPC call after a complete message, because its deadline has passed, or because the
-/// endpoint has sent nothing for too long. The client gets the gRPC status in the trailers.
+/// Ends a gRPC call after a complete message, because its deadline has passed, or because no byte
+/// has passed for too long. The client gets the gRPC status in the trailers.
 async fn end_call<I: Io>(exchange: &Exchange<'_, I>, reply: &mut Reply<'_>) -> Result<(), Failure> {
-    let code = match exchange.downstream.worker.io.now() >= exchange.plan.deadline {
-        true => Code::DEADLINE_EXCEEDED,
-        false => Code::UNAVAILABLE,
+    let (code, detail) = match exchange.record.flag() {
+        Some(Flag::StreamIdle) => (Code::UNAVAILABLE, IDLE),
+        _ => (Code::DEADLINE_EXCEEDED, OUT_OF_TIME),
     };
     exchange.record.set_code(code);
-    let lines = format!("grpc-status: {}\r\ngrpc-message: {OUT_OF_TIME}\r\n", code.number());
+    let lines = format!("grpc-status: {}\r\ngrpc-message: {detail}\r\n", code.number());
     let buf = exchange.downstream.worker.io.buffers().take();
     let taken = reply.body.take(buf, Some(lines.into_bytes()), reply.limits);
     let (buf, _) = taken.map_err(Failure::Refused)?;
     body_to_client(exchange, &reply.body, buf).await.map(drop)
 }
 
-/// Waits for a write to the client, at most for the idle timeout of bodies.
+/// Waits for a write to the client, while the client reads.
 async fn written<I: Io>(
     exchange: &Exchange<'_, I>,
     write: Pin<&mut impl Future<Output = (std::io::Result<()>, Buf)>>,
@@ -532,17 +544,17 @@ async fn written<I: Io>(
     }
 }
 
-/// Waits for an operation of the client, at most for the idle timeout of bodies. Takes a pinned
-/// reference, because the future is large and is not moved.
+/// Waits for an operation of the client, while the client reads. Takes a pinned reference, because
+/// the future is large and is not moved.
 async fn patiently<I: Io, T>(
     exchange: &Exchange<'_, I>,
     operation: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Failure> {
     let connection = exchange.downstream;
-    connection.alarm.set(connection.worker.io.recent() + exchange.plan.body_idle);
+    connection.alarm.set(connection.worker.io.recent() + exchange.plan.silence.stalled);
     connection.alarm.guard(operation).await.map_err(|_| {
-        let detail = "the client stopped reading the response for too long";
-        exchange.record.set_flag(Flag::DownstreamTimeout, detail);
+        let detail = "the client read nothing of the response for stream_idle_timeout";
+        exchange.record.set_flag(Flag::StreamIdle, detail);
         Failure::Broken
     })
 }

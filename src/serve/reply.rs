@@ -253,7 +253,7 @@ async fn send<I: Io>(
     record.sent_own(body.len() as u64);
     let io = &downstream.worker.io;
     let buf = filled(io.buffers().take_sized(body.len()), body);
-    downstream.alarm.set(io.now() + record.terms().timeouts.body_idle);
+    downstream.alarm.set(io.now() + record.terms().timeouts.stalled());
     match downstream.alarm.guard(downstream.stream.write_message(&head, buf, Some(b""))).await {
         Ok((Ok(()), _)) => After::Linger,
         _ => After::Close,

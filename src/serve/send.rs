@@ -219,8 +219,12 @@ async fn carry<I: Io>(
     let mut body = body_for(exchange, upstream);
     let _using = downstream.using(&plan.service, upstream, record);
     if !begin(exchange, drafts, outgoing, upstream, &between, &mut body).await? {
-        let late = downstream.worker.io.now() >= between.try_deadline.get();
-        let refusal = if late { download::TRY_TIMED_OUT } else { download::TIMED_OUT };
+        let now = downstream.worker.io.now();
+        let refusal = match (now >= between.try_deadline.get(), now >= plan.deadline) {
+            (true, _) => download::TRY_TIMED_OUT,
+            (_, true) => download::TIMED_OUT,
+            (false, false) => upload::ENDPOINT_STALLED,
+        };
         let head = Err(Failure::Refused(refusal));
         let wait = retry::ended(exchange, drafts, &head, &between).and_then(|failed| {
             retry::after_head(exchange, drafts, &head, failed, (tries, outgoing, &between))
@@ -283,7 +287,7 @@ pub async fn begin<I: Io>(
     let taken = body.take(portion, outgoing.trailers(), &plan.terms.limits.message);
     let (portion, taken) = taken.map_err(Failure::Refused)?;
     record.set_request_messages(body.messages());
-    let idle_deadline = downstream.worker.io.recent() + plan.body_idle;
+    let idle_deadline = downstream.worker.io.recent() + plan.silence.stalled;
     let deadline = plan.deadline.min(idle_deadline).min(between.try_deadline.get());
     upstream.alarm.set(deadline);
     let end = taken.last.then(|| body.trailers());
@@ -408,15 +412,23 @@ async fn both_ways<I: Io>(
     .await?;
     if let (false, Carried::Downloaded(Downloaded::Done { .. })) = (upload_over, &carried) {
         between.downloaded.set(true);
-        let end = exchange.downstream.worker.io.now() + UPLOAD_TAIL_MAX;
-        upstream.alarm.set(end.min(exchange.plan.deadline));
-        let tail = pin!(async {
+        let mut tail = pin!(async {
             // The head of the HTTP/1.1 response has `connection: close`, so close the sending side
             // now.
             exchange.downstream.stream.shutdown_write().await;
             up.await
         });
-        if let Ok(UploadEnd::Done(buf)) = upstream.alarm.guard(tail).await {
+        let io = &exchange.downstream.worker.io;
+        let end = exchange.plan.deadline.min(io.now() + UPLOAD_TAIL_MAX);
+        let tail = loop {
+            let received = exchange.record.received_bytes();
+            upstream.alarm.set(end.min(io.now() + exchange.plan.silence.request_body));
+            match upstream.alarm.guard(tail.as_mut()).await {
+                Err(_) if io.now() < end && relay::is_still_fed(exchange, received) => {}
+                done => break done,
+            }
+        };
+        if let Ok(UploadEnd::Done(buf)) = tail {
             rest = Some(buf);
         }
     }

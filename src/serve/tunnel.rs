@@ -13,6 +13,7 @@ use super::exchange::Switched;
 use super::pace::Pace;
 use super::plan::Plan;
 use super::record::ExchangeRecord;
+use super::relay::IDLE;
 use crate::error::Flag;
 use crate::resilience::{Slot, Way};
 use crate::runtime::alarm::Alarm;
@@ -49,6 +50,8 @@ pub struct Tunnel<I: Io> {
     pub record: ExchangeRecord<I>,
     /// The idle timeout: the longest time without bytes in either direction.
     pub idle: Duration,
+    /// Whether `idle` is the `stream_idle_timeout` of the rule or service.
+    pub has_stream_limit: bool,
     /// Bytes that the client has already sent.
     pub to_endpoint: Option<Buf>,
     /// Bytes that the endpoint has already sent.
@@ -83,13 +86,16 @@ impl<I: Io> Tunnel<I> {
     pub fn switched(switched: Switched<I>, plan: Plan<I>, record: ExchangeRecord<I>) -> Self {
         let Switched { upstream, attempt, early_request, early_response } = switched;
         record.set_tunnel();
+        let of_service = || plan.service.config.stream_idle_timeout;
+        let idle = plan.rule.stream_idle_timeout.or_else(of_service);
         Self {
             upstream,
             attempt,
             service: plan.service,
             slot: plan.places.slot,
             record,
-            idle: plan.terms.timeouts.tcp_idle,
+            idle: idle.unwrap_or(plan.terms.timeouts.tcp_idle),
+            has_stream_limit: idle.is_some(),
             to_endpoint: early_request,
             to_client: early_response,
         }
@@ -175,6 +181,7 @@ impl<I: Io> Tunnel<I> {
     fn flag(&self, end: End) {
         match end {
             End::Orderly => {}
+            End::Idle if self.has_stream_limit => self.record.set_flag(Flag::StreamIdle, IDLE),
             End::Idle => {
                 self.record.set_flag(Flag::DownstreamTimeout, "no bytes passed for too long");
             }

@@ -1,18 +1,20 @@
 //! Sends the body of a request to the endpoint.
 
-use std::pin::pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 
 use super::body::BodyTransform;
 use super::download::Failure;
 use super::exchange::Exchange;
 use super::outgoing::Outgoing;
 use super::pace::Pace;
-use super::retry;
 use super::send::Between;
+use super::{relay, retry};
 use crate::error::{Flag, Refusal};
 use crate::resilience::Way;
 use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::{Io, Read};
+use crate::time::NO_LIMIT;
 use crate::upstream::Upstream;
 use crate::wire::Wire;
 
@@ -37,27 +39,29 @@ pub async fn run<I: Io>(
     let connection = exchange.downstream;
     let io = &connection.worker.io;
     let limits = &exchange.plan.terms.limits.message;
-    let idle = exchange.plan.body_idle;
+    let stalled = exchange.plan.silence.stalled;
     let pace = Pace::to(&upstream.stream);
     let mut buf = io.buffers().take();
     loop {
         if pace.is_due() {
             drop(buf);
-            connection.alarm.set(io.now() + idle);
+            connection.alarm.set(io.now() + stalled);
             let renewed = pin!(pace.renew(&upstream.stream, || ()));
             if connection.alarm.guard(renewed).await.is_err() {
-                return failed(exchange, between, ENDPOINT_SLOW);
+                return failed(exchange, between, ENDPOINT_STALLED);
             }
             buf = io.buffers().take();
         }
-        connection.alarm.set(io.now() + idle);
-        let read = connection.alarm.guard(pace.read(io, &connection.stream, buf)).await;
+        let read = {
+            let reading = pin!(pace.read(io, &connection.stream, buf));
+            await_client(exchange, between, reading).await
+        };
         let ended = connection.stream.ended();
         let portion = match read {
             Ok((Ok(Read::Data(_)), back)) => back,
             Ok((Ok(Read::End), back)) if ended => back,
             Ok(_) => return failed(exchange, between, CLIENT_LEFT),
-            Err(_) => return failed(exchange, between, CLIENT_SLOW),
+            Err(refusal) => return failed(exchange, between, refusal),
         };
         let window = portion.window();
         outgoing.keep(portion.data());
@@ -77,13 +81,13 @@ pub async fn run<I: Io>(
         }
         exchange.record.received(taken.consumed as u64);
         exchange.record.set_request_messages(body.messages());
-        connection.alarm.set(io.now() + idle);
+        connection.alarm.set(io.now() + stalled);
         pace.passed(portion.len());
         let end = taken.last.then(|| body.trailers());
         buf = match connection.alarm.guard(upstream.stream.write_body(portion, end)).await {
             Ok((Ok(()), back)) => back,
             Ok((Err(_), _)) => return UploadEnd::EndpointClosed,
-            Err(_) => return failed(exchange, between, ENDPOINT_SLOW),
+            Err(_) => return failed(exchange, between, ENDPOINT_STALLED),
         };
         buf.clear();
         let wait = exchange.record.owe(Way::Up, taken.consumed as u64);
@@ -100,6 +104,30 @@ pub async fn run<I: Io>(
             Box::pin(retry::pause(exchange, wait)).await;
             buf = io.buffers().take();
         }
+    }
+}
+
+/// Waits for the next part of the request body. Until the response begins, the pause is limited.
+/// After that, the download watches both directions.
+///
+/// # Errors
+/// If the client sends nothing for too long.
+async fn await_client<I: Io, T>(
+    exchange: &Exchange<'_, I>,
+    between: &Between,
+    mut reading: Pin<&mut impl Future<Output = T>>,
+) -> Result<T, Refusal> {
+    let (connection, silence) = (exchange.downstream, &exchange.plan.silence);
+    let limit = silence.request_body.min(silence.stream);
+    if between.answered.get() || limit == NO_LIMIT {
+        return Ok(reading.await);
+    }
+    connection.alarm.set(connection.worker.io.now() + limit);
+    match connection.alarm.guard(reading.as_mut()).await {
+        Ok(read) => Ok(read),
+        Err(_) if between.answered.get() => Ok(reading.await),
+        Err(_) if silence.request_body <= silence.stream => Err(CLIENT_SLOW),
+        Err(_) => Err(IDLE),
     }
 }
 
@@ -129,8 +157,11 @@ const CLIENT_SLOW: Refusal = Refusal {
     detail: "the client stopped sending the request body for too long",
 };
 
-const ENDPOINT_SLOW: Refusal = Refusal {
+const IDLE: Refusal = Refusal { status: 408, flag: Flag::StreamIdle, detail: relay::IDLE };
+
+/// The endpoint has not read the request.
+pub const ENDPOINT_STALLED: Refusal = Refusal {
     status: 504,
-    flag: Flag::UpstreamTimeout,
-    detail: "the endpoint stopped reading the request body for too long",
+    flag: Flag::StreamIdle,
+    detail: "the endpoint read nothing of the request for stream_idle_timeout",
 };

@@ -90,7 +90,7 @@ limits: {mirrored_requests: 8}
 listeners:
   web:
     bind: 10.0.0.1:80
-    timeouts: {header: 5s, body_idle: 8s, keep_alive: 20s}
+    timeouts: {header: 5s, request_body: 8s, stream_idle: 8s, keep_alive: 20s}
     http2: {max_concurrent_streams: 5, stream_window: 20KiB, connection_window: 64KiB, \
             stream_buffer: 8KiB}
   bytes:
@@ -99,8 +99,8 @@ listeners:
     service: stream
     timeouts: {tcp_idle: 60s}
 mesh:
-  outbound: {bind: 10.0.0.1:15001, unknown: deny, timeouts: {header: 5s, body_idle: 8s, \
-                  keep_alive: 20s, tcp_idle: 60s}}
+  outbound: {bind: 10.0.0.1:15001, unknown: deny, timeouts: {header: 5s, request_body: 8s, \
+                  stream_idle: 8s, keep_alive: 20s, tcp_idle: 60s}}
 ";
     let first = "
 routes:

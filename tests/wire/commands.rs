@@ -97,7 +97,7 @@ fn explain_says_where_a_connect_goes() {
 mesh: {outbound: {bind: '127.0.0.1:15001'}, inbound: {bind: '127.0.0.1:15006'}}
 routes:
   '*.internal': [{to: app}, {name: tunnel, match: {method: CONNECT}, to: app}]
-  plain: [{to: app, body_idle: none}]
+  plain: [{to: app, stream_idle_timeout: none}]
 services: {app: {endpoints: ['10.2.2.2:80']}}
 authorization: [{name: paths, action: allow, to: {paths: /api}}]
 ";
@@ -121,7 +121,7 @@ authorization: [{name: paths, action: allow, to: {paths: /api}}]
         assert!(fine && all, "{target}: {said}");
     }
     let (_, said) = ringway(&["explain", "-c", path, "GET", "http://plain/"]);
-    assert!(said.contains("  body_idle none\n"), "{said}");
+    assert!(said.contains("  stream_idle_timeout none\n"), "{said}");
     assert!(said.contains("the original destination decides; add --to IP:PORT"), "{said}");
 }
 

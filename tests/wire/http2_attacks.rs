@@ -95,7 +95,8 @@ impl Drop for Witness {
 fn before(origin: &Origin, more: &str) -> (Proxy, u16) {
     let port = free_port();
     let proxy = Proxy::start(&format!(
-        "listeners: {{web: {{bind: 127.0.0.1:{port}, timeouts: {{header: 1s, body_idle: 1s}}}}}}\n\
+        "listeners: {{web: {{bind: 127.0.0.1:{port}, \
+         timeouts: {{header: 1s, request_body: 1s, stream_idle: 1s}}}}}}\n\
          routes: {{\"*\": [{{match: {{path: /app}}, to: app}}, {{respond: {{body: fixed}}}}]}}\n\
          services: {{app: {{endpoints: [\"{}\"]}}}}\n{more}",
         origin.address()
@@ -327,7 +328,7 @@ fn windows_that_stay_closed() {
         let reset = client.next_of(kind::RST_STREAM).expect("a reset");
         assert_eq!(reset.payload, code::INTERNAL_ERROR.to_be_bytes());
     }
-    let series = "ringway_service_response_flags_total{service=\"app\",flag=\"DT\"}";
+    let series = "ringway_service_response_flags_total{service=\"app\",flag=\"SI\"}";
     eventually("the flags", || (proxy.metric(series) == f64::from(streams)).then_some(()));
     let growth_kib = proxy.resident_kib().saturating_sub(resident_kib);
     assert!(growth_kib < GROWTH_KIB_MAX, "{growth_kib} KiB");

@@ -10,7 +10,8 @@ use crate::support::{eventually, free_port};
 
 fn config(port: u16, address: &str) -> String {
     format!(
-        "listeners: {{web: {{bind: 127.0.0.1:{port}, timeouts: {{header: 1s, body_idle: 1s}}}}}}\n\
+        "listeners: {{web: {{bind: 127.0.0.1:{port}, \
+         timeouts: {{header: 1s, request_body: 1s, stream_idle: 1s}}}}}}\n\
          routes: {{\"*\": [{{to: app}}]}}\n\
          services: {{app: {{endpoints: [\"{address}\"], connect_timeout: 1s}}}}\n"
     )

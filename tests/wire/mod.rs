@@ -58,6 +58,7 @@ mod revocation;
 mod secrets;
 mod service_user;
 mod shifts;
+mod silence;
 mod simulate;
 mod slow_peers;
 mod slow_start;

@@ -107,7 +107,11 @@ fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
             writeln!(out, "  host becomes {host}").ok();
         }
     }
-    for (name, limit) in [("timeout", rule.timeout), ("body_idle", rule.body_idle)] {
+    for (name, limit) in [
+        ("timeout", rule.timeout),
+        ("stream_idle_timeout", rule.stream_idle_timeout),
+        ("request_body_timeout", rule.request_body_timeout),
+    ] {
         match limit {
             Some(NO_LIMIT) => writeln!(out, "  {name} none").ok(),
             Some(limit) => writeln!(out, "  {name} {limit:?}").ok(),

@@ -86,15 +86,20 @@ pub const ACME: &str = "write `cert: FILE, key: FILE`: Ringway does not get cert
     let certbot or cert-manager write the files: a change of them is applied at once";
 pub const ACME_FOR_ALL: &str = "write `tls: {cert: FILE, key: FILE}` in the listener: \
     Ringway does not get certificates itself; certbot or cert-manager may write the files";
-pub const TIMES: &str = "write `timeouts: {header: 10s, body_idle: 60s, keep_alive: 60s}` \
+pub const TIMES: &str = "write `timeouts: {header: 10s, stream_idle: 5m, keep_alive: 60s}` \
     in a listener, `connect_timeout` and `timeout` in a service, or `timeout` in a rule";
-pub const CLIENT_TIMES: &str = "write `body_idle: {~ms=TIME}` for silence within a body, \
+pub const CLIENT_TIMES: &str = "write `stream_idle: {~ms=TIME}` for silence in both directions, \
+    `request_body: {~ms=TIME}` for a pause within a request, \
     and `keep_alive: {~ms=TIME}` for the time between requests";
-pub const SERVER_TIMES: &str = "write `body_idle: {~ms=TIME}` for silence within a body, both \
-    ways; `timeout: {~ms=TIME}` of a rule or service limits a whole response";
-pub const READ_TIMES: &str = "write `body_idle: {~=TIME}` for silence within a body; \
-    `retries: {per_try_timeout: {~=TIME}}` limits the wait for its head, too, \
-    and `timeout` all of it";
+pub const SERVER_TIMES: &str = "write `stream_idle: {~ms=TIME}` for silence in both \
+    directions; `timeout: {~ms=TIME}` of a rule or service limits a whole response";
+pub const READ_TIMES: &str = "write `stream_idle_timeout: {~=TIME}` for silence in both \
+    directions; `retries: {per_try_timeout: {~=TIME}}` limits the wait for a head, \
+    and `timeout` all of a response";
+pub const BODY_IDLE: &str = "write `stream_idle_timeout: {~=TIME}` for silence in both \
+    directions, and `request_body_timeout: {~=TIME}` for a pause within a request";
+pub const BODY_IDLES: &str = "write `stream_idle: {~=TIME}` for silence in both directions, \
+    and `request_body: {~=TIME}` for a pause within a request";
 pub const REQUEST_TIMES: &str = "write `header: {~ms=TIME}` for the head of a request; \
     `timeout` of a rule or service limits a whole request";
 pub const URL_PARTS: &str = "name the parts: {{urlparts=scheme: https, host: HOST, path: PATH}}; \

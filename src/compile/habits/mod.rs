@@ -244,7 +244,7 @@ const SHAPES: &[Word] = &[
     ("Workload", "", "write `workload: {name: {=NAME}, namespace: NAMESPACE}`"),
     ("MetricOverride", "", "write `{metric: {=request_count}, disabled: true}`"),
     ("Tags", "", "write `tags: {remove: [LABEL], set: {LABEL: VALUE}}`"),
-    ("Timeouts", "", "write `timeouts: {header: 10s, body_idle: 60s, keep_alive: 60s}`"),
+    ("Timeouts", "", "write `timeouts: {header: 10s, stream_idle: 5m, keep_alive: 60s}`"),
     ("Http2", "true", "leave it out: HTTP/2 is on, beside HTTP/1.1"),
     ("Http2", "on", "leave it out: HTTP/2 is on, beside HTTP/1.1"),
     ("Http2", "false", "leave it out, and write `protocol: http` for HTTP/1.1 alone"),

@@ -55,10 +55,12 @@ impl<I: Io> ExchangeRecord<I> {
             let own_wait = timed_out && (self.attempts.get() == 0 || self.slowed.get());
             let of_version =
                 flag.blames_endpoint() && !hurried && !own_wait || flag == Flag::NoHealthyUpstream;
-            // A client that waits for longer than the limit, and leaves, says something.
+            // A client that waits for longer than the limit, and leaves, says something. So does an
+            // exchange that was silent for that long.
             let waited = || took.zip(limit).is_some_and(|(took, limit)| took > limit);
             let left = flag == Flag::DownstreamConnectionTermination;
-            let gave_up = (left || hurried) && waited();
+            let idle = flag == Flag::StreamIdle;
+            let gave_up = (left || hurried || idle) && waited();
             return (of_version || gave_up).then_some(ShiftEnding { failed: of_version, took });
         }
         if self.code().is_some_and(|code| self.is_excused(code)) {

@@ -229,7 +229,8 @@ impl<I: Io> ExchangeRecord<I> {
         if responded {
             put_status(&mut all, record);
         }
-        let blamed = record.flag.is_some_and(Flag::blames_endpoint);
+        let blamed = |flag: Flag| flag.blames_endpoint() || flag == Flag::StreamIdle;
+        let blamed = record.flag.is_some_and(blamed);
         let is_error = blamed || responded && record.status >= 400 || record.failed && !responded;
         if is_error {
             put(&mut all, "error.type", error_type(record));

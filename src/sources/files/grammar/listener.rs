@@ -137,9 +137,12 @@ pub struct Timeouts {
     pub handshake: Option<Time>,
     /// The time limit for receiving a complete request head. Default 10s.
     pub header: Option<Time>,
-    /// The longest time without a byte of a body in either direction. Default 60s; `none` for no
-    /// limit.
-    pub body_idle: Option<TimeOrNone>,
+    /// The longest pause within the body of a request, until the response begins. Default 60s, and
+    /// no limit for gRPC calls; `none` for no limit.
+    pub request_body: Option<TimeOrNone>,
+    /// The longest time in which no byte of an exchange passes, in either direction. Default 5m,
+    /// and no limit for gRPC calls; `none` for no limit.
+    pub stream_idle: Option<TimeOrNone>,
     /// The longest wait for the next request on a connection. Default 60s.
     pub keep_alive: Option<Time>,
     /// The longest time without a byte in either direction, for a TCP connection or tunnel. Default

@@ -49,9 +49,12 @@ pub struct Rule {
     /// The priority of the requests when the process is overloaded: `high`, `normal` or `low`.
     /// Default: set by the header field of `overload.priority`, else `normal`.
     pub priority: Option<Placed<Priority>>,
-    /// The longest time without a byte of a body in either direction; `none` for no limit. Default:
-    /// that of the listener.
-    pub body_idle: Option<TimeOrNone>,
+    /// The longest pause within the body of a request, until the response begins; `none` for no
+    /// limit. Default: `timeouts.request_body` of the listener.
+    pub request_body_timeout: Option<TimeOrNone>,
+    /// The longest time in which no byte of an exchange passes, in either direction; `none` for no
+    /// limit. Default: the time of the service.
+    pub stream_idle_timeout: Option<TimeOrNone>,
     /// The token that requests must have: the name of a provider in `jwt`, or a map. Default: the
     /// setting of the service.
     pub jwt: Option<Placed<JwtDemand>>,

@@ -62,6 +62,9 @@ pub struct Service {
     /// A limit on the requests to the service, counted over all rules together. A list may contain
     /// one local and one global limit. Default: no limit.
     pub rate_limit: OneOrMany<Placed<RateLimit>>,
+    /// The longest time in which no byte of an exchange passes, in either direction; `none` for no
+    /// limit. Default: `timeouts.stream_idle` of the listener.
+    pub stream_idle_timeout: Option<TimeOrNone>,
     /// How long an idle connection to an endpoint is kept. Default 60s.
     pub idle_timeout: Option<Time>,
     /// The maximum number of idle connections for each endpoint. Default 1024.

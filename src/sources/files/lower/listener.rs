@@ -77,7 +77,8 @@ pub(super) fn timeouts(written: Timeouts) -> model::Timeouts {
     model::Timeouts {
         handshake: time(written.handshake),
         header: time(written.header),
-        body_idle: time_or_none(written.body_idle),
+        request_body: time_or_none(written.request_body),
+        stream_idle: time_or_none(written.stream_idle),
         keep_alive: time(written.keep_alive),
         tcp_idle: time_or_none(written.tcp_idle),
     }

@@ -55,7 +55,8 @@ fn rule(lower: &mut Lower<'_>, written: Placed<Rule>) -> Item<model::Rule> {
         priority: value
             .priority
             .map(|it| Item::new(overload::priority(it.value), origin(it.place))),
-        body_idle: time_or_none(value.body_idle),
+        request_body_timeout: time_or_none(value.request_body_timeout),
+        stream_idle_timeout: time_or_none(value.stream_idle_timeout),
         jwt: value.jwt.map(jwt::demand),
         rewrite: value.rewrite.map(|rewrite| Box::new(rewrite_of(rewrite))),
         request_headers: edits(value.headers.request),

@@ -63,6 +63,7 @@ pub(super) fn service(
         circuit_breaker: value.circuit_breaker.map(breaker::breaker),
         concurrency: value.concurrency.map(breaker::concurrency),
         rate_limits: rate_limit::rate_limits(value.rate_limit),
+        stream_idle_timeout: time_or_none(value.stream_idle_timeout),
         idle_timeout: time(value.idle_timeout),
         max_idle_connections: value.max_idle_connections,
         tcp: tcp::tcp(value.tcp),
