@@ -53,6 +53,7 @@ pub mod identity;
 pub mod jwt;
 pub mod propagation;
 pub mod proxy_protocol;
+pub mod quic;
 pub mod tls;
 // I/O and time: the ring, the simulated network, buffers, the clock.
 pub mod runtime;

@@ -15,8 +15,9 @@ mod authorization;
 mod captured_connect;
 mod draining;
 mod endpoint_sets;
-#[cfg(feature = "uring")]
 mod explain;
+#[cfg(feature = "uring")]
+mod floors;
 mod hpack_corpus;
 mod http2_format;
 mod istio_objects;
@@ -26,6 +27,7 @@ mod moved_services;
 #[cfg(feature = "uring")]
 mod netns;
 mod properties;
+mod qpack_corpus;
 mod retention;
 mod second_source;
 mod server_first;

@@ -245,6 +245,7 @@ fn encode_response(
         keep_alive: false,
         dechunk: false,
         empty: framed.is_empty_for(client),
+        alt_svc: None,
         via: None,
         replaced: &[],
         more: None,

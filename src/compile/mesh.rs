@@ -228,6 +228,7 @@ fn listener(
         tls,
         http1: true,
         http2: Some(Settings::default()),
+        http3: None,
         proxy_protocol: false,
         trusted_hops: 0,
         forward_client_cert,

@@ -57,6 +57,8 @@ pub struct ResponseEdits<'a> {
     pub empty: bool,
     /// The proxy's pseudonym in `via`. `None` means that `via` is not added.
     pub via: Option<&'a str>,
+    /// The value of `alt-svc`. `None` means that it is not added.
+    pub alt_svc: Option<&'a str>,
     /// Fields that replace the received fields of the same name.
     pub replaced: &'a [Replaced],
     /// A function that writes additional fields.
@@ -157,6 +159,9 @@ pub fn response(
         }
     }
     put_via(out, view.head.version, edits.via);
+    if let Some(alt_svc) = edits.alt_svc {
+        out.add(b"alt-svc", &[alt_svc.as_bytes()]);
+    }
     put_replaced(out, edits.replaced);
     if framing.body.is_chunked() && !edits.dechunk {
         out.add_hop(b"Transfer-Encoding", b"chunked");
@@ -525,6 +530,7 @@ mod tests {
             dechunk,
             empty: false,
             via: None,
+            alt_svc: None,
             headers: &none,
         };
         let chunked = "HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\nETag: a\r\n\r\n";

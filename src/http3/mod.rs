@@ -10,19 +10,26 @@
 //! same as in HTTP/2 ([`Message`](crate::http2::Message)).
 
 mod code;
+mod connection;
 mod flood;
 mod frame;
 mod inbound;
 mod session;
 mod settings;
+mod stream;
+mod streams;
 mod unidirectional;
 
+#[cfg(test)]
+mod error_tests;
 #[cfg(test)]
 mod tests;
 
 pub use code::{Code, ConnectionError, Error};
+pub use connection::{Accepted, Connection, End};
 pub use flood::{Excess, Flood, FloodLimits};
 pub use frame::{VARINT_MAX, read_varint, write_varint};
 pub use inbound::{Event, Inbound};
 pub use session::{Config, Outputs, Session};
+pub use stream::ClientStream;
 pub use unidirectional::Uni;

@@ -41,7 +41,7 @@ pub fn exchange(from: &mut Session, to: &mut Session) -> Result<(), ConnectionEr
 }
 
 /// Reads a whole stream in portions of this size. Returns the parts as text.
-fn read(
+pub fn read(
     session: &mut Session,
     inbound: &mut Inbound,
     bytes: &[u8],

@@ -5,6 +5,7 @@ pub mod breaker;
 pub mod fault;
 pub mod health;
 pub mod http2;
+pub mod http3;
 pub mod intercept;
 pub mod jwt;
 pub mod listener;

@@ -7,6 +7,7 @@ mod breaker;
 mod fault;
 mod health;
 mod http2;
+mod http3;
 mod jwt;
 mod listener;
 mod locality;
