@@ -251,7 +251,7 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
                     continue;
                 }
                 Leaving::Told(at) => at,
-                Leaving::Refusing if busy => step.next,
+                Leaving::Refusing if busy || !self.connection.is_delivered() => step.next,
                 Leaving::Refusing => {
                     self.connection.close(now);
                     return finish(&self.downstream, &mut self.transport).await;
@@ -274,7 +274,7 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        let Self { connection, quic, transport, downstream, .. } = self;
+        let Self { connection, quic, transport, downstream, leaving, open, .. } = self;
         let now = downstream.worker.io.recent();
         let mut handled = false;
         while let Some(event) = quic.poll() {
@@ -295,6 +295,10 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
         }
         if transport.poll(context).is_ready() {
             return Poll::Ready(Event::Over);
+        }
+        let is_done = *leaving == Leaving::Refusing && open.get() == 0 && connection.is_delivered();
+        if is_done {
+            return Poll::Ready(Event::Woken);
         }
         downstream.alarm.poll_woken(context).map(|_| Event::Woken)
     }

@@ -142,9 +142,10 @@ impl Connection {
         core.quic.close(now, Code::NO_ERROR.0, "");
     }
 
-    /// The number of streams that are open or not yet released.
-    pub fn streams(&self) -> usize {
-        self.0.borrow().streams.len()
+    /// Whether the peer has all messages that we have sent.
+    pub fn is_delivered(&self) -> bool {
+        let core = self.0.borrow();
+        core.quic.sending() <= core.critical.len()
     }
 }
 

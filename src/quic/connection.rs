@@ -252,6 +252,12 @@ impl Connection {
 
 /// Methods for streams.
 impl Connection {
+    /// How many streams have data that the peer may not have yet. A stream that is not finished
+    /// counts, too.
+    pub fn sending(&self) -> usize {
+        self.inner.borrow_mut().streams().send_streams()
+    }
+
     /// Opens a stream. `None` if the peer allows no more.
     pub fn open(&self, dir: Dir) -> Option<StreamId> {
         self.inner.borrow_mut().streams().open(dir)
