@@ -13,11 +13,12 @@ use rustc_hash::FxHashMap;
 use super::code::{Code, ConnectionError, Error};
 use super::flood::Excess;
 use super::inbound::{Event, Inbound};
+use super::priority::{CRITICAL_PRIORITY, Urgency};
 use super::session::{Config, Session};
 use super::streams::{Cut, Stream, wake};
 use super::unidirectional::Uni;
 use crate::http2::{Draft, Message, Peer, Sent};
-use crate::quic::{self, Closed, Dir, ReadError, StreamId, WriteError};
+use crate::quic::{self, Closed, Dir, ReadError, Side, StreamId, WriteError};
 use crate::runtime::buffer::Buf;
 use crate::time::Time;
 
@@ -211,7 +212,21 @@ impl Core {
                     return Ok(());
                 }
             }
+            self.apply_updates();
             self.unblock()?;
+        }
+    }
+
+    /// Applies the client's new priorities to responses that have begun.
+    fn apply_updates(&mut self) {
+        let Self { quic, session, streams, .. } = self;
+        let ids = session.updated().map(|number| StreamId::new(Side::Client, Dir::Bi, number / 4));
+        let has_begun = |id: &StreamId| streams.get(id).is_some_and(|stream| stream.in_body);
+        let begun: Vec<StreamId> = ids.filter(has_begun).collect();
+        for id in begun {
+            if let Some(urgency) = session.take_update(id.into()) {
+                quic.prioritize(id, urgency.priority());
+            }
         }
     }
 
@@ -291,10 +306,11 @@ impl Core {
             }
             Some(Ok(Event::Head(message))) => {
                 stream.in_body = message.head.status == 0 || message.head.status >= 200;
-                stream.heads.push_back(message);
                 if self.peer == Peer::Client {
+                    prioritize(session, quic, id, &message);
                     accepted.push_back(id);
                 }
+                stream.heads.push_back(message);
                 wake(&mut stream.reader);
             }
             Some(Ok(Event::Data(_))) => {}
@@ -345,6 +361,7 @@ impl Core {
     pub(super) fn flush_session(&mut self) {
         while self.critical.len() < CRITICAL {
             let Some(id) = self.quic.open(Dir::Uni) else { break };
+            self.quic.prioritize(id, CRITICAL_PRIORITY);
             self.critical.push(id);
         }
         (0..self.critical.len()).for_each(|which| self.flush_critical(which));
@@ -548,6 +565,16 @@ impl Core {
         let now = self.quic.heard();
         self.fail(error, now);
         self.quic.wake();
+    }
+}
+
+/// Sets the priority of the response to a request (RFC 9218). An update that has arrived before the
+/// request replaces its field.
+fn prioritize(session: &mut Session, quic: &quic::Connection, id: StreamId, request: &Message) {
+    let field = request.head.view(&request.text).value(b"priority");
+    let update = session.take_update(id.into());
+    if let Some(urgency) = update.or_else(|| field.map(Urgency::parse)) {
+        quic.prioritize(id, urgency.priority());
     }
 }
 

@@ -14,6 +14,7 @@ mod connection;
 mod flood;
 mod frame;
 mod inbound;
+mod priority;
 mod session;
 mod settings;
 mod stream;
