@@ -115,6 +115,7 @@ const FLOORS: [(&str, &[&str]); 48] = [
             "authz",
             "ca",
             "dns",
+            "grpc",
             "http1",
             "jwt",
             "tls",

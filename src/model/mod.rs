@@ -26,6 +26,7 @@ mod service;
 mod settings;
 mod shift;
 mod slow_start;
+mod sources;
 mod tls;
 mod traces;
 
@@ -64,6 +65,7 @@ pub use settings::{
 };
 pub use shift::{AbortIf, Shift};
 pub use slow_start::SlowStart;
+pub use sources::{Etcd, Sources};
 pub use tls::{
     ClientAuth, ClientFiles, ClientTls, Identity, Material, ServerCertificate, ServerTls,
     TlsVersion,

@@ -84,6 +84,7 @@ fn add(config: &mut Config, section: &str, part: Config) {
         "jwt" => config.jwt.0.extend(part.jwt.0),
         "authorization" => config.authorization = part.authorization,
         "telemetry" => config.telemetry = part.telemetry,
+        "sources" => config.sources = part.sources,
         // A key with any other name was reported as a mistake before.
         _ => {}
     }

@@ -20,6 +20,7 @@ pub mod route;
 pub mod service;
 pub mod settings;
 pub mod shift;
+pub mod sources;
 pub mod tcp;
 pub mod tls;
 pub mod tracing;
@@ -34,6 +35,7 @@ use self::overload::Overload;
 use self::route::Rule;
 use self::service::Service;
 use self::settings::{Admin, Dns, Drain, Limits, Runtime, Telemetry};
+use self::sources::Sources;
 use self::tcp::Tcp;
 use self::tls::Mesh;
 use super::values::{Entries, OneOrMany, Placed};
@@ -73,4 +75,6 @@ pub struct Config {
     pub authorization: Option<Vec<Placed<AuthorizationRule>>>,
     /// The access log: its target, format and filter.
     pub telemetry: Telemetry,
+    /// Servers that this proxy asks for more of its configuration.
+    pub sources: Sources,
 }

@@ -1,0 +1,41 @@
+//! The grammar of `sources:`. Its comments are the descriptions in the JSON Schema.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::tls::ServiceTls;
+use crate::sources::files::values::{AtLeastOne, Placed, Size};
+
+/// Servers that this proxy asks for more of its configuration.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sources {
+    /// Documents of this grammar in etcd. Default: none.
+    pub etcd: Option<Placed<Etcd>>,
+    /// The directory for the last configuration of the servers. The proxy starts with it if no
+    /// server answers. Default: none.
+    pub cache: Option<Placed<String>>,
+}
+
+/// Documents of this grammar in etcd.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Etcd {
+    /// The members of the cluster, one or a list of `HOST:PORT`.
+    pub endpoints: AtLeastOne<Placed<String>>,
+    /// The beginning of the keys. The value of each such key is a document. Default `/ringway/`.
+    #[serde(default)]
+    pub prefix: Option<Placed<String>>,
+    /// The name of the user. Default: no user.
+    #[serde(default)]
+    pub user: Option<Placed<String>>,
+    /// A file with the password of the user.
+    #[serde(default)]
+    pub password: Option<Placed<String>>,
+    /// TLS to the members. Default: none.
+    #[serde(default)]
+    pub tls: Option<Placed<ServiceTls>>,
+    /// The maximum size of all documents together. Default 32MiB.
+    #[serde(default)]
+    pub max_bytes: Option<Placed<Size>>,
+}
