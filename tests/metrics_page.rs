@@ -29,7 +29,9 @@ mesh:
   identity: {ca: ca, id: spiffe://cluster.local/ns/demo/sa/shop}
   inbound: {bind: '127.0.0.1:15006', mtls: strict, udp: {}}
   outbound: {bind: '127.0.0.1:15001', udp: {}}
-listeners: {web: {bind: '127.0.0.1:8080'}}
+listeners:
+  web: {bind: '127.0.0.1:8080'}
+  h3: {bind: '127.0.0.1:8443', protocol: http3, tls: mesh}
 routes:
   '*':
     - {to: shop, fault: {delay: {duration: 1s}}, mirror: {to: shop}}
@@ -326,6 +328,7 @@ fn exercise(snapshot: &Snapshot) {
     for listener in &snapshot.listeners {
         listener.stats.worker(0).tls_failures[0].increment();
         listener.stats.worker(0).http2_floods[0].increment();
+        listener.stats.worker(0).http3_floods[0].increment();
         for rule in listener.routes().into_iter().flat_map(|table| table.rules()) {
             rule.stats.worker(0).status_class[1].increment();
         }

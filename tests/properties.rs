@@ -29,10 +29,20 @@ mod http2_differential;
 mod http2_frames;
 #[path = "../fuzz/properties/http2_translation.rs"]
 mod http2_translation;
+#[path = "../fuzz/properties/http3_control.rs"]
+mod http3_control;
+#[path = "../fuzz/properties/http3_inbound.rs"]
+mod http3_inbound;
 #[path = "../fuzz/properties/jwt.rs"]
 mod jwt;
 #[path = "../fuzz/properties/proxy_protocol.rs"]
 mod proxy_protocol;
+#[path = "../fuzz/properties/qpack_decode.rs"]
+mod qpack_decode;
+#[path = "../fuzz/properties/qpack_round_trip.rs"]
+mod qpack_round_trip;
+#[path = "../fuzz/properties/quic_hello.rs"]
+mod quic_hello;
 #[path = "../fuzz/properties/rate_limit.rs"]
 mod rate_limit;
 
@@ -97,6 +107,33 @@ fn heads_read_alike_however_they_come() {
 #[test]
 fn a_connection_says_the_same_however_frames_are_cut() {
     for_many("http2_connection", 2000, http2_connection::holds);
+}
+
+#[test]
+fn field_lines_survive_streams_that_overtake_each_other() {
+    for_many("qpack_round_trip", 3000, qpack_round_trip::holds);
+    for number in 0..3000 {
+        let mut random = fastrand::Rng::with_seed(number);
+        let mut script = vec![0; random.usize(..3000)];
+        random.fill(&mut script);
+        qpack_round_trip::holds(&script);
+    }
+}
+
+#[test]
+fn no_section_or_instruction_makes_the_decoder_panic_or_grow() {
+    for_many("qpack_decode", 10_000, qpack_decode::holds);
+}
+
+#[test]
+fn a_hello_of_quic_is_read_like_one_of_tls() {
+    for_many("quic_hello", 5000, quic_hello::holds);
+}
+
+#[test]
+fn messages_and_streams_of_http3_read_alike_however_they_come() {
+    for_many("http3_inbound", 10_000, http3_inbound::holds);
+    for_many("http3_control", 10_000, http3_control::holds);
 }
 
 #[test]

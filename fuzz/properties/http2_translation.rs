@@ -94,7 +94,7 @@ fn request_of_http2(bytes: &[u8], ends: bool) {
     let mut lines = bytes.split(|&byte| byte == b'\n');
     let mut next = || lines.next().unwrap_or_default();
     let (method, path, authority) = (next(), next(), next());
-    let mut message = Message::new(Place::Request, &generous());
+    let mut message = Message::new(Place::Request, Version::Http2, &generous());
     for (name, value) in [(&b":method"[..], method), (b":path", path), (b":authority", authority)] {
         if !value.is_empty() {
             message.field(name, value, false);
@@ -129,7 +129,7 @@ fn request_of_http2(bytes: &[u8], ends: bool) {
 
 fn response_of_http2(bytes: &[u8], ends: bool, method: Known) {
     let mut lines = bytes.split(|&byte| byte == b'\n');
-    let mut message = Message::new(Place::Response, &generous());
+    let mut message = Message::new(Place::Response, Version::Http2, &generous());
     message.field(b":status", lines.next().unwrap_or_default(), false);
     if !take_fields(&mut message, lines) {
         return;
@@ -184,7 +184,7 @@ fn packed(place: Place, ends: bool, encode: impl FnOnce(&mut Encoder, &mut Vec<u
     let (mut encoder, mut block) = (Encoder::new(), Vec::new());
     encoder.begin(&mut block);
     encode(&mut encoder, &mut block);
-    let mut message = Message::new(place, &generous());
+    let mut message = Message::new(place, Version::Http2, &generous());
     Unpacker::new(4096).decode(&block, &mut message).expect("a block that we wrote");
     message.finish(ends, &generous());
     message
@@ -245,6 +245,7 @@ fn encode_response(
         keep_alive: false,
         dechunk: false,
         empty: framed.is_empty_for(client),
+        alt_svc: None,
         via: None,
         replaced: &[],
         more: None,

@@ -54,18 +54,20 @@ const FRAMES_MIN: u32 = 10;
 /// sends a few of them.
 const DATA_OVERHEAD_MIN: usize = 25_600;
 
+/// Compiles a limit on frames. Reports one that would close normal connections.
+pub(super) fn burst(compiler: &mut Compiler<'_>, written: &Option<Item<u32>>, default: u32) -> u32 {
+    let Some(frames) = written else { return default };
+    if frames.value < FRAMES_MIN {
+        let message = format!("a limit below {FRAMES_MIN} frames would close normal connections");
+        compiler.fault(&frames.origin, message);
+    }
+    frames.value
+}
+
 /// Compiles the limits on HTTP/2 frames.
 pub(super) fn limits(compiler: &mut Compiler<'_>, written: &Http2Limits) -> FloodLimits {
     let default = FloodLimits::default();
-    let mut frames = |written: &Option<Item<u32>>, default: u32| {
-        let Some(frames) = written else { return default };
-        if frames.value < FRAMES_MIN {
-            let message =
-                format!("a limit below {FRAMES_MIN} frames would close normal connections");
-            compiler.fault(&frames.origin, message);
-        }
-        frames.value
-    };
+    let mut frames = |written: &Option<Item<u32>>, default| burst(compiler, written, default);
     let limits = FloodLimits {
         window: written.window.unwrap_or(default.window),
         continuation_frames: written.continuation_frames.unwrap_or(default.continuation_frames),

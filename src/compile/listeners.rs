@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::rate_limits::{self, Owner};
 use super::routes::Hosts;
-use super::{Compiler, http2, is_token, settings, suggestion, tcp, tls};
+use super::{Compiler, http2, http3, is_token, jwt, settings, suggestion, tcp, tls};
 use crate::authz::EscapedSlashes;
 use crate::cluster::Service;
 use crate::mesh::Direction;
@@ -29,12 +29,15 @@ pub(super) fn listeners(
 ) -> Vec<Arc<Listener>> {
     let model = compiler.model;
     let all = hosts.all();
+    let token = jwt::demand(compiler, model.token.as_ref());
     let mut listeners = Vec::new();
     for item in &model.listeners {
         let written = &item.value;
         let serves = serves(compiler, item, services, hosts, &all);
-        let binds = binds(compiler, &written.binds);
+        let binds = binds(compiler, &http3::binds(written));
         let tls = tls::listener(compiler, written, &binds);
+        let timeouts = timeouts(&written.timeouts);
+        let http3 = http3::listener(compiler, item, tls.as_ref(), &timeouts);
         let Some(serves) = serves else { continue };
         let http2 = http2::settings(compiler, &written.http2);
         if let Some(via) = &written.via
@@ -66,6 +69,7 @@ pub(super) fn listeners(
             tls,
             http1: written.protocol != ListenerProtocol::Http2,
             http2: (written.protocol != ListenerProtocol::Http1).then_some(http2),
+            http3,
             proxy_protocol: written.proxy_protocol,
             trusted_hops: written.trusted_hops,
             forward_client_cert: forward_client_cert(written.forward_client_cert),
@@ -82,8 +86,9 @@ pub(super) fn listeners(
             requests_max,
             rate_limits: limits.local,
             global_limit: limits.global,
-            timeouts: timeouts(&written.timeouts),
+            timeouts,
             liveness,
+            jwt: if written.outbound { None } else { token.clone() },
             stats: compiler.registry.listener(name),
         }));
     }
@@ -134,6 +139,14 @@ fn serves(
     all: &Arc<Table>,
 ) -> Option<Serves> {
     let written = &item.value;
+    let scoped;
+    let all = match &written.scope {
+        None => all,
+        Some(scope) => {
+            scoped = Arc::new(hosts.scoped(Some(scope)));
+            &scoped
+        }
+    };
     if let Some(origin) = &written.redirect_https {
         return redirecting(compiler, written, origin);
     }
@@ -185,7 +198,7 @@ fn redirecting(
         let message = "a listener with `redirect_https` redirects every host, and has no `hosts`";
         let port = written.binds.iter().find_map(|bind| match &bind.value {
             Bind::Tcp(address) => Some(address.port().to_string()),
-            Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
+            Bind::Udp(_) | Bind::Quic(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
         });
         let port = port.as_deref().unwrap_or("PORT");
         let name = host.value.split(':').next().unwrap_or_default();
@@ -258,17 +271,22 @@ fn overlapping(compiler: &Compiler<'_>, bind: &Bind) -> Option<(Bind, String)> {
     if let Some((other, place)) = compiler.bind_places.get_key_value(bind) {
         return Some((other.clone(), place.clone()));
     }
-    let Bind::Tcp(address) = bind else { return None };
+    let (is_quic, address) = match bind {
+        Bind::Tcp(address) => (false, address),
+        Bind::Quic(address) => (true, address),
+        Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => return None,
+    };
     for (taken, by) in
         [(settings::admin(compiler.model), ADMIN), (compiler.model.mesh.dns, "mesh.dns.bind")]
     {
-        if let Some(taken) = taken.filter(|taken| in_the_way(taken, address)) {
+        if let Some(taken) = taken.filter(|taken| !is_quic && in_the_way(taken, address)) {
             return Some((Bind::Tcp(taken), by.to_owned()));
         }
     }
     let others = compiler.bind_places.iter();
     let mut others = others.filter(|(other, _)| match other {
-        Bind::Tcp(other) => in_the_way(other, address),
+        Bind::Tcp(other) => !is_quic && in_the_way(other, address),
+        Bind::Quic(other) => is_quic && in_the_way(other, address),
         Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => false,
     });
     others.next().map(|(other, place)| (other.clone(), place.clone()))
@@ -287,7 +305,10 @@ fn in_the_way(one: &SocketAddr, other: &SocketAddr) -> bool {
 pub(super) fn taken(compiler: &mut Compiler<'_>, bind: &Item<Bind>) -> Option<Bind> {
     let at = compiler.model.files.column_of(&bind.origin);
     if let Some((other, first)) = overlapping(compiler, &bind.value) {
-        let all = |bind: &Bind| matches!(bind, Bind::Tcp(it) if it.ip().is_unspecified());
+        let all = |bind: &Bind| match bind {
+            Bind::Tcp(it) | Bind::Quic(it) => it.ip().is_unspecified(),
+            _ => false,
+        };
         let message = match other == bind.value {
             true => format!("{other} is taken already ({first})"),
             false if all(&bind.value) => format!("{} includes {other} ({first})", bind.value),

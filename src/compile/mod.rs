@@ -10,6 +10,7 @@ mod global_limits;
 pub mod habits;
 mod health;
 mod http2;
+mod http3;
 mod jwt;
 mod listeners;
 mod locality;

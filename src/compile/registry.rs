@@ -16,6 +16,7 @@ use crate::jwt::KeysWanted;
 use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
 use crate::mesh::Destinations;
+use crate::quic::Keys;
 use crate::resilience::{
     Buckets, GlobalLimitCells, InFlight, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope,
     ShiftPlan, ShiftState, Sources,
@@ -44,6 +45,8 @@ pub struct Registry {
     buckets: HashMap<LimitId, (LimitTerms, Weak<Buckets>)>,
     shifts: HashMap<String, Weak<ShiftState>>,
     services: FxHashMap<Box<str>, OfService>,
+    /// The keys of QUIC. They survive reloads.
+    pub quic: Keys,
     /// The keys of TLS session tickets. They survive reloads.
     pub tickets: TicketKeys,
     /// The services with ejected endpoints. The control thread uses it to end ejections.
@@ -52,6 +55,14 @@ pub struct Registry {
     pub series: Arc<Store>,
     /// For each URL of token keys, the signal that newer keys are needed. They survive reloads.
     keys_wanted: HashMap<String, KeysWanted>,
+}
+
+/// Random keys of QUIC.
+fn quic_keys() -> Keys {
+    let mut secret = [0; 32];
+    // Without random bytes, TLS does not work either, and says so.
+    aws_lc_rs::rand::fill(&mut secret).ok();
+    Keys::derive(&secret)
 }
 
 impl Registry {
@@ -74,6 +85,7 @@ impl Registry {
             buckets: HashMap::new(),
             shifts: HashMap::new(),
             services: FxHashMap::default(),
+            quic: quic_keys(),
             tickets: TicketKeys::default(),
             outliers: Arc::default(),
             series: Arc::new(Store::new(workers)),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Compiler, http2, listeners};
+use super::{Compiler, http2, http3, listeners};
 use crate::http1::parse::HEADERS_MAX;
 use crate::message;
 use crate::model::{self, AdminBind, Item, Model};
@@ -112,5 +112,6 @@ pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {
             trailer_bytes: written.trailer_bytes.unwrap_or(of.trailer_bytes),
         },
         http2: http2::limits(compiler, &written.http2),
+        http3: http3::limits(compiler, &written.http3),
     }
 }

@@ -157,6 +157,8 @@ pub(super) fn listener<'a>(
         ListenerProtocol::Auto => ALPN_AUTO,
         ListenerProtocol::Http1 => ALPN_HTTP,
         ListenerProtocol::Http2 => ALPN_HTTP2,
+        // Over QUIC, `ServerTls::http3` sets the protocol.
+        ListenerProtocol::Http3 => &[],
     };
     let server = Server { certificates: table, clients, versions, alpn, mode, accepts };
     server_tls(compiler, name, &first.origin, server)
@@ -233,7 +235,7 @@ fn mesh_mode(compiler: &mut Compiler<'_>, origin: &Origin, binds: &[Bind]) -> Op
         .iter()
         .filter_map(|bind| match bind {
             Bind::Tcp(address) => Some(of_port(address.port())),
-            Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
+            Bind::Udp(_) | Bind::Quic(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
         })
         .collect();
     wanted.dedup();

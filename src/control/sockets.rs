@@ -20,7 +20,7 @@ use crate::error::plain;
 use crate::mesh::Capture;
 use crate::net::Bind;
 use crate::net::{Intercept, is_shortage};
-use crate::runtime::{datagram, socket};
+use crate::runtime::{datagram, socket, udp};
 use crate::snapshot::Snapshot;
 use crate::worker::mailbox::{HANDSHAKE_GRACE, ListeningSocket};
 
@@ -144,7 +144,7 @@ impl Sockets {
                 // Another process may already have removed the file. Ignore the error.
                 Bind::Unix(path) => _ = std::fs::remove_file(path),
                 // systemd keeps its socket open, so the accept queue is not lost.
-                Bind::Udp(_) | Bind::Systemd(_) => {}
+                Bind::Udp(_) | Bind::Quic(_) | Bind::Systemd(_) => {}
             }
             self.closing.insert(bind, now + CLOSED_AFTER);
         }
@@ -161,6 +161,7 @@ impl Sockets {
         match bind {
             Bind::Tcp(address) => bind_tcp(*address, self.workers),
             Bind::Udp(address) => datagram::listen(*address, self.workers),
+            Bind::Quic(address) => udp::listen(*address, self.workers),
             Bind::Unix(path) => Ok(vec![bind_unix(path)?]),
             Bind::Systemd(name) => {
                 let mut named = self.passed.iter().filter(|(known, _)| known == name);
@@ -311,11 +312,14 @@ fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
 
 fn hint(bind: &Bind, error: &io::Error) -> &'static str {
     match (bind, error.kind()) {
-        (Bind::Tcp(_), io::ErrorKind::PermissionDenied) => {
+        (Bind::Tcp(_) | Bind::Quic(_), io::ErrorKind::PermissionDenied) => {
             "; use a port above 1023, or give the process CAP_NET_BIND_SERVICE"
         }
         (Bind::Udp(_), io::ErrorKind::PermissionDenied) => {
             "; captured UDP needs CAP_NET_ADMIN: give it to the process, or leave `udp` out"
+        }
+        (Bind::Quic(_), io::ErrorKind::AddrInUse) => {
+            "; another process has this UDP port (see `ss -lunp`)"
         }
         (_, io::ErrorKind::AddrInUse) => "; another process listens there (see `ss -ltnp`)",
         (_, io::ErrorKind::AddrNotAvailable) => "; no interface of this machine has that address",

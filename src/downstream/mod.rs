@@ -3,5 +3,7 @@
 pub mod captured;
 pub mod connection;
 pub mod http2;
+pub mod http3;
 mod outsider;
 mod secure;
+mod streams;

@@ -3,7 +3,10 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+
 use crate::error::{Flag, Refusal};
+use crate::identity::SpiffeId;
 use crate::runtime::buffer::{Buf, filled};
 use crate::runtime::io::{Io, Read, Stream};
 use crate::serve::record::ExchangeRecord;
@@ -70,18 +73,14 @@ pub async fn accept<I: Io>(
         }
     }
     let cells = listener.stats.worker(downstream.worker.index);
-    let tells = listener.forward_client_cert != ForwardClientCert::Sanitize;
     let verifier = tls.verifier.as_deref();
     if verifier.is_some_and(|verifier| stream.resumes_expired(verifier)) {
         close(&downstream).await;
         return refused(&downstream, listener, Failure::Certificate, &EXPIRED_MEANWHILE);
     }
     let (secured, resumed) = stream.session(|session| {
-        let certificate = session.peer_certificates().and_then(|chain| chain.first());
-        let by = tls.identity.as_ref();
-        let forwarded = certificate.filter(|_| tells).map(|der| forwarded::element(der, by));
-        let identity = certificate.and_then(spiffe_id);
-        (Secured { identity, forwarded: forwarded.map(Into::into) }, session.resumed())
+        let chain = session.peer_certificates().unwrap_or_default();
+        (secured(chain, listener, tls.identity.as_ref()), session.resumed())
     });
     let handshakes = if resumed { &cells.tls_resumed } else { &cells.tls_handshakes };
     handshakes.increment();
@@ -89,6 +88,19 @@ pub async fn accept<I: Io>(
     let issued = downstream.stream.tls()?.issued();
     *downstream.state().client.borrow_mut() = (!issued.is_empty()).then_some(issued);
     Some((downstream, None))
+}
+
+/// The identity and the forwarded field of a client with the certificates `chain`. `by` is our own
+/// identity.
+pub(super) fn secured(
+    chain: &[CertificateDer<'_>],
+    listener: &Listener,
+    by: Option<&SpiffeId>,
+) -> Secured {
+    let certificate = chain.first();
+    let tells = listener.forward_client_cert != ForwardClientCert::Sanitize;
+    let forwarded = certificate.filter(|_| tells).map(|der| forwarded::element(der, by));
+    Secured { identity: certificate.and_then(spiffe_id), forwarded: forwarded.map(Into::into) }
 }
 
 /// Reads the first bytes of a client that should use TLS. The alarm is set to the time limit of the
@@ -105,7 +117,7 @@ pub async fn first_bytes<I: Io>(downstream: &Downstream<I>, listener: &Listener)
 }
 
 /// Counts and logs a failed handshake. It gets a line in the access log, too.
-fn refused<I: Io, T>(
+pub(super) fn refused<I: Io, T>(
     downstream: &Downstream<I>,
     listener: &Listener,
     failure: Failure,

@@ -128,13 +128,7 @@ impl Decoder {
             self.deliver(name, value.bytes, form, fields);
             return Ok(());
         }
-        let mut scratch = SCRATCH.take();
-        let decoded = decode_pair(name, is_huffman, value, &mut scratch);
-        let delivered = decoded.map(|(name, value)| self.deliver(name, value, form, fields));
-        if scratch.len() <= SCRATCH_BYTES_MAX {
-            SCRATCH.set(scratch);
-        }
-        delivered
+        decoded(name, is_huffman, value, |name, value| self.deliver(name, value, form, fields))
     }
 
     /// The name with this index in the static or dynamic table.
@@ -163,7 +157,23 @@ impl Decoder {
     }
 }
 
-/// Decodes the name and the value with the Huffman code, if they are Huffman strings.
+/// Decodes the name and the value with the Huffman code, if they are Huffman strings. Passes them
+/// to `then`.
+pub(super) fn decoded<R>(
+    name: Name<'_>,
+    name_is_huffman: bool,
+    value: Literal<'_>,
+    then: impl FnOnce(Name<'_>, &[u8]) -> R,
+) -> Result<R, DecodeError> {
+    let mut scratch = SCRATCH.take();
+    let pair = decode_pair(name, name_is_huffman, value, &mut scratch);
+    let done = pair.map(|(name, value)| then(name, value));
+    if scratch.len() <= SCRATCH_BYTES_MAX {
+        SCRATCH.set(scratch);
+    }
+    done
+}
+
 fn decode_pair<'a>(
     name: Name<'a>,
     name_is_huffman: bool,

@@ -8,6 +8,12 @@ use super::{Indexing, hash, integer, statics, string};
 /// SETTINGS_HEADER_TABLE_SIZE.
 const TABLE_BYTES_MAX: usize = 4096;
 
+/// Writes the field lines of a message: HPACK for HTTP/2, QPACK for HTTP/3.
+pub trait FieldEncoder {
+    /// Writes a field line. `name` must be in lower case.
+    fn field(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8], indexing: Indexing);
+}
+
 /// Encodes the header blocks of one direction of a connection.
 #[derive(Debug)]
 pub struct Encoder {
@@ -155,6 +161,13 @@ impl Encoder {
     fn name_in_table(&self, name_hash: u32, name: &[u8]) -> usize {
         let at = self.index.find(&self.table, Kind::Name, name_hash, |its, _| its == name);
         at.map_or(0, |at| statics::LINES.len() + 1 + at)
+    }
+}
+
+impl FieldEncoder for Encoder {
+    #[inline]
+    fn field(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8], indexing: Indexing) {
+        Self::field(self, out, name, value, indexing);
     }
 }
 

@@ -25,15 +25,40 @@ fn read_more(mask: u8, rest: &mut &[u8]) -> Result<usize, DecodeError> {
     Err(DecodeError::IntegerTooLarge)
 }
 
+/// Reads an integer of QPACK, which may have 62 bits (RFC 9204 4.1.1). See [`read`].
+#[inline]
+pub fn read_long(first: u8, mask: u8, rest: &mut &[u8]) -> Result<u64, DecodeError> {
+    let value = u64::from(first & mask);
+    if value < u64::from(mask) {
+        return Ok(value);
+    }
+    let mut value = value;
+    for shift in (0..63).step_by(7) {
+        let (byte, after) = rest.split_first().ok_or(DecodeError::Truncated)?;
+        *rest = after;
+        value += u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return if value < 1 << 62 { Ok(value) } else { Err(DecodeError::IntegerTooLarge) };
+        }
+    }
+    Err(DecodeError::IntegerTooLarge)
+}
+
 /// Writes an integer. `pattern` has the bits of the first byte outside the prefix.
 #[inline]
 pub fn write(out: &mut Vec<u8>, pattern: u8, mask: u8, value: usize) {
-    if value < usize::from(mask) {
+    write_long(out, pattern, mask, value as u64);
+}
+
+/// Writes an integer of QPACK. See [`write`].
+#[inline]
+pub fn write_long(out: &mut Vec<u8>, pattern: u8, mask: u8, value: u64) {
+    if value < u64::from(mask) {
         out.push(pattern | value as u8);
         return;
     }
     out.push(pattern | mask);
-    let mut rest = value - usize::from(mask);
+    let mut rest = value - u64::from(mask);
     while rest >= 0x80 {
         out.push(rest as u8 | 0x80);
         rest >>= 7;

@@ -2,7 +2,7 @@
 //!
 //! `decode` and `encode` convert header blocks. Each has a dynamic `table`. `statics` is the static
 //! table. `index` finds a line in the encoder's table, by the hashes of `hash`. `integer`, `string`
-//! and `huffman` are the primitives, which QPACK uses, too.
+//! and `huffman` are the primitives. `qpack` uses all of them for HTTP/3.
 //!
 //! No table allocates memory before its first entry. A table takes about as much memory as its
 //! entries.
@@ -16,12 +16,13 @@ mod huffman;
 mod index;
 mod indexing;
 mod integer;
+pub mod qpack;
 mod statics;
 mod string;
 mod table;
 
 pub use decode::{Decoder, Fields};
-pub use encode::Encoder;
+pub use encode::{Encoder, FieldEncoder};
 pub use indexing::{Indexing, indexing};
 
 /// The reason why a header block cannot be decoded. It is always a COMPRESSION_ERROR of the

@@ -68,6 +68,12 @@ impl<T> Table<T> {
         self.bytes.capacity() + self.entries.capacity() * size_of::<Entry<T>>()
     }
 
+    /// The size of all entries, as defined in RFC 7541 4.1.
+    #[inline]
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
     /// Returns the name and the value of an entry; the newest entry has index 0.
     #[inline]
     pub fn get(&self, index: usize) -> Option<(&[u8], &[u8])> {

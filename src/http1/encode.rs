@@ -57,6 +57,8 @@ pub struct ResponseEdits<'a> {
     pub empty: bool,
     /// The proxy's pseudonym in `via`. `None` means that `via` is not added.
     pub via: Option<&'a str>,
+    /// The value of `alt-svc`. `None` means that it is not added.
+    pub alt_svc: Option<&'a str>,
     /// Fields that replace the received fields of the same name.
     pub replaced: &'a [Replaced],
     /// A function that writes additional fields.
@@ -157,6 +159,9 @@ pub fn response(
         }
     }
     put_via(out, view.head.version, edits.via);
+    if let Some(alt_svc) = edits.alt_svc {
+        out.add(b"alt-svc", &[alt_svc.as_bytes()]);
+    }
     put_replaced(out, edits.replaced);
     if framing.body.is_chunked() && !edits.dechunk {
         out.add_hop(b"Transfer-Encoding", b"chunked");
@@ -321,16 +326,21 @@ fn put_replaced(out: &mut dyn Sink, replaced: &[Replaced]) {
 /// Writes `via` with the version of the received message (RFC 9110 7.6.3).
 fn put_via(out: &mut dyn Sink, version: Version, pseudonym: Option<&str>) {
     if let Some(pseudonym) = pseudonym {
-        let version: &[u8] = if version == Version::Http2 { b"2 " } else { b"1.1 " };
+        let version: &[u8] = match version {
+            Version::Http2 => b"2 ",
+            Version::Http3 => b"3 ",
+            Version::Http10 | Version::Http11 => b"1.1 ",
+        };
         out.add(b"via", &[version, pseudonym.as_bytes()]);
     }
 }
 
-/// Returns the reason phrase. HTTP/2 has none; an HTTP/1.1 client then gets the registered phrase.
+/// Returns the reason phrase. HTTP/2 and HTTP/3 have none; an HTTP/1.1 client then gets the
+/// registered phrase.
 fn reason_of<'a>(view: HeadView<'a>) -> &'a [u8] {
-    match view.head.version {
-        Version::Http2 => reason(view.head.status).as_bytes(),
-        _ => view.head.reason.of(view.block),
+    match view.head.version.is_multiplexed() {
+        true => reason(view.head.status).as_bytes(),
+        false => view.head.reason.of(view.block),
     }
 }
 
@@ -520,6 +530,7 @@ mod tests {
             dechunk,
             empty: false,
             via: None,
+            alt_svc: None,
             headers: &none,
         };
         let chunked = "HTTP/1.1 200 Fine\r\nTransfer-Encoding: chunked\r\nETag: a\r\n\r\n";

@@ -77,9 +77,10 @@ impl ResponseFraming {
     }
 
     /// Whether the response must tell a client with `version` that the body is empty. Only
-    /// END_STREAM signalled it. An HTTP/1 client would otherwise read until the connection closes.
+    /// the end of the stream signalled it. An HTTP/1 client would otherwise read until the
+    /// connection closes.
     pub fn is_empty_for(&self, version: Version) -> bool {
-        self.unsaid && version != Version::Http2
+        self.unsaid && !version.is_multiplexed()
     }
 }
 
@@ -110,7 +111,7 @@ pub fn request(view: HeadView<'_>) -> Result<RequestFraming, Refusal> {
         // An HTTP/2 client may wait for status 100 before it ends its stream. With a length of 0,
         // the proxy sends no 100, so it must not wait for the end of the stream.
         Said { length: Some(0), expect: Some(true), .. } => Body::None,
-        _ if version == Version::Http2 => body_of_stream(view, &said),
+        _ if version.is_multiplexed() => body_of_stream(view, &said),
         Said { chunked: true, .. } => Body::Chunked,
         Said { length: Some(length @ 1..), .. } => Body::Length(length),
         _ => Body::None,
@@ -126,7 +127,7 @@ pub fn request(view: HeadView<'_>) -> Result<RequestFraming, Refusal> {
     let upgrade = said.upgrade && said.upgrade_listed && version != Version::Http10;
     // A client may send the first bytes of a tunnel before it gets the answer. If the proxy refuses
     // the CONNECT, it must not read these bytes as requests, so the connection closes.
-    let tunnel = view.head.method == Method::Connect && version != Version::Http2;
+    let tunnel = view.head.method == Method::Connect && !version.is_multiplexed();
     let keep_alive = keeps_alive(&said, version) && !tunnel;
     let names_fields = said.names_fields;
     Ok(RequestFraming { body, version, keep_alive, expect_continue, upgrade, names_fields })
@@ -179,7 +180,7 @@ pub fn response(
         return Ok(bodiless);
     }
     let (body, keep_alive) = match said {
-        _ if view.head.version == Version::Http2 => (body_of_stream(view, &said), true),
+        _ if view.head.version.is_multiplexed() => (body_of_stream(view, &said), true),
         Said { chunked: true, .. } => (Body::Chunked, keep_alive),
         Said { length: Some(0), .. } => (Body::None, keep_alive),
         Said { length: Some(length), .. } => (Body::Length(length), keep_alive),
@@ -189,14 +190,14 @@ pub fn response(
     Ok(ResponseFraming { body, keep_alive, unsaid, ..bodiless })
 }
 
-/// Returns the body of an HTTP/2 message. A tunnel has no body.
+/// Returns the body of an HTTP/2 or HTTP/3 message. A tunnel has no body.
 fn body_of_stream(view: HeadView<'_>, said: &Said) -> Body {
     let tunnel = view.head.method == Method::Connect || said.upgrade;
     if view.head.ends || tunnel { Body::None } else { Body::Stream { length: said.length } }
 }
 
-/// Whether a field is specific to an HTTP/1.1 connection and not allowed in HTTP/2 (RFC 9113
-/// 8.2.2). `name` is in lower case.
+/// Whether a field is specific to an HTTP/1.1 connection and not allowed in HTTP/2 and HTTP/3
+/// (RFC 9113 8.2.2, RFC 9114 4.2). `name` is in lower case.
 pub fn is_of_connections(name: &[u8]) -> bool {
     matches!(
         name,
@@ -301,7 +302,7 @@ fn keeps_alive(said: &Said, version: Version) -> bool {
     match version {
         Version::Http11 => !said.close,
         Version::Http10 => said.keep_alive && !said.close,
-        Version::Http2 => true,
+        Version::Http2 | Version::Http3 => true,
     }
 }
 

@@ -318,7 +318,7 @@ fn check_host(block: &[u8], head: &mut Head) -> Result<(), Refusal> {
     let Some(host) = host else {
         return match head.version {
             Version::Http10 => Ok(()),
-            Version::Http11 | Version::Http2 => Err(bad("no Host")),
+            _ => Err(bad("no Host")),
         };
     };
     let value = host.of(block);

@@ -1,15 +1,15 @@
-//! The head of an outgoing HTTP/2 message. `http1::encode` writes the head through a [`Sink`]. The
-//! connection encodes it with HPACK when the exchange sends it.
+//! The head of an outgoing HTTP/2 or HTTP/3 message. `http1::encode` writes the head through a
+//! [`Sink`]. The connection encodes it with HPACK or QPACK when the exchange sends it.
 
 use super::receive::is_value;
 use super::websocket;
 use crate::error::Refusal;
-use crate::hpack::{Encoder, Indexing, indexing};
+use crate::hpack::{FieldEncoder, Indexing, indexing};
 use crate::http1::framing;
 use crate::http1::sink::Sink;
 use crate::message::{Field, Method, Span, is_named, is_token};
 
-/// The head of an outgoing message before HPACK encodes it.
+/// The head of an outgoing message before HPACK or QPACK encodes it.
 #[derive(Debug, Default)]
 pub struct Draft {
     /// All names (in lower case) and values. Each [`Span`] below is a range of this text.
@@ -21,7 +21,7 @@ pub struct Draft {
     status: u16,
     /// The protocol of the Upgrade field. Empty if there is no such field.
     upgrade: Span,
-    /// Whether HTTP/2 cannot express this head.
+    /// Whether HTTP/2 and HTTP/3 cannot express this head.
     unspeakable: bool,
 }
 
@@ -31,9 +31,15 @@ impl Draft {
         Method::from_bytes(self.method.of(&self.text))
     }
 
-    /// The status of a response. Status 101 becomes 200, which starts a tunnel in HTTP/2.
+    /// The status of a response. Status 101 becomes 200, which starts a tunnel in HTTP/2 and
+    /// HTTP/3.
     pub fn status(&self) -> u16 {
         if self.status == 101 { 200 } else { self.status }
+    }
+
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
     }
 
     /// Whether the request asks for an upgrade. It is sent to the endpoint as extended CONNECT (RFC
@@ -42,10 +48,10 @@ impl Draft {
         !self.upgrade.is_empty()
     }
 
-    /// Checks that HTTP/2 can express the request.
+    /// Checks that HTTP/2 and HTTP/3 can express the request.
     ///
     /// # Errors
-    /// 400 if HTTP/2 cannot. 501 for an upgrade that is not a WebSocket upgrade with the method
+    /// 400 if they cannot. 501 for an upgrade that is not a WebSocket upgrade with the method
     /// GET.
     pub fn check_request(&self) -> Result<(), Refusal> {
         // A WebSocket request uses GET (RFC 6455 4.1). Extended CONNECT cannot carry another
@@ -59,10 +65,10 @@ impl Draft {
         if speakable { Ok(()) } else { Err(UNSPEAKABLE) }
     }
 
-    /// Checks that HTTP/2 can express the response.
+    /// Checks that HTTP/2 and HTTP/3 can express the response.
     ///
     /// # Errors
-    /// 502 if HTTP/2 cannot.
+    /// 502 if they cannot.
     pub fn check_response(&self) -> Result<(), Refusal> {
         if self.unspeakable { Err(UNSPEAKABLE_ANSWER) } else { Ok(()) }
     }
@@ -80,8 +86,8 @@ impl Draft {
         }
     }
 
-    /// Encodes the head of a request with HPACK. `secure`: the connection uses TLS.
-    pub fn encode_request(&self, encoder: &mut Encoder, out: &mut Vec<u8>, secure: bool) {
+    /// Encodes the head of a request with HPACK or QPACK. `secure`: the connection uses TLS.
+    pub fn encode_request(&self, encoder: &mut impl FieldEncoder, out: &mut Vec<u8>, secure: bool) {
         let text = &self.text;
         let mut put = |name: &[u8], value: &[u8]| encoder.field(out, name, value, indexing(name));
         let (method, authority) = (self.method.of(text), self.authority.of(text));
@@ -98,8 +104,8 @@ impl Draft {
         self.encode_fields(encoder, out);
     }
 
-    /// Encodes the head of a response with HPACK.
-    pub fn encode_response(&self, encoder: &mut Encoder, out: &mut Vec<u8>) {
+    /// Encodes the head of a response with HPACK or QPACK.
+    pub fn encode_response(&self, encoder: &mut impl FieldEncoder, out: &mut Vec<u8>) {
         let status = self.status();
         let digit = |n: u16| b'0' + (n % 10) as u8;
         let digits = [digit(status / 100), digit(status / 10), digit(status)];
@@ -108,7 +114,7 @@ impl Draft {
     }
 
     /// Encodes all fields except the pseudo-header fields (RFC 9113 8.3).
-    pub fn encode_fields(&self, encoder: &mut Encoder, out: &mut Vec<u8>) {
+    pub fn encode_fields(&self, encoder: &mut impl FieldEncoder, out: &mut Vec<u8>) {
         for field in &self.fields {
             let (name, value) = (field.name.of(&self.text), field.value.of(&self.text));
             let indexing = if field.sensitive { Indexing::Never } else { indexing(name) };
@@ -225,13 +231,15 @@ pub fn trailers(lines: &[u8]) -> Draft {
     draft
 }
 
-const UNSPEAKABLE: Refusal = Refusal::downstream(400, "a request that HTTP/2 cannot express");
+const UNSPEAKABLE: Refusal =
+    Refusal::downstream(400, "a request that HTTP/2 and HTTP/3 cannot express");
 
 /// The refusal of an upgrade that is not a WebSocket upgrade with GET and without a body, and of a
 /// CONNECT with a body.
 pub(super) const UNSPEAKABLE_UPGRADE: Refusal = Refusal { status: 501, ..UNSPEAKABLE };
 
-const UNSPEAKABLE_ANSWER: Refusal = Refusal::upstream("a response that HTTP/2 cannot express");
+const UNSPEAKABLE_ANSWER: Refusal =
+    Refusal::upstream("a response that HTTP/2 and HTTP/3 cannot express");
 
 #[cfg(test)]
 #[path = "draft_tests.rs"]

@@ -1,7 +1,7 @@
 //! Tests of drafts. They encode a head, and compare the decoded `name=value` pairs.
 
 use super::*;
-use crate::hpack::{Decoder, Fields};
+use crate::hpack::{Decoder, Encoder, Fields};
 use crate::http1::encode::{self, ClientCert, RequestEdits, ResponseEdits};
 use crate::http1::parse;
 use crate::message::{Head, HeaderEdits, Limits};
@@ -135,10 +135,17 @@ fn responses_and_trailers_are_said_in_http2() {
         let view = head.view(text.as_bytes());
         let framing = framing::response(view, Method::Get, true).unwrap();
         let (close, keep_alive, dechunk, empty) = (true, false, false, false);
-        let (via, replaced, headers) = (None, &[][..], &NONE);
-        let more = None;
-        let edits =
-            ResponseEdits { close, keep_alive, dechunk, empty, via, replaced, more, headers };
+        let edits = ResponseEdits {
+            close,
+            keep_alive,
+            dechunk,
+            empty,
+            via: None,
+            alt_svc: None,
+            replaced: &[],
+            more: None,
+            headers: &NONE,
+        };
         let mut draft = Draft::default();
         encode::response(&mut draft, view, &framing, &edits);
         draft.check_response().unwrap();

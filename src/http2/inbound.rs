@@ -6,6 +6,7 @@ use super::frame::{Code, END_HEADERS, END_STREAM, FrameHead, PRIORITY, number};
 use super::meter::Peer;
 use super::receive::{Fault, Message, Place};
 use super::streams::{Cut, Half, Stream, WINDOW_BYTES, WINDOW_BYTES_MAX, wake};
+use crate::message::Version;
 
 /// The maximum number of heads of one response that wait for the exchange. All but the last are
 /// interim responses.
@@ -126,7 +127,7 @@ impl Core {
     /// Decodes a header block. Even an ignored block must be decoded, because later blocks need its
     /// table entries.
     fn decode(&mut self, place: Place, ends: bool, block: &[u8]) -> Result<Message, Failure> {
-        let mut message = Message::new(place, &self.limits);
+        let mut message = Message::new(place, Version::Http2, &self.limits);
         self.decoder
             .decode(block, &mut message)
             .map_err(|error| Failure::Protocol(Code::COMPRESSION_ERROR, error.what()))?;

@@ -32,7 +32,8 @@ pub enum Place {
 /// The reason why a header block is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The stream is reset with PROTOCOL_ERROR (RFC 9113 8.1.1).
+    /// The stream is reset with PROTOCOL_ERROR (RFC 9113 8.1.1) or H3_MESSAGE_ERROR (RFC 9114
+    /// 4.1.2).
     Malformed(&'static str),
     /// A request gets this response, or the response of an endpoint is replaced by it.
     Refused(Refusal),
@@ -82,11 +83,11 @@ enum Protocol {
 }
 
 impl Message {
-    /// Creates an empty block. `limits.header_bytes` limits its size.
-    pub fn new(place: Place, limits: &Limits) -> Self {
+    /// Creates an empty block of HTTP/2 or HTTP/3. `limits.header_bytes` limits its size.
+    pub fn new(place: Place, version: Version, limits: &Limits) -> Self {
         Self {
             text: Vec::with_capacity(256),
-            head: Head { version: Version::Http2, ..Head::default() },
+            head: Head { version, ..Head::default() },
             fault: None,
             content_length: None,
             place,
@@ -170,7 +171,7 @@ impl Message {
         let Some(status) = self.pseudo.status else { return Err(Fault::Malformed("no :status")) };
         self.head.status = status;
         let detail = match status {
-            101 => "status 101 is not allowed in HTTP/2", // RFC 9113 8.6
+            101 => "status 101 is not allowed in HTTP/2 and HTTP/3", // RFC 9113 8.6, RFC 9114 4.5
             100..600 => return Ok(()),
             // The same text as for HTTP/1.1.
             _ => "the response has a status outside 100 to 599",
@@ -333,7 +334,7 @@ impl Message {
             return Err(Fault::Malformed("a field value with a forbidden character"));
         }
         if framing::is_of_connections(name) {
-            return Err(Fault::Malformed("a connection-specific field in HTTP/2"));
+            return Err(Fault::Malformed("a connection-specific field"));
         }
         if value.trim_ascii().len() != value.len() {
             // White space around a value is not allowed (RFC 9113 8.2.1).
@@ -472,7 +473,7 @@ mod tests {
     /// of the refusal.
     fn request(fields: &[(&str, &str)]) -> Result<String, u16> {
         let limits = Limits::default();
-        let mut message = Message::new(Place::Request, &limits);
+        let mut message = Message::new(Place::Request, Version::Http2, &limits);
         for (name, value) in fields {
             message.field(name.as_bytes(), value.as_bytes(), false);
         }

@@ -45,7 +45,7 @@ pub struct Field {
     pub name: Span,
     /// The position of the value.
     pub value: Span,
-    /// HPACK must never put the field into a table (RFC 7541 7.1.3). Only HTTP/2 has this flag.
+    /// HPACK and QPACK must never put the field into a table (RFC 7541 7.1.3, RFC 9204 7.1.3).
     pub sensitive: bool,
 }
 
@@ -60,6 +60,26 @@ pub enum Version {
     Http11,
     /// HTTP/2 (RFC 9113). Heads have no hop-by-hop fields, and bodies end with their stream.
     Http2,
+    /// HTTP/3 (RFC 9114). Heads and bodies are like those of HTTP/2.
+    Http3,
+}
+
+impl Version {
+    /// Whether a message has a stream of its own, as in HTTP/2 and HTTP/3: the stream ends the
+    /// body, trailers need no chunks, and the connection stays open after the message.
+    pub const fn is_multiplexed(self) -> bool {
+        matches!(self, Self::Http2 | Self::Http3)
+    }
+
+    /// The name for the log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+            Self::Http3 => "HTTP/3",
+        }
+    }
 }
 
 /// The head of one message. Requests use `method`, `target`, `authority` and `path`; responses use
@@ -93,7 +113,7 @@ pub struct Head {
     pub len: usize,
     /// The offset of the start line in the block.
     pub start: usize,
-    /// Only HTTP/2: whether the stream ends with the head (END_STREAM).
+    /// Only HTTP/2 and HTTP/3: whether the stream ends with the head.
     pub ends: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Http2, Item, Origin, RateLimit, ServerTls, Tcp};
+use super::{Http2, Http3, Item, Origin, RateLimit, ServerTls, Tcp};
 use crate::net::Bind;
 
 /// A listener: its addresses and the protocol of its connections.
@@ -27,6 +27,8 @@ pub struct Listener {
     pub redirect_https: Option<Origin>,
     /// The hosts whose routes apply. `None` means all hosts.
     pub hosts: Option<Vec<Item<String>>>,
+    /// Only routes with the same scope apply. `None` means the routes without a scope.
+    pub scope: Option<Box<str>>,
     /// The number of trusted proxies in front of this one. That many addresses at the end of
     /// `x-forwarded-for` are trusted.
     pub trusted_hops: u32,
@@ -34,6 +36,8 @@ pub struct Listener {
     pub forward_client_cert: ForwardClientCert,
     /// HTTP/2 settings for clients.
     pub http2: Http2,
+    /// HTTP/3 settings for clients. `None` means that HTTP/3 is not served.
+    pub http3: Option<Item<Http3>>,
     /// Time limits for clients.
     pub timeouts: Timeouts,
     /// How the kernel detects a dead TCP peer, for connections of clients.
@@ -69,6 +73,8 @@ pub enum ListenerProtocol {
     Http1,
     /// HTTP/2.
     Http2,
+    /// HTTP/3, on UDP ports alone.
+    Http3,
     /// Opaque bytes, which go to one service.
     Tcp,
     /// TLS passthrough: the SNI selects the route, and the TLS stream is forwarded unchanged.

@@ -7,6 +7,7 @@ mod breaker;
 mod fault;
 mod health;
 mod http2;
+mod http3;
 mod injected;
 mod jwt;
 mod listener;
@@ -37,6 +38,7 @@ pub use breaker::{CircuitBreaker, Concurrency};
 pub use fault::{Fault, Refusal, Severity};
 pub use health::{GrpcProbe, HealthCheck, HealthProbe, HttpProbe};
 pub use http2::{Http2, Http2Limits};
+pub use http3::{Http3, Http3Limits, Retry};
 pub use injected::{Abort, Bandwidth, Delay, InjectedFault, SHARE_PARTS};
 pub use jwt::{TokenDemand, TokenKeys, TokenProvider};
 pub use listener::{EscapedSlashes, ForwardClientCert, Listener, ListenerProtocol, Timeouts};
@@ -92,6 +94,9 @@ pub struct Model {
     pub services: Items<Service>,
     /// Token issuers.
     pub providers: Items<TokenProvider>,
+    /// The token requirement of all listeners for traffic to this workload. A rule or service may
+    /// have its own. `None` means no requirement.
+    pub token: Option<Item<TokenDemand>>,
     /// Authorization policies, in order.
     pub policies: Items<Policy>,
 }

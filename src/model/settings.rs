@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Http2Limits, Item, Material, Metrics, Origin, Overload, Sources, Tracing, Zone};
+use super::{
+    Http2Limits, Http3Limits, Item, Material, Metrics, Origin, Overload, Sources, Tracing, Zone,
+};
 
 /// Settings of the process.
 #[derive(Clone, Debug, Default)]
@@ -134,6 +136,8 @@ pub struct Limits {
     pub rate_limit_keys: Option<Item<u32>>,
     /// Limits on HTTP/2 frames.
     pub http2: Http2Limits,
+    /// Limits on HTTP/3 frames and streams that carry no message data.
+    pub http3: Http3Limits,
 }
 
 /// The access log.

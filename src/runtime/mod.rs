@@ -20,3 +20,4 @@ pub mod socket;
 pub mod spare;
 #[cfg(feature = "uring")]
 mod timer;
+pub mod udp;

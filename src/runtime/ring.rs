@@ -303,7 +303,11 @@ impl RingStream {
         socket::accept(self)
     }
 
-    async fn writable(&self) -> io::Result<()> {
+    /// Completes when a write would not wait.
+    ///
+    /// # Errors
+    /// Only when the ring itself fails.
+    pub async fn writable(&self) -> io::Result<()> {
         self.monoio().writable(false).await
     }
 

@@ -123,7 +123,7 @@ impl BodyTransform {
     /// `to`.
     pub fn new(body: Body, to: Version) -> Self {
         let form = match (body, to) {
-            (Body::Chunked, Version::Http10 | Version::Http2) => Form::Data,
+            (Body::Chunked, Version::Http10 | Version::Http2 | Version::Http3) => Form::Data,
             (Body::Stream { length: None }, Version::Http11) => Form::Chunks,
             _ => Form::Same,
         };

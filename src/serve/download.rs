@@ -408,15 +408,19 @@ fn response_edits<'a, I: Io>(
     let dechunk = old_client && framing.body.is_chunked();
     let close = !exchange.framing.keep_alive
         || dechunk
-        || (framing.body == Body::UntilClose && exchange.framing.version != Version::Http2)
+        || (framing.body == Body::UntilClose && !exchange.framing.version.is_multiplexed())
         || !between.uploaded.get()
         || exchange.downstream.draining();
+    // Over QUIC, the client knows it. Without TLS, it would not be trusted.
+    let is_told =
+        exchange.downstream.stream.tls().is_some() || exchange.framing.version == Version::Http2;
     ResponseEdits {
         close,
         keep_alive: old_client && !close,
         dechunk,
         empty: framing.is_empty_for(exchange.framing.version),
         via: exchange.plan.terms.via.as_deref(),
+        alt_svc: exchange.plan.terms.alt_svc.as_deref().filter(|_| is_told),
         replaced,
         more: None,
         headers: &exchange.plan.rule.response_headers,

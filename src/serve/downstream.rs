@@ -196,12 +196,23 @@ impl<I: Io> Downstream<I> {
         listener_name: Rc<str>,
         peer: Peer,
     ) -> Self {
+        Self::over(worker, Wire::Plain(stream), listener_name, peer)
+    }
+
+    /// Like [`Downstream::new`], for a connection of any kind. [`Wire::Moved`] means that only its
+    /// streams are used.
+    pub fn over(
+        worker: Rc<Worker<I>>,
+        stream: Wire<I::Stream>,
+        listener_name: Rc<str>,
+        peer: Peer,
+    ) -> Self {
         let alarm = worker.io.alarms().alarm();
         let leaving = worker.is_leaving(&listener_name);
         let registered = worker.registry.enter(Rc::clone(&listener_name), alarm.wake(), leaving);
         Self {
             worker,
-            stream: Wire::Plain(stream),
+            stream,
             alarm,
             peer: Rc::new(peer),
             captured: None,

@@ -319,8 +319,8 @@ async fn forward<I: Io>(
                 Box::pin(delivered(&downstream.worker.io, &downstream.stream, stalled)).await;
             }
             downstream.stream.reset_on_close();
-            if let (Some(_), Wire::Client(stream)) = (exchange.kind, &downstream.stream) {
-                stream.cancel_on_close();
+            if exchange.kind.is_some() {
+                downstream.stream.cancel_on_close();
             }
             return Forwarded::Over(After::Close);
         }

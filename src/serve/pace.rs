@@ -10,7 +10,6 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use crate::message::Version;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::{BUFFER_BYTES, Buf};
 use crate::runtime::io::{Io, Read, Stream};
@@ -60,7 +59,8 @@ impl Pace {
         let pace = Self::default();
         match sink {
             Wire::Client(client) if client.takes(1) => pace.ahead_bytes.set(client.share()),
-            _ if sink.version() == Version::Http2 => pace.ahead_bytes.set(0),
+            Wire::Client3(client) if client.takes(1) => pace.ahead_bytes.set(client.share()),
+            _ if sink.version().is_multiplexed() => pace.ahead_bytes.set(0),
             _ => {}
         }
         pace
@@ -70,8 +70,8 @@ impl Pace {
     /// accept only little of it now.
     pub fn of_head<S: Stream>(client: &Wire<S>) -> Self {
         let pace = Self::default();
-        if let Wire::Client(client) = client {
-            pace.ahead_bytes.set(client.share().max(HEAD_BYTES));
+        if let Some(share) = client.share() {
+            pace.ahead_bytes.set(share.max(HEAD_BYTES));
         }
         pace
     }

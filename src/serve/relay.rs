@@ -174,6 +174,7 @@ async fn read_after<I: Io>(
 fn may_wait<I: Io>(exchange: &Exchange<'_, I>, portion: &Buf, body: &BodyTransform) -> bool {
     match &exchange.downstream.stream {
         Wire::Client(stream) => !stream.takes(portion.len()),
+        Wire::Client3(stream) => !stream.takes(portion.len()),
         _ => !body.is_done(),
     }
 }

@@ -5,10 +5,13 @@ mod documents;
 pub mod etcd;
 mod fetch;
 pub mod files;
+mod istio;
 mod keys;
 pub mod lookup;
+mod objects;
 mod outward;
 mod post;
+pub mod yaml;
 
 pub use dns::Names;
 pub use documents::{Cache, Documents};

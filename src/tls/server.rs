@@ -13,6 +13,9 @@ use super::PROVIDER;
 use super::verify::{PeerVerifier, spiffe_id};
 use crate::identity::SpiffeId;
 
+/// The ALPN protocol of HTTP/3 (RFC 9114 3.1).
+const ALPN_HTTP3: &[u8] = b"h3";
+
 /// The number of session tickets that are sent after a full handshake.
 const TICKETS_SENT: usize = 1;
 
@@ -115,6 +118,18 @@ impl ServerTls {
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         let ServerParameters { mode, terms, .. } = parameters;
         Ok(Self { config: Arc::new(config), mode, terms, identity, verifier })
+    }
+
+    /// The settings of the handshake for HTTP/3. Clients with certificates get no session tickets:
+    /// QUIC does not say whether a session was resumed, so an expired certificate would not be
+    /// noticed.
+    pub fn http3(&self) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols = vec![ALPN_HTTP3.to_vec()];
+        if self.verifier.is_some() {
+            config.send_tls13_tickets = 0;
+        }
+        Arc::new(config)
     }
 
     /// Returns the same settings with another mode.

@@ -66,6 +66,8 @@ pub struct Terms {
     pub forward_client_cert: ForwardClientCert,
     /// Whether requests without `x-request-id` get one.
     pub request_id: bool,
+    /// The value of `alt-svc` in responses over TCP. `None` means that it is not added.
+    pub alt_svc: Option<Box<str>>,
     /// The name of this proxy in an added `via` field. `None` means that no field is added.
     pub via: Option<Box<str>>,
     /// Whether a client that has closed its sending side counts as disconnected. `None` means that
@@ -111,6 +113,7 @@ impl Terms {
             trusted_hops: listener.trusted_hops,
             forward_client_cert: listener.forward_client_cert,
             request_id: listener.request_id,
+            alt_svc: listener.http3.as_ref().and_then(|http3| http3.alt_svc.clone()),
             via: listener.via.clone(),
             abort_on_close: listener.abort_on_close,
             requests_max: listener.requests_max,

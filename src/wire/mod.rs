@@ -2,6 +2,7 @@
 
 pub mod http2;
 mod linger;
+pub mod quic;
 
 use std::io;
 use std::rc::Rc;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll};
 
 use crate::http1::sink::Sink;
 use crate::http2::{ClientStream, Draft, EndpointStream, Sent};
+use crate::http3;
 use crate::message::Version;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
@@ -31,6 +33,8 @@ pub enum Wire<S> {
     Tls(Box<TlsStream<S>>),
     /// A stream that a client opened on its HTTP/2 connection.
     Client(Box<ClientStream>),
+    /// A stream that a client opened on its HTTP/3 connection.
+    Client3(Box<http3::ClientStream>),
     /// A stream that we opened on an endpoint's HTTP/2 connection.
     Endpoint(Box<EndpointStream>),
     /// The stream was moved to another owner.
@@ -59,6 +63,7 @@ impl<S: Stream> Wire<S> {
     pub fn version(&self) -> Version {
         match self {
             Self::Client(_) | Self::Endpoint(_) => Version::Http2,
+            Self::Client3(_) => Version::Http3,
             Self::Plain(_) | Self::Tls(_) | Self::Moved => Version::Http11,
         }
     }
@@ -67,6 +72,7 @@ impl<S: Stream> Wire<S> {
     pub fn ended(&self) -> bool {
         match self {
             Self::Client(stream) => stream.ended(),
+            Self::Client3(stream) => stream.ended(),
             Self::Endpoint(stream) => stream.ended(),
             Self::Plain(_) | Self::Tls(_) | Self::Moved => false,
         }
@@ -76,6 +82,7 @@ impl<S: Stream> Wire<S> {
     pub fn take_trailers(&self) -> Vec<u8> {
         match self {
             Self::Client(stream) => stream.take_trailers(),
+            Self::Client3(stream) => stream.take_trailers(),
             Self::Endpoint(stream) => stream.take_trailers(),
             Self::Plain(_) | Self::Tls(_) | Self::Moved => Vec::new(),
         }
@@ -87,6 +94,10 @@ impl<S: Stream> Wire<S> {
         let mut draft = Draft::default();
         match self {
             Self::Client(stream) => {
+                write(&mut draft);
+                stream.put_head(draft);
+            }
+            Self::Client3(stream) => {
                 write(&mut draft);
                 stream.put_head(draft);
             }
@@ -118,6 +129,10 @@ impl<S: Stream> Wire<S> {
                 let sent = stream.respond(buf.data(), end);
                 return self.send_rest(sent, buf, end).await;
             }
+            Self::Client3(stream) => {
+                let sent = stream.respond(buf.data(), end);
+                return self.send_rest(sent, buf, end).await;
+            }
             Self::Endpoint(stream) => {
                 let sent = stream.request(buf.data(), end);
                 return self.send_rest(sent, buf, end).await;
@@ -139,6 +154,10 @@ impl<S: Stream> Wire<S> {
     pub async fn write_body(&self, buf: Buf, end: Option<&[u8]>) -> (io::Result<()>, Buf) {
         match self {
             Self::Client(stream) => {
+                let sent = stream.send_ready(buf.data(), end);
+                self.send_rest(sent, buf, end).await
+            }
+            Self::Client3(stream) => {
                 let sent = stream.send_ready(buf.data(), end);
                 self.send_rest(sent, buf, end).await
             }
@@ -177,6 +196,7 @@ impl<S: Stream> Wire<S> {
     async fn send_all(&self, left: &[u8], end: Option<&[u8]>) -> io::Result<()> {
         match self {
             Self::Client(stream) => Box::pin(stream.send(left, end)).await,
+            Self::Client3(stream) => Box::pin(stream.send(left, end)).await,
             Self::Endpoint(stream) => Box::pin(stream.send(left, end)).await,
             Self::Plain(_) | Self::Tls(_) | Self::Moved => Err(moved()),
         }
@@ -186,7 +206,45 @@ impl<S: Stream> Wire<S> {
     pub fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Client(stream) => stream.poll_gone(context),
+            Self::Client3(stream) => stream.poll_gone(context),
             _ => Poll::Pending,
+        }
+    }
+
+    /// Appends the received part of the body of a client's stream to `buf`, without waiting.
+    pub fn read_ready(&self, buf: &mut Buf) {
+        match self {
+            Self::Client(stream) => stream.read_ready(buf),
+            Self::Client3(stream) => stream.read_ready(buf),
+            Self::Plain(_) | Self::Tls(_) | Self::Endpoint(_) | Self::Moved => {}
+        }
+    }
+
+    /// Refuses a client's stream, so that the client may try again elsewhere.
+    pub fn refuse(&self) {
+        match self {
+            Self::Client(stream) => stream.refuse(),
+            Self::Client3(stream) => stream.refuse(),
+            Self::Plain(_) | Self::Tls(_) | Self::Endpoint(_) | Self::Moved => {}
+        }
+    }
+
+    /// Changes the reset of a client's incomplete stream to CANCEL, which is no server error.
+    pub fn cancel_on_close(&self) {
+        match self {
+            Self::Client(stream) => stream.cancel_on_close(),
+            Self::Client3(stream) => stream.cancel_on_close(),
+            Self::Plain(_) | Self::Tls(_) | Self::Endpoint(_) | Self::Moved => {}
+        }
+    }
+
+    /// How many bytes a client's stream accepts now without waiting; probably, for HTTP/3. `None`
+    /// if only a system call knows it.
+    pub fn share(&self) -> Option<usize> {
+        match self {
+            Self::Client(stream) => Some(stream.share()),
+            Self::Client3(stream) => Some(stream.share()),
+            Self::Plain(_) | Self::Tls(_) | Self::Endpoint(_) | Self::Moved => None,
         }
     }
 
@@ -202,6 +260,7 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Plain(stream) => stream.read(buf).await,
             Self::Tls(stream) => Box::pin(stream.read(buf)).await,
             Self::Client(stream) => Box::pin(stream.read(buf)).await,
+            Self::Client3(stream) => Box::pin(stream.read(buf)).await,
             Self::Endpoint(stream) => Box::pin(stream.read(buf)).await,
             Self::Moved => (Err(moved()), buf),
         }
@@ -212,6 +271,7 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Plain(stream) => stream.read_or_woken(buf, alarm).await,
             Self::Tls(stream) => Box::pin(stream.read_or_woken(buf, alarm)).await,
             Self::Client(stream) => Box::pin(stream.read_or_woken(buf, alarm)).await,
+            Self::Client3(stream) => Box::pin(stream.read_or_woken(buf, alarm)).await,
             Self::Endpoint(stream) => Box::pin(stream.read_or_woken(buf, alarm)).await,
             Self::Moved => (Err(moved()), buf),
         }
@@ -222,6 +282,7 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Plain(stream) => stream.readable().await,
             Self::Tls(stream) => stream.readable().await,
             Self::Client(stream) => stream.readable().await,
+            Self::Client3(stream) => stream.readable().await,
             Self::Endpoint(stream) => stream.readable().await,
             Self::Moved => Err(moved()),
         }
@@ -232,6 +293,10 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Plain(stream) => stream.write_all(buf).await,
             Self::Tls(stream) => Box::pin(stream.write_all(buf)).await,
             Self::Client(stream) => {
+                let sent = Box::pin(stream.send(buf.data(), None)).await;
+                (sent, buf)
+            }
+            Self::Client3(stream) => {
                 let sent = Box::pin(stream.send(buf.data(), None)).await;
                 (sent, buf)
             }
@@ -248,6 +313,7 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Plain(stream) => stream.room(enough_bytes).await,
             Self::Tls(stream) => stream.room(enough_bytes).await,
             Self::Client(stream) => stream.room().await,
+            Self::Client3(stream) => stream.room().await,
             Self::Endpoint(stream) => stream.room().await,
             Self::Moved => usize::MAX,
         }
@@ -258,6 +324,7 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Plain(stream) => stream.quiet(),
             Self::Tls(stream) => stream.quiet(),
             Self::Client(stream) => stream.quiet(),
+            Self::Client3(stream) => stream.quiet(),
             Self::Endpoint(_) => Quiet::Quiet,
             Self::Moved => Quiet::Closed,
         }
@@ -268,6 +335,7 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Plain(stream) => stream.shutdown_write().await,
             Self::Tls(stream) => Box::pin(stream.shutdown_write()).await,
             Self::Client(stream) => Box::pin(stream.shutdown_write()).await,
+            Self::Client3(stream) => Box::pin(stream.shutdown_write()).await,
             Self::Endpoint(stream) => Box::pin(stream.shutdown_write()).await,
             Self::Moved => {}
         }
@@ -278,7 +346,7 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Plain(stream) => stream.reset_on_close(),
             Self::Tls(stream) => stream.reset_on_close(),
             // An incomplete HTTP/2 stream is reset when it is dropped.
-            Self::Client(_) => {}
+            Self::Client(_) | Self::Client3(_) => {}
             Self::Endpoint(stream) => stream.reset_on_close(),
             Self::Moved => {}
         }
@@ -289,7 +357,7 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.unsent_bytes(),
             Self::Tls(stream) => stream.unsent_bytes(),
-            Self::Client(_) | Self::Endpoint(_) | Self::Moved => 0,
+            Self::Client(_) | Self::Client3(_) | Self::Endpoint(_) | Self::Moved => 0,
         }
     }
 

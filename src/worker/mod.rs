@@ -2,4 +2,6 @@
 
 pub mod mailbox;
 #[cfg(feature = "uring")]
+mod quic;
+#[cfg(feature = "uring")]
 pub mod thread;

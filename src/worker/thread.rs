@@ -19,6 +19,7 @@ use super::mailbox::{
     Adopted, HANDSHAKE_GRACE, Inbox, ListeningSocket, Loads, Mailbox, Order, Report, ReportKind,
     Reports,
 };
+use super::quic;
 use crate::cells::PerWorker;
 use crate::downstream::connection;
 use crate::error::plain;
@@ -32,7 +33,7 @@ use crate::runtime::ring::{self, Driver, RingIo, RingStream};
 use crate::runtime::socket;
 use crate::serve::record::buffer::LogBuffer;
 use crate::serve::worker::{SWEEP_INTERVAL, Worker, WorkerParts};
-use crate::snapshot::{DrainStep, ListenerCells, Overload};
+use crate::snapshot::{DrainStep, Listener, ListenerCells, Overload};
 use crate::time::Time;
 
 /// How long a worker pauses after an error of accept(2). The process may have no descriptors or
@@ -103,17 +104,19 @@ fn pin_to(cpu: usize) {
 }
 
 /// One listening socket of this worker.
-struct Acceptor {
+pub(super) struct Acceptor {
     listener: RefCell<Rc<str>>,
     outbound: Cell<bool>,
     wake: WakeHandle,
 }
 
-struct Thread {
-    worker: Rc<Worker<RingIo>>,
-    loads: Loads,
+pub(super) struct Thread {
+    pub(super) worker: Rc<Worker<RingIo>>,
+    pub(super) loads: Loads,
     reports: Reports,
     peers: Vec<Mailbox>,
+    /// The time at which the clocks of all workers began.
+    pub(super) began: Instant,
     acceptors: RefCell<HashMap<Bind, Rc<Acceptor>>>,
     prepared: RefCell<Vec<ListeningSocket>>,
     told_drained: Cell<Option<DrainStep>>,
@@ -121,7 +124,7 @@ struct Thread {
 
 async fn run(io: RingIo, start: Start) {
     let (driver, refused) = (io.driver_name(), io.take_refusal());
-    let Start { index, stats, loads, reports, seed, peers, overload, observers, .. } = start;
+    let Start { index, stats, loads, reports, seed, peers, overload, observers, began, .. } = start;
     let Inbox { orders, wake } = start.inbox;
     let access_log = start.access_log;
     let log = LogBuffer::new(Box::new(move |lines| access_log(lines)));
@@ -132,6 +135,7 @@ async fn run(io: RingIo, start: Start) {
         loads,
         reports,
         peers,
+        began,
         acceptors: RefCell::default(),
         prepared: RefCell::default(),
         told_drained: Cell::new(None),
@@ -185,7 +189,26 @@ async fn sweep(thread: Rc<Thread>) {
     }
 }
 
+impl Acceptor {
+    /// The name of the listener. A reload may give the bind to another one.
+    pub(super) fn name(&self) -> Rc<str> {
+        Rc::clone(&self.listener.borrow())
+    }
+}
+
 impl Thread {
+    /// Reports that the worker cannot continue.
+    pub(super) fn failed(&self, reason: String) {
+        self.report(ReportKind::Failed(reason));
+    }
+
+    /// Whether the process and the listener may have one more connection.
+    pub(super) fn has_room(&self, listener: &Listener) -> bool {
+        let open = listener.stats.sum(|cells| &cells.active);
+        self.loads.total() < self.worker.local().snapshot.limits.connections
+            && open < u64::from(listener.connections_max)
+    }
+
     /// Sends a report. Has no effect when the control thread has ended.
     fn report(&self, kind: ReportKind) {
         self.reports.send(Report { worker: self.worker.index, kind }).ok();
@@ -234,7 +257,7 @@ impl Thread {
             let known = self.acceptors.borrow().get(&socket.bind).cloned();
             if let Some(acceptor) = known {
                 *acceptor.listener.borrow_mut() = name;
-                if socket.bind.is_stream() {
+                if !matches!(socket.bind, Bind::Udp(_)) {
                     self.loads.accepts(self.worker.index, outbound);
                     self.loads.accepts_no_more(self.worker.index, acceptor.outbound.get());
                 }
@@ -249,6 +272,10 @@ impl Thread {
                 wake: alarm.wake(),
             });
             wanted.insert(socket.bind.clone(), Rc::clone(&acceptor));
+            if let Bind::Quic(_) = socket.bind {
+                self.worker.io.spawn(quic::serve(Rc::clone(self), acceptor, socket, alarm));
+                continue;
+            }
             if let Bind::Udp(_) = socket.bind {
                 let task = datagrams(Rc::clone(self), acceptor, socket, alarm);
                 self.worker.io.spawn(task);
@@ -358,13 +385,13 @@ async fn datagrams(
 }
 
 /// Counts a listening socket while its worker accepts from it.
-struct Accepting {
+pub(super) struct Accepting {
     thread: Rc<Thread>,
     acceptor: Rc<Acceptor>,
 }
 
 impl Accepting {
-    fn new(thread: &Rc<Thread>, acceptor: &Rc<Acceptor>) -> Self {
+    pub(super) fn new(thread: &Rc<Thread>, acceptor: &Rc<Acceptor>) -> Self {
         thread.loads.accepts(thread.worker.index, acceptor.outbound.get());
         Self { thread: Rc::clone(thread), acceptor: Rc::clone(acceptor) }
     }
@@ -465,14 +492,14 @@ fn accept_failed(thread: &Thread, bind: &Bind, error: &std::io::Error) {
 }
 
 /// Counts a connection while it is open.
-struct Open {
+pub(super) struct Open {
     thread: Rc<Thread>,
     outbound: bool,
     listener: Option<Arc<PerWorker<ListenerCells>>>,
 }
 
 impl Open {
-    fn new(thread: &Rc<Thread>, listener: &str, outbound: bool) -> Self {
+    pub(super) fn new(thread: &Rc<Thread>, listener: &str, outbound: bool) -> Self {
         let worker = &thread.worker;
         let local = worker.local_of(listener);
         let listener = local.snapshot.listener(listener).map(|found| Arc::clone(&found.stats));
@@ -500,12 +527,12 @@ impl Drop for Open {
 pin_project! {
     /// The task of a connection. A panic ends only this connection. The future is not boxed: its
     /// size is the memory that an idle connection holds.
-    struct Contained<F> {
+    pub(super) struct Contained<F> {
         #[pin]
-        connection: F,
+        pub(super) connection: F,
         // This field is dropped last, so the connection counts as open until it is completely
         // dropped.
-        open: Open,
+        pub(super) open: Open,
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 
 use super::ExchangeRecord;
-use crate::message::{HeadView, Version};
+use crate::message::HeadView;
 use crate::observe::HeaderCopy;
 use crate::runtime::io::Io;
 
@@ -89,11 +89,7 @@ impl Request {
 
 /// The protocol of a request, for the log.
 pub(super) fn protocol(view: HeadView<'_>) -> &'static str {
-    match view.head.version {
-        Version::Http10 => "HTTP/1.0",
-        Version::Http11 => "HTTP/1.1",
-        Version::Http2 => "HTTP/2",
-    }
+    view.head.version.name()
 }
 
 /// Copies the parts of a request when it is dropped, if the exchange gets an access log line. So if

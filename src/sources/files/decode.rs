@@ -79,12 +79,12 @@ fn add(config: &mut Config, section: &str, part: Config) {
         "overload" => config.overload = part.overload,
         "listeners" => config.listeners.0.extend(part.listeners.0),
         "routes" => config.routes.0.extend(part.routes.0),
+        "sources" => config.sources = part.sources,
         "services" => config.services.0.extend(part.services.0),
         "mesh" => config.mesh = part.mesh,
         "jwt" => config.jwt.0.extend(part.jwt.0),
         "authorization" => config.authorization = part.authorization,
         "telemetry" => config.telemetry = part.telemetry,
-        "sources" => config.sources = part.sources,
         // A key with any other name was reported as a mistake before.
         _ => {}
     }

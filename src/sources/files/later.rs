@@ -2,7 +2,7 @@
 //! silently not enforce a policy.
 
 /// Keys of later versions. They are refused in every map.
-const FIELDS: [&str; 2] = ["tracing", "http3"];
+const FIELDS: [&str; 1] = ["tracing"];
 
 /// Whether only a later version supports this key.
 pub fn is_later_field(name: &str) -> bool {

@@ -213,11 +213,11 @@ routes:
 services:
   shop: {endpoints: [localhost:80]}
   slow: {endpoints: [], timeout: soon}
-  secret: {endpoints: [], http3: true}
+  secret: {endpoints: [], tracing: true}
 ";
     let errors = errors(text);
     assert_eq!(errors.matches(": error: ").count(), 10, "{errors}");
-    assert!(errors.contains("\"http3\" is not supported by this version"), "{errors}");
+    assert!(errors.contains("\"tracing\" is not supported by this version"), "{errors}");
     assert!(errors.contains("did you mean \"shop\"?"), "{errors}");
 }
 

@@ -14,6 +14,7 @@ use serde::de::{self, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 use self::sticky::Cookie;
 use super::grammar::breaker::{Concurrency, ConcurrencyMap};
 use super::grammar::health::{GrpcCheck, GrpcCheckMap, HttpCheck, HttpCheckMap};
+use super::grammar::http3::{Http3, Http3Map};
 use super::grammar::jwt::JwtDemand;
 use super::grammar::locality::{Locality, LocalityMap, Prefer};
 use super::grammar::outlier::{SlowStart, SlowStartMap};
@@ -83,6 +84,7 @@ deserialize_text_or_map!(
     Drain,
     Endpoint,
     GrpcCheck,
+    Http3,
     HttpCheck,
     JwtDemand,
     Keepalive,
@@ -121,6 +123,7 @@ schema_of_text_or_map!(
     Drain,
     Endpoint,
     GrpcCheck,
+    Http3,
     HttpCheck,
     JwtDemand,
     Keepalive,
@@ -332,6 +335,28 @@ impl TextOrMap for LimitBy {
 
     fn text_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "enum": ["identity", "source"] })
+    }
+}
+
+impl TextOrMap for Http3 {
+    type Map = Http3Map;
+
+    const EXPECTED: &'static str = "`true`, `false`, or a map with HTTP/3 settings";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "true" => Ok(Self::Switch(true)),
+            "false" => Ok(Self::Switch(false)),
+            _ => Err(format!("{text:?} is neither true nor false\nwrite `http3: true`")),
+        }
+    }
+
+    fn from_map(map: Http3Map) -> Result<Self, &'static str> {
+        Ok(Self::Settings(map))
+    }
+
+    fn text_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "boolean" })
     }
 }
 

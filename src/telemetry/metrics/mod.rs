@@ -9,6 +9,7 @@ mod endpoints;
 mod faults;
 mod global_limits;
 mod health;
+mod http3;
 mod mirrors;
 mod negotiation;
 mod outliers;
@@ -51,6 +52,7 @@ pub fn render(known: &Known, format: Format) -> String {
         listeners(&mut page, snapshot);
         tls_failures(&mut page, snapshot);
         http2_floods(&mut page, snapshot);
+        http3::write(&mut page, snapshot);
         capture::write(&mut page, snapshot);
         certificates(&mut page, snapshot);
         routes(&mut page, snapshot);

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::http2::Http2;
+use super::http3::Http3;
 use super::rate_limit::RateLimit;
 use super::tcp::Tcp;
 use super::tls::ListenerTls;
@@ -46,6 +47,9 @@ pub struct Listener {
     /// HTTP/2 settings for clients.
     #[serde(default)]
     pub http2: Http2,
+    /// Whether HTTP/3 is served, too, on the UDP port of the same number; or its settings. Default
+    /// false.
+    pub http3: Option<Placed<Http3>>,
     /// Time limits for clients.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -110,6 +114,8 @@ pub enum ListenerProtocol {
     Http,
     /// HTTP/2 only. A connection with another protocol is closed.
     Http2,
+    /// HTTP/3 only: the listener has UDP ports and no TCP ports.
+    Http3,
     /// Opaque bytes, which go to one service.
     Tcp,
     /// TLS passthrough. The SNI selects the route.

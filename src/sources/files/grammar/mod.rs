@@ -5,6 +5,7 @@ pub mod breaker;
 pub mod fault;
 pub mod health;
 pub mod http2;
+pub mod http3;
 pub mod intercept;
 pub mod jwt;
 pub mod listener;
@@ -64,6 +65,8 @@ pub struct Config {
     pub listeners: Entries<Placed<Listener>>,
     /// Rules for requests, by host: `shop.example.com`, `*.example.com`, `*`.
     pub routes: Entries<OneOrMany<Placed<Rule>>>,
+    /// Sources of configuration beside these files.
+    pub sources: Sources,
     /// Services, by name.
     pub services: Entries<Placed<Service>>,
     /// The identity of this workload, the roots that it trusts, and captured traffic.
@@ -75,6 +78,4 @@ pub struct Config {
     pub authorization: Option<Vec<Placed<AuthorizationRule>>>,
     /// The access log: its target, format and filter.
     pub telemetry: Telemetry,
-    /// Servers that this proxy asks for more of its configuration.
-    pub sources: Sources,
 }

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::http2::Http2Limits;
+use super::http3::Http3Limits;
 use super::metrics::Metrics;
 use super::tracing::Tracing;
 use crate::sources::files::values::{
@@ -102,6 +103,8 @@ pub struct Limits {
     pub rate_limit_keys: Option<Placed<u32>>,
     /// Limits on HTTP/2 frames that carry no message data.
     pub http2: Http2Limits,
+    /// Limits on HTTP/3 frames and streams that carry no message data.
+    pub http3: Http3Limits,
 }
 
 /// The logs of the proxy.

@@ -4,12 +4,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::tls::ServiceTls;
-use crate::sources::files::values::{AtLeastOne, Placed, Size};
+use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, Size};
 
-/// Servers that this proxy asks for more of its configuration.
+/// Sources of configuration beside the files of Ringway's own grammar.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sources {
+    /// Istio's own objects: VirtualService, DestinationRule, ServiceEntry and others.
+    pub istio: Option<Placed<Istio>>,
     /// Documents of this grammar in etcd. Default: none.
     pub etcd: Option<Placed<Etcd>>,
     /// The directory for the last configuration of the servers. The proxy starts with it if no
@@ -38,4 +40,21 @@ pub struct Etcd {
     /// The maximum size of all documents together. Default 32MiB.
     #[serde(default)]
     pub max_bytes: Option<Placed<Size>>,
+}
+
+/// Istio's objects, from files.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Istio {
+    /// The files: paths or patterns such as `istio/*.yaml`. A relative one begins at the directory
+    /// of this file.
+    pub files: OneOrMany<Placed<String>>,
+    /// The namespace of this workload, and of objects without one. Default `default`.
+    pub namespace: Option<Placed<String>>,
+    /// The namespace whose policies apply to all namespaces. Default `istio-system`.
+    pub root_namespace: Option<Placed<String>>,
+    /// The domain of the names of services: `NAME.NAMESPACE.svc.DOMAIN`. Default `cluster.local`.
+    pub domain: Option<Placed<String>>,
+    /// The labels of this workload, which selectors of objects compare.
+    pub labels: Entries<Placed<String>>,
 }

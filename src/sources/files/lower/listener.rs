@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::super::grammar::listener::{self as grammar, Listener, Timeouts};
 use super::super::values::Placed;
-use super::{Lower, http2, list, origin, rate_limit, tcp, time, time_or_none, tls};
+use super::{Lower, http2, http3, list, origin, rate_limit, tcp, time, time_or_none, tls};
 use crate::model::{self, EscapedSlashes, ForwardClientCert, Item, ListenerProtocol};
 use crate::net::Bind;
 
@@ -17,6 +17,7 @@ pub(super) fn listener(
     let binds = value.bind.0.iter().filter_map(|text| bind(lower, text)).collect();
     let tls = value.tls.map(|tls| tls.0).unwrap_or_default();
     model::Listener {
+        scope: None,
         name,
         binds,
         outbound: value.direction == grammar::Direction::Outbound,
@@ -24,6 +25,7 @@ pub(super) fn listener(
             grammar::ListenerProtocol::Auto => ListenerProtocol::Auto,
             grammar::ListenerProtocol::Http => ListenerProtocol::Http1,
             grammar::ListenerProtocol::Http2 => ListenerProtocol::Http2,
+            grammar::ListenerProtocol::Http3 => ListenerProtocol::Http3,
             grammar::ListenerProtocol::Tcp => ListenerProtocol::Tcp,
             grammar::ListenerProtocol::Tls => ListenerProtocol::Tls,
         },
@@ -35,6 +37,7 @@ pub(super) fn listener(
         trusted_hops: value.trusted_hops,
         forward_client_cert: forward_client_cert(value.forward_client_cert),
         http2: http2::http2(value.http2),
+        http3: value.http3.and_then(http3::http3),
         timeouts: timeouts(value.timeouts),
         tcp: tcp::tcp(value.tcp),
         connections: value.connections.map(Into::into),

@@ -7,6 +7,7 @@ mod breaker;
 mod fault;
 mod health;
 mod http2;
+mod http3;
 mod jwt;
 mod listener;
 mod locality;
@@ -68,6 +69,7 @@ pub(super) fn lower(
         routes: route::routes(&mut lower, config.routes),
         services: items(config.services, |name, it| service::service(&mut lower, name, it)),
         providers: items(config.jwt, |name, it| jwt::provider(&lower, name, it)),
+        token: None,
         policies: config
             .authorization
             .into_iter()

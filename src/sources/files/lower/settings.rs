@@ -9,7 +9,7 @@ use super::super::grammar::tcp::Tcp;
 use super::super::log_file::{self, LogFault, Target};
 use super::super::materials::path_of;
 use super::super::values::{Placed, Size};
-use super::{Lower, http2, list, time};
+use super::{Lower, http2, http3, list, time};
 use crate::model::{self, AccessLog, AdminBind, Driver, Item, LogSink, Settings, Zone};
 
 /// The sections of a configuration that belong to the process.
@@ -81,6 +81,7 @@ fn limits(limits: Limits) -> model::Limits {
         mirrored_requests: limits.mirrored_requests,
         rate_limit_keys: limits.rate_limit_keys.map(Into::into),
         http2: http2::limits(limits.http2),
+        http3: http3::limits(limits.http3),
     }
 }
 

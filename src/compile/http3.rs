@@ -1,0 +1,182 @@
+//! Compiles HTTP/3 of listeners, and the limits on HTTP/3 frames.
+
+use std::sync::Arc;
+
+use super::{Compiler, http2};
+use crate::http3::FloodLimits;
+use crate::model::{self, Http3, Item, ListenerProtocol, Origin};
+use crate::net::Bind;
+use crate::quic::{ServerQuic, Transport};
+use crate::snapshot::{self, Retry, Timeouts};
+use crate::tls::ServerTls;
+
+/// The default of `max_handshakes`.
+const HANDSHAKES_MAX: u32 = 1000;
+
+/// How long a client may use `alt-svc`, in seconds.
+const ALT_SVC_AGE_S: u32 = 86_400;
+
+/// Whether a listener serves HTTP/3.
+pub(super) fn is_on(written: &model::Listener) -> bool {
+    written.http3.is_some() || written.protocol == ListenerProtocol::Http3
+}
+
+/// The binds of a listener with those for QUIC: one for each TCP address. With `protocol: http3`,
+/// they replace the TCP addresses.
+pub(super) fn binds(written: &model::Listener) -> Vec<Item<Bind>> {
+    let mut binds = written.binds.clone();
+    if !is_on(written) {
+        return binds;
+    }
+    let quic = written.binds.iter().filter_map(|bind| match bind.value {
+        Bind::Tcp(address) => Some(Item::new(Bind::Quic(address), bind.origin.clone())),
+        Bind::Udp(_) | Bind::Quic(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
+    });
+    let quic: Vec<_> = quic.collect();
+    if written.protocol == ListenerProtocol::Http3 {
+        return quic;
+    }
+    binds.extend(quic);
+    binds
+}
+
+/// Compiles HTTP/3 of a listener. Returns `None` without HTTP/3, or after an error.
+pub(super) fn listener(
+    compiler: &mut Compiler<'_>,
+    item: &Item<model::Listener>,
+    tls: Option<&Arc<ServerTls>>,
+    timeouts: &Timeouts,
+) -> Option<snapshot::Http3> {
+    let written = &item.value;
+    if !is_on(written) {
+        return None;
+    }
+    let standard = Http3::default();
+    let (settings, origin) = match &written.http3 {
+        Some(http3) => (&http3.value, &http3.origin),
+        None => (&standard, &item.origin),
+    };
+    if let Some((message, help)) = fault_of(written) {
+        compiler.fault_with_help(origin, message, help);
+        return None;
+    }
+    // Without `tls`, `fault_of` has reported it. Otherwise TLS itself has an error.
+    let tls = tls?;
+    let transport = transport(compiler, settings, timeouts);
+    let handshakes_max = settings.max_handshakes.as_ref();
+    let handshakes_max = handshakes_max.map_or(HANDSHAKES_MAX, |max| at_least_one(compiler, max));
+    let keys = compiler.registry.quic.clone();
+    let server = match ServerQuic::new(tls.http3(), &keys, &transport) {
+        Ok(server) => server,
+        Err(error) => {
+            compiler.fault(origin, format!("HTTP/3 cannot be set up: {error}"));
+            return None;
+        }
+    };
+    let tells = settings.alt_svc.unwrap_or(true) && written.protocol != ListenerProtocol::Http3;
+    Some(snapshot::Http3 {
+        server,
+        keys,
+        alt_svc: tells.then(|| alt_svc(&written.binds)),
+        retry: match settings.retry {
+            model::Retry::Auto => Retry::Auto,
+            model::Retry::Always => Retry::Always,
+            model::Retry::Never => Retry::Never,
+        },
+        handshakes_max,
+    })
+}
+
+/// The reason why a listener cannot serve HTTP/3, and the advice.
+fn fault_of(written: &model::Listener) -> Option<(&'static str, &'static str)> {
+    let http = !matches!(written.protocol, ListenerProtocol::Tcp | ListenerProtocol::Tls);
+    let addressed = written.binds.iter().any(|bind| matches!(bind.value, Bind::Tcp(_)));
+    match () {
+        () if !http => Some((
+            "only a listener for HTTP serves HTTP/3",
+            "leave `http3` out; for HTTP, leave `protocol` and `service` out",
+        )),
+        () if written.tls.is_empty() => {
+            Some(("HTTP/3 needs TLS", "add `tls: {cert: FILE, key: FILE}`, or `tls: mesh`"))
+        }
+        () if !addressed => Some((
+            "HTTP/3 needs an address: QUIC runs over UDP",
+            "add a bind such as 0.0.0.0:443, or leave `http3` out",
+        )),
+        () if written.proxy_protocol => Some((
+            "there is no PROXY protocol header over QUIC",
+            "leave `proxy_protocol` out, or serve HTTP/3 with a listener of its own",
+        )),
+        () => None,
+    }
+}
+
+/// The value of `alt-svc` (RFC 7838 3) for the addresses of a listener.
+fn alt_svc(binds: &[Item<Bind>]) -> Box<str> {
+    let mut ports: Vec<u16> = Vec::new();
+    for bind in binds {
+        if let Bind::Tcp(address) = bind.value
+            && !ports.contains(&address.port())
+        {
+            ports.push(address.port());
+        }
+    }
+    let each = ports.iter().map(|port| format!("h3=\":{port}\"; ma={ALT_SVC_AGE_S}"));
+    each.collect::<Vec<_>>().join(", ").into()
+}
+
+fn transport(compiler: &mut Compiler<'_>, settings: &Http3, timeouts: &Timeouts) -> Transport {
+    let default = Transport::default();
+    let streams = settings.max_concurrent_streams.as_ref();
+    let mut window = |written: &Option<Item<usize>>, default: u32| match written {
+        None => default,
+        Some(size) => match u32::try_from(size.value) {
+            Ok(bytes) if bytes > 0 => bytes,
+            _ => {
+                let message = format!("this must be from 1 to {} bytes", u32::MAX);
+                compiler.fault(&size.origin, message);
+                default
+            }
+        },
+    };
+    let stream_window_bytes = window(&settings.stream_window, default.stream_window_bytes);
+    let window_bytes = window(&settings.connection_window, default.window_bytes);
+    Transport {
+        streams_max: streams.map_or(default.streams_max, |streams| at_least_one(compiler, streams)),
+        stream_window_bytes,
+        window_bytes,
+        // Idle connections are closed by `timeouts.keep_alive` with GOAWAY. QUIC's own timeout only
+        // ends connections whose peer is gone.
+        idle: default.idle.max(timeouts.keep_alive.min(IDLE_MAX)),
+        migration: settings.migration.unwrap_or(default.migration),
+        ..default
+    }
+}
+
+/// The longest idle timeout of QUIC.
+const IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(600);
+
+fn at_least_one(compiler: &mut Compiler<'_>, written: &Item<u32>) -> u32 {
+    if written.value == 0 {
+        let origin: &Origin = &written.origin;
+        let help = "write a number from 1, or leave it out for the default";
+        compiler.fault_with_help(origin, "a limit of 0 would refuse all clients", help);
+    }
+    written.value
+}
+
+/// Compiles the limits on HTTP/3 frames.
+pub(super) fn limits(compiler: &mut Compiler<'_>, written: &model::Http3Limits) -> FloodLimits {
+    let default = FloodLimits::default();
+    let mut frames =
+        |written: &Option<Item<u32>>, default| http2::burst(compiler, written, default);
+    FloodLimits {
+        window: written.window.unwrap_or(default.window),
+        stream_resets: frames(&written.stream_resets, default.stream_resets),
+        provoked_resets: frames(&written.provoked_resets, default.provoked_resets),
+        empty_frames: frames(&written.empty_frames, default.empty_frames),
+        priority_frames: frames(&written.priority_frames, default.priority_frames),
+        other_frames: frames(&written.other_frames, default.other_frames),
+        table_changes: frames(&written.table_changes, default.table_changes),
+    }
+}

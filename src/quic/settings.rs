@@ -1,0 +1,96 @@
+//! Compiled settings of QUIC: the TLS of a listener, and the transport's limits and windows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn_proto::crypto::rustls::QuicServerConfig;
+use quinn_proto::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
+
+use super::keys::Keys;
+
+/// How many unidirectional streams a peer may open: its control stream, two for QPACK, and some
+/// that are ignored (RFC 9114 6.2).
+const UNI_STREAMS_MAX: u32 = 16;
+
+/// The bytes that a handshake may take before its keys are there: certificates of a long chain.
+const CRYPTO_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The bytes of datagrams that are kept for one connection attempt until it is accepted.
+const ATTEMPT_BYTES_MAX: u64 = 64 * 1024;
+
+/// The limits and windows of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transport {
+    /// How many streams the peer may have open.
+    pub streams_max: u32,
+    /// The bytes of one stream that may wait to be read.
+    pub stream_window_bytes: u32,
+    /// The bytes of all streams together that may wait to be read.
+    pub window_bytes: u32,
+    /// The bytes of all streams together that may wait to be sent or acknowledged.
+    pub send_window_bytes: u32,
+    /// A connection ends when no packet has arrived for this time.
+    pub idle: Duration,
+    /// Whether a client may move to another address.
+    pub migration: bool,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self {
+            streams_max: 100,
+            stream_window_bytes: 256 * 1024,
+            window_bytes: 1024 * 1024,
+            send_window_bytes: 1024 * 1024,
+            idle: Duration::from_secs(60),
+            migration: true,
+        }
+    }
+}
+
+impl Transport {
+    fn config(&self) -> TransportConfig {
+        let mut config = TransportConfig::default();
+        config
+            .max_concurrent_bidi_streams(self.streams_max.into())
+            .max_concurrent_uni_streams(UNI_STREAMS_MAX.into())
+            .stream_receive_window(self.stream_window_bytes.into())
+            .receive_window(self.window_bytes.into())
+            .send_window(self.send_window_bytes.into())
+            .max_idle_timeout(idle(self.idle))
+            .crypto_buffer_size(CRYPTO_BUFFER_BYTES)
+            .datagram_receive_buffer_size(None);
+        config
+    }
+}
+
+/// The idle timeout as a transport parameter. `None` (no timeout) if it is too long to be written.
+fn idle(timeout: Duration) -> Option<IdleTimeout> {
+    let milliseconds = u64::try_from(timeout.as_millis()).ok()?;
+    VarInt::from_u64(milliseconds).ok().map(IdleTimeout::from)
+}
+
+/// The settings with which a listener accepts QUIC connections.
+#[derive(Clone, Debug)]
+pub struct ServerQuic(pub(super) Arc<ServerConfig>);
+
+impl ServerQuic {
+    /// Compiles the settings. `tls` must support TLS 1.3.
+    ///
+    /// # Errors
+    /// If `tls` has no cipher suite for QUIC's first packets (AES-128-GCM).
+    pub fn new(
+        tls: Arc<rustls::ServerConfig>,
+        keys: &Keys,
+        transport: &Transport,
+    ) -> Result<Self, rustls::Error> {
+        let crypto = QuicServerConfig::try_from(tls)
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let mut config = ServerConfig::new(Arc::new(crypto), Arc::clone(&keys.token));
+        config
+            .transport_config(Arc::new(transport.config()))
+            .migration(transport.migration)
+            .incoming_buffer_size(ATTEMPT_BYTES_MAX);
+        Ok(Self(Arc::new(config)))
+    }
+}

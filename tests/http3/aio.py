@@ -1,0 +1,230 @@
+"""aioquic as a client of HTTP/3: messages, and what only a client of QUIC can provoke."""
+
+import asyncio
+import hashlib
+import ssl
+from contextlib import asynccontextmanager
+
+from aioquic.asyncio.client import connect
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.h3.connection import H3_ALPN, H3Connection
+from aioquic.h3.events import DataReceived, HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import ConnectionTerminated, ProtocolNegotiated, StreamReset
+
+
+class Response:
+    """A response as it arrives."""
+
+    def __init__(self):
+        self.interim, self.head, self.trailers = [], None, None
+        self.length, self.digest = 0, hashlib.sha256()
+        self.body = b""
+        self.reset = None
+        self.done = asyncio.Event()
+
+    @property
+    def status(self):
+        return self.head and int(dict(self.head)[b":status"])
+
+
+class Client(QuicConnectionProtocol):
+    """One connection."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.h3 = None
+        self.responses = {}
+        self.ended = None
+        self.gone = asyncio.Event()
+
+    def quic_event_received(self, event):
+        if isinstance(event, ProtocolNegotiated):
+            self.h3 = H3Connection(self._quic)
+        if isinstance(event, ConnectionTerminated):
+            self.ended = event
+            self.gone.set()
+            for response in self.responses.values():
+                response.done.set()
+        if isinstance(event, StreamReset) and event.stream_id in self.responses:
+            response = self.responses[event.stream_id]
+            response.reset = event.error_code
+            response.done.set()
+        for event in self.h3.handle_event(event) if self.h3 else []:
+            response = self.responses.get(getattr(event, "stream_id", None))
+            if response is None:
+                continue
+            if isinstance(event, HeadersReceived):
+                if response.head is not None:
+                    response.trailers = event.headers
+                elif dict(event.headers)[b":status"].startswith(b"1"):
+                    response.interim.append(event.headers)
+                else:
+                    response.head = event.headers
+            if isinstance(event, DataReceived):
+                response.length += len(event.data)
+                response.digest.update(event.data)
+                response.body = (response.body + event.data)[:4096]
+            if event.stream_ended:
+                response.done.set()
+
+    def begin(self, method, path, fields=(), end=True, authority=b"localhost"):
+        """Sends the head of a request. Returns its stream and its response."""
+        stream = self._quic.get_next_available_stream_id()
+        response = self.responses[stream] = Response()
+        head = [(b":method", method.encode()), (b":scheme", b"https"), (b":authority", authority),
+                (b":path", path.encode()), *fields]
+        self.h3.send_headers(stream, head, end_stream=end)
+        self.transmit()
+        return stream, response
+
+    async def ask(self, path, method="GET", fields=(), body=None, trailers=None, seconds=60):
+        """Sends a request, and waits for its whole response."""
+        stream, response = self.begin(method, path, fields, end=body is None and trailers is None)
+        if body is not None:
+            self.h3.send_data(stream, body, end_stream=trailers is None)
+        if trailers is not None:
+            self.h3.send_headers(stream, trailers, end_stream=True)
+        self.transmit()
+        await asyncio.wait_for(response.done.wait(), seconds)
+        return response
+
+
+@asynccontextmanager
+async def client(port, ticket=None, keep_ticket=None, early=False, **options):
+    """A connection to the proxy."""
+    configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE,
+                                      server_name="localhost", **options)
+    configuration.session_ticket = ticket
+    async with connect("127.0.0.1", port, configuration=configuration, create_protocol=Client,
+                       session_ticket_handler=keep_ticket, wait_connected=not early) as connection:
+        yield connection
+
+
+def expect(what, found, wanted):
+    if found != wanted:
+        raise AssertionError(f"{what}: {found!r} instead of {wanted!r}")
+
+
+async def messages(port):
+    async with client(port) as it:
+        hello = await it.ask("/hello")
+        expect("GET", (hello.status, hello.body), (200, b"/hello"))
+        body = bytes(range(256)) * 4000
+        posted = await it.ask("/sum", method="POST", body=body)
+        expect("POST", posted.body.decode(), f"{len(body)} {hashlib.sha256(body).hexdigest()}")
+        trailed = await it.ask("/trailers")
+        expect("trailers", trailed.trailers, [(b"x-sum", b"7")])
+        hinted = await it.ask("/hints")
+        expect("103", [dict(head)[b":status"] for head in hinted.interim], [b"103"])
+        expect("after 103", hinted.body, b"hinted")
+        sent = await it.ask("/sum", method="POST", body=b"abc", trailers=[(b"x-t", b"1")])
+        expect("request with trailers", sent.body.split()[0], b"3")
+
+
+async def hundred_streams(port):
+    async with client(port) as it:
+        answers = await asyncio.gather(*(it.ask(f"/bytes/{1000 + n}") for n in range(100)))
+        expect("100 streams", [answer.length for answer in answers], [1000 + n for n in range(100)])
+
+
+async def key_update(port):
+    async with client(port) as it:
+        for n in range(3):
+            it._quic.request_key_update()
+            answer = await it.ask(f"/after/{n}")
+            expect("key update", answer.status, 200)
+
+
+async def migration(port, changes_id=True):
+    async with client(port) as it:
+        expect("before", (await it.ask("/a")).status, 200)
+        loop = asyncio.get_running_loop()
+        # A new socket: the address of the client changes, as with another network.
+        transport, _ = await loop.create_datagram_endpoint(lambda: it, local_addr=("::", 0))
+        it._transport = transport
+        if changes_id:
+            it._quic.change_connection_id()
+        for n in range(20):
+            expect("after the move", (await it.ask(f"/moved/{n}")).status, 200)
+        transport.close()
+
+
+async def nat_rebinding(port):
+    await migration(port, changes_id=False)
+
+
+async def version_negotiation(port):
+    from aioquic.quic.packet import QuicProtocolVersion
+    async with client(port, supported_versions=[0x1A2A3A4A, QuicProtocolVersion.VERSION_1],
+                      original_version=0x1A2A3A4A) as it:
+        expect("after a version negotiation", (await it.ask("/v")).status, 200)
+
+
+async def resumption(port):
+    tickets = []
+    async with client(port, keep_ticket=tickets.append) as it:
+        await it.ask("/first")
+        await asyncio.wait_for(wait_until(lambda: tickets), 5)
+    async with client(port, ticket=tickets[0]) as it:
+        expect("resumed", (it._quic.tls.session_resumed, (await it.ask("/again")).status), (True, 200))
+    expect("early data offered", tickets[0].max_early_data_size, None)
+
+
+async def wait_until(holds):
+    while not holds():
+        await asyncio.sleep(0.01)
+
+
+async def errors(port):
+    """A table: what a client does, and the code with which the proxy ends the connection (RFC 9114 8.1, RFC 9204 6)."""
+    H3_DATA, H3_HEADERS, H3_SETTINGS, H3_PUSH_PROMISE, H3_GOAWAY = 0x0, 0x1, 0x4, 0x5, 0x7
+
+    def frame(kind, payload=b""):
+        return bytes([kind, len(payload)]) + payload
+
+    def request(it, data, end=False):
+        it._quic.send_stream_data(it._quic.get_next_available_stream_id(), data, end)
+
+    def control(it, data):
+        it._quic.send_stream_data(it.h3._local_control_stream_id, data, False)
+
+    def uni(it, data, end=False):
+        it._quic.send_stream_data(it._quic.get_next_available_stream_id(is_unidirectional=True), data, end)
+
+    table = [
+        ("DATA before HEADERS", lambda it: request(it, frame(H3_DATA, b"x")), 0x105),
+        ("SETTINGS on a request stream", lambda it: request(it, frame(H3_SETTINGS)), 0x105),
+        ("GOAWAY on a request stream", lambda it: request(it, frame(H3_GOAWAY, b"\0")), 0x105),
+        ("a frame type of HTTP/2", lambda it: request(it, frame(0x6, b"12345678")), 0x105),
+        ("PUSH_PROMISE by a client", lambda it: request(it, frame(H3_PUSH_PROMISE, b"\0\0")), 0x105),
+        ("a frame that is cut off", lambda it: request(it, frame(H3_HEADERS, b"abc")[:3], end=True), 0x106),
+        ("a second SETTINGS", lambda it: control(it, frame(H3_SETTINGS)), 0x105),
+        ("DATA on the control stream", lambda it: control(it, frame(H3_DATA, b"x")), 0x105),
+        ("HEADERS on the control stream", lambda it: control(it, frame(H3_HEADERS, b"x")), 0x105),
+        ("a second control stream", lambda it: uni(it, b"\0" + frame(H3_SETTINGS)), 0x103),
+        ("a push stream of a client", lambda it: uni(it, b"\1\0"), 0x103),
+        ("the control stream ends", lambda it: it._quic.send_stream_data(it.h3._local_control_stream_id, b"", True),
+         0x104),
+        ("a QPACK reference to no entry", lambda it: request(it, frame(H3_HEADERS, b"\x00\x00\x80")), 0x200),
+        ("a QPACK encoder instruction too large",
+         lambda it: it._quic.send_stream_data(it.h3._local_encoder_stream_id, b"\x3f\xff\xff\xff\x7f", False), 0x201),
+        ("a QPACK acknowledgement of nothing",
+         lambda it: it._quic.send_stream_data(it.h3._local_decoder_stream_id, b"\x84", False), 0x202),
+    ]
+    for name, provoke, code in table:
+        async with client(port) as it:
+            expect(name, (await it.ask("/before")).status, 200)
+            provoke(it)
+            it.transmit()
+            await asyncio.wait_for(it.gone.wait(), 10)
+            expect(name, it.ended.error_code, code)
+            print(f"    {name}: 0x{it.ended.error_code:x}")
+    async with client(port) as it:
+        waiting = asyncio.create_task(it.ask("/bytes/3000000"))
+        malformed = await it.ask("/", fields=[(b"Upper", b"x")])
+        expect("a name in upper case", malformed.reset, 0x10E)
+        expect("its neighbour", (await waiting).length, 3_000_000)
+
+
+CASES = [messages, hundred_streams, key_update, migration, nat_rebinding, version_negotiation, resumption, errors]
