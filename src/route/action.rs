@@ -45,8 +45,8 @@ pub struct Respond {
 }
 
 impl Redirect {
-    /// Appends the value of `location` to `out`. `matched` is the condition of the rule on the path,
-    /// and `scheme` is the scheme of the request.
+    /// Appends the value of `location` to `out`. `matched` is the condition of the rule on the
+    /// path, and `scheme` is the scheme of the request.
     pub fn location(
         &self,
         matched: &PathMatch,

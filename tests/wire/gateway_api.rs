@@ -60,7 +60,9 @@ spec:
     - matches: [{path: {value: /old}}]
       filters:
         - type: URLRewrite
-          urlRewrite: {hostname: inner.example, path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}}
+          urlRewrite:
+            hostname: inner.example
+            path: {type: ReplacePrefixMatch, replacePrefixMatch: /new}
         - type: RequestHeaderModifier
           requestHeaderModifier: {set: [{name: x-a, value: b}], remove: [x-drop]}
         - type: ResponseHeaderModifier
@@ -69,7 +71,9 @@ spec:
     - matches: [{path: {value: /moved}}]
       filters:
         - type: RequestRedirect
-          requestRedirect: {hostname: other.example, path: {type: ReplacePrefixMatch, replacePrefixMatch: /there}}
+          requestRedirect:
+            hostname: other.example
+            path: {type: ReplacePrefixMatch, replacePrefixMatch: /there}
     - matches: [{path: {value: /secure}}]
       filters: [{type: RequestRedirect, requestRedirect: {scheme: https, statusCode: 301}}]
 ---
@@ -146,15 +150,27 @@ fn routes_of_a_gateway() {
 fn a_gateway_of_istio_opens_ports_with_its_routes() {
     let (one, two) = (Origin::saying("one"), Origin::saying("two"));
     let (edge, inner) = (free_port(), free_port());
-    let objects = format!(
-        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: edge}}\n\
-         spec:\n  selector: {{istio: ingressgateway}}\n  servers:\n    \
-         - {{port: {{number: {edge}, name: http, protocol: HTTP}}, hosts: ['*.example.com']}}\n---\n\
-         apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: shop}}\n\
-         spec:\n  hosts: [shop.example.com, shop.example.org]\n  gateways: [edge, mesh]\n  http:\n    \
-         - match: [{{gateways: [mesh]}}]\n      route: [{{destination: {{host: two}}}}]\n    \
-         - route: [{{destination: {{host: one}}}}]\n"
-    );
+    let objects = "\
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+    - {port: {number: PORT, name: http, protocol: HTTP}, hosts: ['*.example.com']}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: shop}
+spec:
+  hosts: [shop.example.com, shop.example.org]
+  gateways: [edge, mesh]
+  http:
+    - match: [{gateways: [mesh]}]
+      route: [{destination: {host: two}}]
+    - route: [{destination: {host: one}}]
+";
+    let objects = objects.replace("PORT", &edge.to_string());
     let own = format!(
         "listeners: {{in: {{bind: 127.0.0.1:{inner}}}}}\n\
          services:\n  one: {{endpoints: [\"{}\"]}}\n  two: {{endpoints: [\"{}\"]}}\n",

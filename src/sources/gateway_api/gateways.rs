@@ -158,6 +158,7 @@ fn section(cx: &mut Context<'_>, object: &Object, node: &Node) -> Option<Section
     let protocol = fields.one_of(r, "protocol", &protocols);
     let tls = fields.map(r, "tls");
     let mut certificates = Vec::new();
+    let mut is_named = false;
     if let Some(mut tls) = tls {
         let modes = [("Terminate", true), ("Passthrough", false)];
         let mode = tls.one_of(r, "mode", &modes);
@@ -170,6 +171,7 @@ fn section(cx: &mut Context<'_>, object: &Object, node: &Node) -> Option<Section
         tls.refuse(r, "options", "leave it out");
         let nodes = tls.list(r, "certificateRefs");
         tls.finish(r);
+        is_named = !nodes.is_empty();
         for node in nodes {
             certificates.extend(certificate(cx, object, node));
         }
@@ -188,7 +190,7 @@ fn section(cx: &mut Context<'_>, object: &Object, node: &Node) -> Option<Section
         r.item(&protocol, "this protocol is not supported", help);
         return None;
     };
-    if is_tls && certificates.is_empty() {
+    if is_tls && !is_named {
         let help = "write `tls: {certificateRefs: [{name: NAME}]}`";
         r.at(node.place, "this listener has no certificate", help);
     }
