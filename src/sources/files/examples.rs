@@ -91,6 +91,8 @@ fn examples_are_accepted() {
         for block in text.split("```yaml\n").skip(1) {
             let block = block.split("```").next().unwrap().replace(ETC, etc).replace(LOGS, etc);
             let file = files.path().join("example.yaml");
+            let objects = files.path().join("istio/objects.yaml");
+            std::fs::write(&objects, "").unwrap();
             if block.contains("apiVersion:") {
                 let source = match block.as_str() {
                     text if text.contains("gateway.networking.k8s.io") => "gateway_api",
@@ -98,7 +100,7 @@ fn examples_are_accepted() {
                     _ => "istio",
                 };
                 std::fs::write(&file, OBJECTS.replace("SOURCE", source)).unwrap();
-                std::fs::write(files.path().join("istio/objects.yaml"), &block).unwrap();
+                std::fs::write(&objects, &block).unwrap();
             } else {
                 std::fs::write(&file, &block).unwrap();
             }
