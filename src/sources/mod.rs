@@ -5,12 +5,14 @@ mod documents;
 pub mod etcd;
 mod fetch;
 pub mod files;
+mod gateway_api;
 mod istio;
 mod keys;
 pub mod lookup;
 mod objects;
 mod outward;
 mod post;
+mod smi;
 pub mod yaml;
 
 pub use dns::Names;
