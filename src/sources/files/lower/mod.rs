@@ -22,6 +22,7 @@ mod route;
 mod service;
 mod settings;
 mod shift;
+mod sources;
 mod tcp;
 mod tls;
 mod tracing;
@@ -31,10 +32,11 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, SourceMap};
 use super::grammar::Config;
+use super::grammar::tls::ListenerTls;
 use super::materials::{Materials, path_of};
 use super::values::{Entries, Placed, Time, TimeOrNone};
 use crate::matching::PatternError;
-use crate::model::{Item, Items, Material, Model, Origin, Place};
+use crate::model::{Item, Items, Material, Model, Origin, Place, ServerTls};
 use crate::time::NO_LIMIT;
 
 /// Lowers `config`. Adds a mistake for each invalid text.
@@ -59,6 +61,7 @@ pub(super) fn lower(
                 limits: config.limits,
                 overload: config.overload,
                 telemetry: config.telemetry,
+                sources: config.sources,
                 zone,
             },
         ),
@@ -75,6 +78,22 @@ pub(super) fn lower(
             .map(|rule| Arc::new(authorization::policy(&mut lower, rule)))
             .collect(),
     }
+}
+
+/// Lowers the certificates for gateways of other sources, by name.
+pub(super) fn certificates(
+    written: &Entries<Placed<ListenerTls>>,
+    sources: &SourceMap,
+    materials: &Materials,
+    mistakes: &mut Vec<Diagnostic>,
+) -> Vec<(String, Item<ServerTls>)> {
+    let mut lower = Lower { sources, materials, mistakes };
+    let mut all = Vec::new();
+    for (name, certificate) in &written.0 {
+        let tls = tls::server(&mut lower, certificate.clone());
+        all.extend(tls.map(|tls| (name.value.clone(), tls)));
+    }
+    all
 }
 
 /// Lowers the entries of a section. The key of each entry becomes the name of the item.
@@ -124,6 +143,19 @@ impl Lower<'_> {
             };
             self.mistake_with_help(*place, message, help);
         }
+    }
+
+    /// Whether a document of a server names a socket of this machine. Reports it.
+    fn is_local_for_a_server(&mut self, place: Place, address: &str) -> bool {
+        let is_local = ["unix:", "systemd:"].iter().any(|kind| address.starts_with(kind));
+        let refused = is_local && self.sources.is_remote(place.file);
+        if refused {
+            let message = format!(
+                "a document of a server cannot name sockets of this machine, such as {address:?}"
+            );
+            self.mistake_with_help(place, message, "write IP:PORT");
+        }
+        refused
     }
 
     fn pattern(&mut self, place: Place, error: PatternError) {
