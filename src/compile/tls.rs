@@ -36,6 +36,9 @@ const ALPN_CAPTURED: &[&[u8]] = &[b"http/1.1", b"h2"];
 /// The ALPN protocols if only HTTP/2 is possible.
 const ALPN_HTTP2: &[&[u8]] = &[b"h2"];
 
+/// The ALPN protocols of HTTP/3.
+const ALPN_HTTP3: &[&[u8]] = &[b"h3"];
+
 /// The default trust domain.
 const TRUST_DOMAIN: &str = "cluster.local";
 
@@ -270,6 +273,7 @@ pub(super) fn service<'a>(
         ServiceProtocol::Auto => ALPN_AUTO,
         ServiceProtocol::Http1 => ALPN_HTTP,
         ServiceProtocol::Http2 | ServiceProtocol::Grpc => ALPN_HTTP2,
+        ServiceProtocol::Http3 => ALPN_HTTP3,
     };
     let mut accepts = Vec::new();
     let (verifier, own, server_name) = match &tls.value {
