@@ -111,11 +111,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         stream_idle_timeout: written.stream_idle_timeout,
         idle_timeout: written.idle_timeout.unwrap_or(IDLE_TIMEOUT),
         max_idle_connections: written.max_idle_connections.unwrap_or(MAX_IDLE_CONNECTIONS),
-        send_proxy_protocol: match written.send_proxy_protocol {
-            model::SendProxyProtocol::None => None,
-            model::SendProxyProtocol::V1 => Some(SendProxyProtocol::V1),
-            model::SendProxyProtocol::V2 => Some(SendProxyProtocol::V2),
-        },
+        send_proxy_protocol: send_proxy_protocol(written.send_proxy_protocol),
         http2: http2::settings(compiler, &written.http2),
         health,
         outlier,
@@ -140,6 +136,14 @@ fn addresses<'a>(compiler: &mut Compiler<'a>, written: &'a model::Service) -> Ve
         }
     }
     written.addresses.iter().map(|address| address.value).collect()
+}
+
+fn send_proxy_protocol(written: model::SendProxyProtocol) -> Option<SendProxyProtocol> {
+    match written {
+        model::SendProxyProtocol::None => None,
+        model::SendProxyProtocol::V1 => Some(SendProxyProtocol::V1),
+        model::SendProxyProtocol::V2 => Some(SendProxyProtocol::V2),
+    }
 }
 
 fn protocol(written: ServiceProtocol) -> Protocol {

@@ -116,8 +116,10 @@ async fn connect<I: Io>(
     let place = Place { worker: 0, workers: 1 };
     let clock = Clock::new(udp::epoch());
     let may_probe = !datagrams.may_fragment();
-    let random = &mut core.random.borrow_mut();
-    let quic_endpoint = Endpoint::new(client.keys(), place, None, may_probe, clock, random);
+    let quic_endpoint = {
+        let random = &mut core.random.borrow_mut();
+        Endpoint::new(client.keys(), place, None, may_probe, clock, random)
+    };
     let port = Port::new(core.io.clone(), datagrams, quic_endpoint);
     let name = match tls.name_for(&address) {
         ServerName::DnsName(name) => name.as_ref().to_owned(),
