@@ -15,7 +15,7 @@ use crate::cluster::{Destination, Endpoints, Service};
 use crate::http2::Flood;
 use crate::http2::{FloodLimits, Settings};
 use crate::http3;
-use crate::jwt::Provider;
+use crate::jwt::{Provider, Requirement};
 use crate::mesh::{Capture, Direction, EndpointAddresses};
 use crate::message;
 use crate::net::{Bind, TcpLiveness};
@@ -246,6 +246,8 @@ pub struct Listener {
     pub timeouts: Timeouts,
     /// How the kernel detects a dead TCP peer.
     pub liveness: TcpLiveness,
+    /// The token requirement of requests whose rule and service have none.
+    pub jwt: Option<Arc<Requirement>>,
     /// The counters. They are kept over reloads while the name stays the same.
     pub stats: Arc<PerWorker<ListenerCells>>,
 }

@@ -54,7 +54,8 @@ fn said(policies: &Policies, who: &str, what: &str) -> String {
     let (port, ip) = port.split_once('@').map_or((port, None), |(port, ip)| (port, Some(ip)));
     let ip = ip.map(|ip| ip.parse().unwrap());
     let mut head = Head::default();
-    let mut target = Target { service, port: port.parse().unwrap(), ip, request: None };
+    let mut target =
+        Target { service, port: port.parse().unwrap(), ip, outbound: false, request: None };
     let mut claims = None;
     let mut text = String::new();
     if let [method, address, _] = words[..] {
@@ -359,7 +360,8 @@ fn header_fields() {
     parse::request(bytes, 0..bytes.len(), &Limits::default(), &mut head).unwrap();
     let request =
         Request { method: b"GET", host: b"a", path: b"/", head: head.view(bytes), claims: None };
-    let target = Target { service: "reviews", port: 80, ip: None, request: Some(request) };
+    let target =
+        Target { service: "reviews", port: 80, ip: None, outbound: false, request: Some(request) };
     let rule = "{name: r, action: deny, when: {headers: {x-user: '~a.dmin'}}}";
     let policies = snapshot(&[rule]).authorization;
     assert_eq!(words_of(&policies.decide(&Peer::default(), &target)), "deny r", "any byte is one");
@@ -431,7 +433,8 @@ fn what_is_decided_is_counted_with_its_rule() {
         "{name: trial, action: deny, dry_run: true, to: {ports: 81}}",
     ])
     .authorization;
-    let target = |port| Target { service: "reviews", port, ip: None, request: None };
+    let target =
+        |port| Target { service: "reviews", port, ip: None, outbound: false, request: None };
     for port in [80, 81, 81] {
         policies.decide(&Peer::default(), &target(port)).count(0);
     }

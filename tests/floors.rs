@@ -330,7 +330,7 @@ pub const FLOORS: [(&str, &[&str]); 50] = [
     ("health", &["cells", "time"]),
     ("standard", &["cells", "error"]),
     ("ca", &["identity", "error", "file"]),
-    ("detect", &["http2", "tls"]),
+    ("detect", &["http3", "http2", "tls"]),
     ("dns", &[]),
     ("grpc", &["cells", "error", "message"]),
     ("http3", &["http2", "quic", "hpack", "http1", "runtime", "error", "message", "time"]),

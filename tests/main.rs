@@ -20,6 +20,7 @@ mod explain;
 mod floors;
 mod hpack_corpus;
 mod http2_format;
+mod istio_objects;
 mod metrics_page;
 mod mistakes;
 mod moved_services;

@@ -41,6 +41,8 @@ mod proxy_protocol;
 mod qpack_decode;
 #[path = "../fuzz/properties/qpack_round_trip.rs"]
 mod qpack_round_trip;
+#[path = "../fuzz/properties/quic_hello.rs"]
+mod quic_hello;
 #[path = "../fuzz/properties/rate_limit.rs"]
 mod rate_limit;
 
@@ -121,6 +123,11 @@ fn field_lines_survive_streams_that_overtake_each_other() {
 #[test]
 fn no_section_or_instruction_makes_the_decoder_panic_or_grow() {
     for_many("qpack_decode", 10_000, qpack_decode::holds);
+}
+
+#[test]
+fn a_hello_of_quic_is_read_like_one_of_tls() {
+    for_many("quic_hello", 5000, quic_hello::holds);
 }
 
 #[test]

@@ -58,7 +58,8 @@ impl Phonebook {
             ..Rule::default()
         };
         let rules = vec![Item::new(rule, origin.clone())];
-        let routes = Routes { host: Item::new(host.to_owned(), origin.clone()), rules };
+        let host = Item::new(host.to_owned(), origin.clone());
+        let routes = Routes { host, rules, ..Routes::default() };
         Change::Set(Resource::Routes(Arc::new(Item::new(routes, origin))))
     }
 }

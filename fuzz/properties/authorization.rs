@@ -133,9 +133,10 @@ impl Written {
             place: Box::default(),
             action: self.action,
             dry_run: self.dry_run,
+            inbound_only: false,
             from: self.from.iter().map(source).collect(),
             to: self.to.iter().map(operation).collect(),
-            when: When { headers: header.collect(), claims: claim.collect() },
+            when: When { headers: header.collect(), claims: claim.collect(), ..When::default() },
             stats: Arc::new(PerWorker::new(1)),
         }
     }
@@ -189,7 +190,8 @@ fn compare(rules: &[Written], asked: &Asked) {
         let head = head.view(text.as_bytes());
         Request { method: head.method_name(), host: b"host", path: head.path(), head, claims }
     });
-    let target = Target { service: asked.service, port: asked.port, ip: None, request };
+    let target =
+        Target { service: asked.service, port: asked.port, ip: None, outbound: false, request };
     let decision = policies.decide(&peer, &target);
     let said = match decision.verdict {
         Verdict::Unconcerned => "open".to_owned(),

@@ -108,7 +108,7 @@ impl<'p, 'r> Decision<'p, 'r> {
                     (Action::Allow, false) if open => Outcome::WouldDeny,
                     _ => return None,
                 };
-                rule.concerns(facts.service).then_some(Report { rule, outcome })
+                rule.concerns(facts).then_some(Report { rule, outcome })
             })
         })
     }

@@ -17,6 +17,7 @@ pub(super) struct Facts<'a> {
     pub(super) service: &'a str,
     pub(super) port: u16,
     pub(super) destination: Option<IpAddr>,
+    pub(super) outbound: bool,
     pub(super) request: Option<RequestFacts<'a>>,
 }
 
@@ -38,6 +39,7 @@ impl<'a> Facts<'a> {
             service: target.service,
             port: target.port,
             destination: target.ip,
+            outbound: target.outbound,
             request: target.request.map(|request| RequestFacts {
                 method: request.method,
                 host: split_authority(request.host).0,

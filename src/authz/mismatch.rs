@@ -11,6 +11,10 @@ pub enum Mismatch<'p> {
     Header(&'p str),
     /// The claim with this name does not match, or the request has no token.
     Claim(&'p str),
+    /// The issuer and subject of the token do not match, or the request has no token.
+    Principal,
+    /// The rule is only about traffic to this workload.
+    Outbound,
 }
 
 /// The mismatch of a list of which one entry must match.
@@ -47,6 +51,8 @@ impl std::fmt::Display for Mismatch<'_> {
             Self::To(entries) => ("to", entries),
             Self::Header(name) => return write!(f, "the header {name} does not match"),
             Self::Claim(name) => return write!(f, "the claim {name} does not match"),
+            Self::Principal => return f.write_str("the issuer and subject do not match"),
+            Self::Outbound => return f.write_str("it is only about traffic to this workload"),
         };
         match count {
             1 => write!(f, "`{part}.{field}` does not match"),

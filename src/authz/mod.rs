@@ -62,6 +62,9 @@ pub struct Rule {
     pub action: Action,
     /// Whether the rule only reports what it would decide.
     pub dry_run: bool,
+    /// Whether the rule is only about traffic of others to this workload, and not about traffic
+    /// from this workload.
+    pub inbound_only: bool,
     /// The client must match one of these sources. Empty means any client.
     pub from: Vec<Source>,
     /// The request must match one of these operations. Empty means any operation.
@@ -75,8 +78,9 @@ pub struct Rule {
 impl Rule {
     /// Whether the rule applies to this service. Only then can an allow rule deny requests that do
     /// not match.
-    fn concerns(&self, service: &str) -> bool {
-        self.to.is_empty() || self.to.iter().any(|operation| operation.concerns(service))
+    fn concerns(&self, facts: &Facts<'_>) -> bool {
+        !(self.inbound_only && facts.outbound)
+            && (self.to.is_empty() || self.to.iter().any(|to| to.concerns(facts.service)))
     }
 
     fn matches(&self, facts: &Facts<'_>) -> bool {
@@ -89,6 +93,9 @@ impl Rule {
             Action::Allow => Certainty::Sure,
             Action::Deny | Action::Audit => Certainty::Possible,
         };
+        if self.inbound_only && facts.outbound {
+            return Err(Mismatch::Outbound);
+        }
         Entries::check(&self.to, |to| to.mismatch(facts, certainty)).map_err(Mismatch::To)?;
         let from = Entries::check(&self.from, |from| from.mismatch(facts, certainty));
         from.map_err(Mismatch::From)?;
@@ -117,6 +124,8 @@ pub struct Target<'a> {
     pub port: u16,
     /// The original destination address of a captured connection. `None` means not captured.
     pub ip: Option<IpAddr>,
+    /// Whether the client is this workload.
+    pub outbound: bool,
     /// The request. `None` means an L4 connection.
     pub request: Option<Request<'a>>,
 }

@@ -12,7 +12,7 @@ pub enum Certainty {
 
 impl Certainty {
     /// Returns the certainty that a negation needs: "certainly not A" means "not possibly A".
-    fn of_opposite(self) -> Self {
+    pub(super) fn of_opposite(self) -> Self {
         match self {
             Self::Sure => Self::Possible,
             Self::Possible => Self::Sure,

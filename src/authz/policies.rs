@@ -69,7 +69,7 @@ impl Policies {
         let facts = Facts::new(peer, target);
         let evaluated = self.deny.about(facts.service).chain(self.allow.about(facts.service));
         let mut looked = Vec::new();
-        for rule in evaluated.filter(|rule| rule.concerns(facts.service)) {
+        for rule in evaluated.filter(|rule| rule.concerns(&facts)) {
             let mismatch = rule.check(&facts).err();
             looked.push((rule, mismatch));
             if mismatch.is_none() {
@@ -84,7 +84,7 @@ impl Policies {
             return Verdict::Denied(rule);
         }
         let mut first = None;
-        for rule in self.allow.about(facts.service).filter(|rule| rule.concerns(facts.service)) {
+        for rule in self.allow.about(facts.service).filter(|rule| rule.concerns(facts)) {
             if rule.matches(facts) {
                 return Verdict::Allowed(rule);
             }

@@ -10,7 +10,7 @@ use crate::authz::{
     identity_pattern,
 };
 use crate::jwt::ClaimMatch;
-use crate::matching::{Pattern, PatternError};
+use crate::matching::{Pattern, PatternError, ValueMatch};
 use crate::model::{
     Choices, Item, Origin, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource,
     ServiceProtocol,
@@ -78,7 +78,8 @@ fn rule_of(
     item: &Item<Policy>,
 ) -> Rule {
     let written = &item.value;
-    if written.from.is_empty() && written.to.is_empty() && written.when.is_empty() {
+    let bare = written.from.is_empty() && written.to.is_empty() && written.when.is_empty();
+    if bare && !written.inbound_only {
         let help = "if you intend that, write `to: {service: \"*\"}`";
         compiler.missing(&item.origin, "this rule applies to every client and every service", help);
     }
@@ -101,6 +102,7 @@ fn rule_of(
         place: compiler.model.files.line_of(&item.origin).into(),
         action,
         dry_run: dry_run.value,
+        inbound_only: written.inbound_only,
         from: written.from.iter().map(|from| source(compiler, action, from)).collect(),
         when: self::when(compiler, when),
     }
@@ -202,21 +204,39 @@ fn not_everything(compiler: &mut Compiler<'_>, action: Action, unwanted: &List) 
 }
 
 fn when(compiler: &mut Compiler<'_>, written: &List<PolicyCondition>) -> When {
-    let (mut headers, mut claims) = (Vec::new(), Vec::new());
+    let mut all = When::default();
+    let claim = |(name, value): &(Item<String>, ValueMatch)| ClaimMatch {
+        name: name.value.as_str().into(),
+        wanted: value.clone(),
+    };
+    let header = |(name, value): &(Item<String>, ValueMatch)| {
+        (Box::from(name.value.as_str()), value.clone())
+    };
     for when in written {
-        if when.value.headers.is_empty() && when.value.claims.is_empty() {
+        let PolicyCondition {
+            headers,
+            claims,
+            not_headers,
+            not_claims,
+            principals,
+            not_principals,
+        } = &when.value;
+        let fields = headers.len() + not_headers.len();
+        let of_token = claims.len() + not_claims.len() + principals.len() + not_principals.len();
+        if fields + of_token == 0 {
             compiler.missing(&when.origin, "`when` has no condition", "leave it out");
         }
-        for (name, value) in &when.value.headers {
+        for (name, _) in headers.iter().chain(not_headers) {
             compiler.field_name(name);
-            headers.push((name.value.as_str().into(), value.clone()));
         }
-        for (name, value) in &when.value.claims {
-            let (name, wanted) = (name.value.as_str().into(), value.clone());
-            claims.push(ClaimMatch { name, wanted });
-        }
+        all.headers.extend(headers.iter().map(header));
+        all.not_headers.extend(not_headers.iter().map(header));
+        all.claims.extend(claims.iter().map(claim));
+        all.not_claims.extend(not_claims.iter().map(claim));
+        all.principals.wanted.extend(principals.iter().cloned());
+        all.principals.unwanted.extend(not_principals.iter().cloned());
     }
-    When { headers, claims }
+    all
 }
 
 fn method(text: &str) -> Result<Box<str>, PatternError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::rate_limits::{self, Owner};
 use super::routes::Hosts;
-use super::{Compiler, http2, http3, is_token, settings, suggestion, tcp, tls};
+use super::{Compiler, http2, http3, is_token, jwt, settings, suggestion, tcp, tls};
 use crate::authz::EscapedSlashes;
 use crate::cluster::Service;
 use crate::mesh::Direction;
@@ -29,6 +29,7 @@ pub(super) fn listeners(
 ) -> Vec<Arc<Listener>> {
     let model = compiler.model;
     let all = hosts.all();
+    let token = jwt::demand(compiler, model.token.as_ref());
     let mut listeners = Vec::new();
     for item in &model.listeners {
         let written = &item.value;
@@ -87,6 +88,7 @@ pub(super) fn listeners(
             global_limit: limits.global,
             timeouts,
             liveness,
+            jwt: if written.outbound { None } else { token.clone() },
             stats: compiler.registry.listener(name),
         }));
     }
@@ -137,6 +139,14 @@ fn serves(
     all: &Arc<Table>,
 ) -> Option<Serves> {
     let written = &item.value;
+    let scoped;
+    let all = match &written.scope {
+        None => all,
+        Some(scope) => {
+            scoped = Arc::new(hosts.scoped(Some(scope)));
+            &scoped
+        }
+    };
     if let Some(origin) = &written.redirect_https {
         return redirecting(compiler, written, origin);
     }

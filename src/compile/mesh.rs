@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::routes::Hosts;
 use super::services::CONNECT_HEDGE;
-use super::{Compiler, listeners as plain, mark, standard, tls};
+use super::{Compiler, jwt, listeners as plain, mark, standard, tls};
 use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
 use crate::cells::PerWorker;
@@ -217,6 +217,9 @@ fn listener(
     if capture.udp.is_some() {
         binds.extend(datagrams);
     }
+    let model = compiler.model;
+    let inbound = capture.direction == Direction::Inbound;
+    let jwt = if inbound { jwt::demand(compiler, model.token.as_ref()) } else { None };
     Arc::new(Listener {
         name: name.into(),
         binds,
@@ -240,6 +243,7 @@ fn listener(
         global_limit: None,
         timeouts: plain::timeouts(timeouts),
         liveness: compiler.egress.liveness,
+        jwt,
         stats: compiler.registry.listener(name),
     })
 }

@@ -14,24 +14,38 @@ use crate::message::HeaderEdits;
 use crate::model::{self, FieldEdits, Item, Match};
 use crate::resilience::Scope;
 use crate::route::{
-    Action, CONNECT, HostPattern, Matcher, Redirect, Respond, Rewrite, Rule, Split, Table,
+    Action, CONNECT, HostPattern, Matcher, RareMatch, Redirect, RegexRewrite, Respond, Rewrite,
+    Rule, Split, Table,
 };
 
 /// All compiled rules, by host.
 #[derive(Default)]
 pub(super) struct Hosts<'a> {
-    hosts: Vec<(&'a str, HostPattern, Vec<Arc<Rule>>)>,
+    hosts: Vec<CompiledHost<'a>>,
     by_name: HashMap<&'a str, usize>,
     all: OnceCell<Arc<Table>>,
 }
 
+/// The rules of a host.
+struct CompiledHost<'a> {
+    name: &'a str,
+    pattern: HostPattern,
+    /// The listeners that serve them: see [`model::Routes::scope`].
+    scope: Option<&'a str>,
+    rules: Vec<Arc<Rule>>,
+}
+
 impl<'a> Hosts<'a> {
-    /// The route table of all hosts. The listeners without `hosts` share it.
+    /// The route table of all hosts without a scope. The listeners without `hosts` share it.
     pub(super) fn all(&self) -> Arc<Table> {
-        let host =
-            |(_, pattern, rules): &(_, HostPattern, Vec<_>)| (pattern.clone(), rules.clone());
-        let table = || Arc::new(Table::build(self.hosts.iter().map(host).collect()));
-        Arc::clone(self.all.get_or_init(table))
+        Arc::clone(self.all.get_or_init(|| Arc::new(self.scoped(None))))
+    }
+
+    /// The route table of all hosts with this scope.
+    pub(super) fn scoped(&self, scope: Option<&str>) -> Table {
+        let hosts = self.hosts.iter().filter(|host| host.scope == scope);
+        let host = |host: &CompiledHost<'_>| (host.pattern.clone(), host.rules.clone());
+        Table::build(hosts.map(host).collect())
     }
 
     /// The route table of the `wanted` hosts, and those wanted hosts that have no rules.
@@ -40,15 +54,22 @@ impl<'a> Hosts<'a> {
         let mut unknown = Vec::new();
         for host in wanted {
             match self.by_name.get(host.value.as_str()).map(|&index| &self.hosts[index]) {
-                Some((_, pattern, rules)) => hosts.push((pattern.clone(), rules.clone())),
+                Some(host) => hosts.push((host.pattern.clone(), host.rules.clone())),
                 None => unknown.push(host),
             }
         }
         (Table::build(hosts), unknown)
     }
 
+    fn add(&mut self, host: CompiledHost<'a>) {
+        if host.scope.is_none() {
+            self.by_name.insert(host.name, self.hosts.len());
+        }
+        self.hosts.push(host);
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
-        self.hosts.iter().map(|(name, ..)| *name)
+        self.by_name.keys().copied()
     }
 }
 
@@ -57,7 +78,8 @@ pub(super) fn hosts<'a>(compiler: &mut Compiler<'a>, services: &[Arc<Service>]) 
     let mut hosts = Hosts::default();
     let mut seen = HashMap::new();
     for item in &model.routes {
-        let model::Routes { host, rules } = &item.value;
+        let model::Routes { host, aliases, scope, tolerant, rules } = &item.value;
+        let scope = scope.as_deref();
         let name = host.value.as_str();
         let pattern = match HostPattern::parse(name) {
             Ok(pattern) => pattern,
@@ -66,7 +88,7 @@ pub(super) fn hosts<'a>(compiler: &mut Compiler<'a>, services: &[Arc<Service>]) 
                 continue;
             }
         };
-        if let Some(first) = seen.insert(pattern.clone(), name) {
+        if let Some(first) = seen.insert((scope, pattern.clone()), name) {
             compiler.fault(&host.origin, format!("{name:?} is the same host as {first:?}"));
         }
         let mut namesakes = HashMap::new();
@@ -80,10 +102,25 @@ pub(super) fn hosts<'a>(compiler: &mut Compiler<'a>, services: &[Arc<Service>]) 
                 rule_of(compiler, services, called, item)
             })
             .collect();
+        let before = compiler.faults.len();
         unreachable_rules(compiler, rules, &compiled);
+        if *tolerant {
+            let new = &mut compiler.faults[before..];
+            new.iter_mut().for_each(|fault| fault.severity = model::Severity::Warning);
+        }
         sticky::clashes(compiler, rules);
-        hosts.by_name.insert(name, hosts.hosts.len());
-        hosts.hosts.push((name, pattern, compiled));
+        for alias in aliases {
+            let name = alias.value.as_str();
+            let Ok(pattern) = HostPattern::parse(name) else {
+                host_fault(compiler, alias, "it is not a host name");
+                continue;
+            };
+            if let Some(first) = seen.insert((scope, pattern.clone()), name) {
+                compiler.fault(&alias.origin, format!("{name:?} is the same host as {first:?}"));
+            }
+            hosts.add(CompiledHost { name, pattern, scope, rules: compiled.clone() });
+        }
+        hosts.add(CompiledHost { name, pattern, scope, rules: compiled });
     }
     hosts
 }
@@ -375,7 +412,8 @@ fn text(part: &Option<Item<String>>) -> Option<Box<str>> {
 
 fn rewrite_of(compiler: &mut Compiler<'_>, item: &Item<model::Rewrite>) -> Rewrite {
     let written = &item.value;
-    for part in [&written.prefix, &written.path, &written.host].into_iter().flatten() {
+    let model::Rewrite { prefix, path, host, matched, .. } = written;
+    for part in [prefix, path, host, matched].into_iter().flatten() {
         visible(compiler, part);
     }
     for path in [&written.prefix, &written.path].into_iter().flatten() {
@@ -387,7 +425,17 @@ fn rewrite_of(compiler: &mut Compiler<'_>, item: &Item<model::Rewrite>) -> Rewri
         let message = "set either the prefix or the path, not both";
         compiler.fault(&prefix.origin, message);
     }
-    Rewrite { prefix: text(&written.prefix), path: text(&written.path), host: text(&written.host) }
+    let regex = written.regex.as_ref().and_then(|(regex, new)| {
+        let parsed = RegexRewrite::parse(&regex.value, new);
+        parsed.map_err(|message| compiler.fault(&regex.origin, message)).ok()
+    });
+    Rewrite {
+        prefix: text(&written.prefix),
+        path: text(&written.path),
+        host: text(&written.host),
+        matched: text(&written.matched),
+        regex,
+    }
 }
 
 /// Reports a `text` that has characters other than visible ASCII, which are not allowed in a
@@ -405,7 +453,7 @@ fn matcher(compiler: &mut Compiler<'_>, written: &Match) -> Option<Matcher> {
         path = path_match(compiler, item);
     }
     let methods = methods(compiler, &written.methods);
-    for (name, _) in &written.headers {
+    for (name, _) in written.headers.iter().chain(&written.without_headers) {
         compiler.field_name(name);
     }
     let values = |written: &[(Item<String>, ValueMatch)]| {
@@ -415,12 +463,24 @@ fn matcher(compiler: &mut Compiler<'_>, written: &Match) -> Option<Matcher> {
         written.iter().map(value).collect()
     };
     let (headers, query) = (values(&written.headers), values(&written.query));
-    Some(Matcher { path: path?, methods, headers, query })
+    let Match { without_headers, authority, method, .. } = written;
+    let rare =
+        (!without_headers.is_empty() || authority.is_some() || method.is_some()).then(|| {
+            Box::new(RareMatch {
+                without_headers: values(without_headers),
+                authority: authority.clone(),
+                method: method.clone(),
+            })
+        });
+    Some(Matcher { path: path?, methods, headers, query, rare })
 }
 
 fn path_match(compiler: &mut Compiler<'_>, written: &Item<PathMatch>) -> Option<PathMatch> {
     let fits = match &written.value {
-        PathMatch::Exact(path) => path.starts_with(b"/"),
+        PathMatch::Exact(path)
+        | PathMatch::Starts(path)
+        | PathMatch::ExactAnyCase(path)
+        | PathMatch::StartsAnyCase(path) => path.starts_with(b"/"),
         PathMatch::Prefix(path) => path.starts_with(b"/") && path.ends_with(b"/"),
         PathMatch::Any | PathMatch::Regex(_) => true,
     };

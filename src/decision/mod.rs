@@ -193,7 +193,8 @@ impl<'a> Client<'a> {
             claims,
         });
         let ip = self.original.map(|original| original.ip());
-        (peer, Target { service, port: self.port, ip, request })
+        let outbound = self.listener.direction == Direction::Outbound;
+        (peer, Target { service, port: self.port, ip, outbound, request })
     }
 }
 
@@ -212,9 +213,15 @@ fn passes_connect(
         && !capture.routes.knows_host(request, port)
 }
 
-/// Returns the token requirement for a request: that of the rule, or else that of the service.
-pub fn demanded<'r>(rule: &'r Rule, service: Option<&'r Service>) -> Option<&'r Requirement> {
-    rule.jwt.as_deref().or_else(|| service?.jwt.as_deref())
+/// Returns the token requirement for a request: that of the rule, or else that of the service, or
+/// else that of the listener.
+pub fn demanded<'r>(
+    rule: &'r Rule,
+    service: Option<&'r Service>,
+    listener: &'r Listener,
+) -> Option<&'r Requirement> {
+    let of_service = || service?.jwt.as_deref();
+    rule.jwt.as_deref().or_else(of_service).or(listener.jwt.as_deref())
 }
 
 /// Checks whether opaque bytes may be forwarded to `service` without a token. `rule` is the rule

@@ -66,6 +66,19 @@ pub fn client_hello(bytes: &[u8]) -> Result<Answer<ClientHello>, HelloError> {
     }
 }
 
+/// Parses the ClientHello at the start of `message`, which has no records (RFC 9001 4.1.3).
+///
+/// # Errors
+/// [`HelloError`], as soon as no further bytes can make the ClientHello valid.
+pub(super) fn handshake(message: &[u8]) -> Result<Answer<ClientHello>, HelloError> {
+    match message_bytes(message)? {
+        Some(wanted) if message.len() >= wanted => {
+            body(&message[4..wanted]).map(Answer::Known).ok_or(HelloError::Malformed)
+        }
+        _ => Ok(Answer::NeedMore),
+    }
+}
+
 /// The largest payload of an unencrypted record (RFC 8446 5.1).
 const RECORD_BYTES_MAX: usize = 1 << 14;
 

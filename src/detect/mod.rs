@@ -4,8 +4,10 @@
 //! Detection consumes no bytes: the protocol's own code reads the connection from its first byte.
 
 mod hello;
+mod quic;
 
 pub use hello::{ClientHello, HELLO_BYTES_MAX, HelloError, client_hello};
+pub use quic::{HELLO_DATAGRAMS_MAX, LongHeader, QuicError, QuicHello, long_header};
 
 use crate::http2::PREFACE;
 

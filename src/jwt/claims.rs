@@ -31,6 +31,12 @@ impl Claims {
         Some(value)
     }
 
+    /// The issuer and the subject, as `ISSUER/SUBJECT`. `None` if one of them is missing.
+    pub fn principal(&self) -> Option<Vec<u8>> {
+        let (issuer, subject) = (self.text("iss")?, self.text("sub")?);
+        Some([issuer.as_bytes(), b"/", subject.as_bytes()].concat())
+    }
+
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()
     }

@@ -236,7 +236,8 @@ impl Flows {
         let peer = Peer { identity, ip: Some(client.ip()), forwarded_ip: None };
         let config = service.map_or(&capture.passthrough, |service| &service.config);
         let (port, ip) = (destination.port(), Some(destination.ip()));
-        let asked = Target { service: &config.name, port, ip, request: None };
+        let (name, outbound) = (&*config.name, !inbound);
+        let asked = Target { service: name, port, ip, outbound, request: None };
         let decision = local.snapshot.authorization.decide(&peer, &asked);
         decision.count(self.worker.index);
         if !decision.verdict.is_allowed() {

@@ -22,6 +22,12 @@ pub enum PathMatch {
     Exact(Box<[u8]>),
     /// `/prefix/*`: `/prefix` itself and all paths below it. The bytes end in `/`.
     Prefix(Box<[u8]>),
+    /// All paths that begin with these bytes: `/foo` and `/foobar` begin with `/foo`.
+    Starts(Box<[u8]>),
+    /// Only this path, whatever the case of its letters.
+    ExactAnyCase(Box<[u8]>),
+    /// All paths that begin with these bytes, whatever the case of the letters.
+    StartsAnyCase(Box<[u8]>),
     /// `~regex`: the regex matches the complete path.
     Regex(Regex),
 }
@@ -69,7 +75,23 @@ impl PathMatch {
             Self::Prefix(prefix) => {
                 path.starts_with(prefix) || Some(path) == prefix.strip_suffix(b"/")
             }
+            Self::Starts(start) => path.starts_with(start),
+            Self::ExactAnyCase(exact) => exact.eq_ignore_ascii_case(path),
+            Self::StartsAnyCase(start) => {
+                path.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start))
+            }
             Self::Regex(regex) => regex.is_match(path),
+        }
+    }
+
+    /// The length of the part of `path` that this condition names, if the condition matches.
+    pub fn matched(&self, path: &[u8]) -> usize {
+        match self {
+            Self::Any => usize::from(path.starts_with(b"/")),
+            Self::Exact(_) | Self::ExactAnyCase(_) | Self::Regex(_) => path.len(),
+            Self::Prefix(start) | Self::Starts(start) | Self::StartsAnyCase(start) => {
+                start.len().min(path.len())
+            }
         }
     }
 
@@ -80,6 +102,22 @@ impl PathMatch {
             (Self::Exact(one), Self::Exact(other)) => one == other,
             (Self::Prefix(_), Self::Exact(path)) => self.fits(path),
             (Self::Prefix(one), Self::Prefix(other)) => other.starts_with(one),
+            (Self::Starts(_), Self::Exact(path)) => self.fits(path),
+            (Self::Starts(one), Self::Starts(other)) => other.starts_with(one),
+            // `/a/*` also has the path `/a`.
+            (Self::Starts(one), Self::Prefix(other)) => {
+                other.strip_suffix(b"/").is_some_and(|other| other.starts_with(one))
+            }
+            (
+                Self::StartsAnyCase(one),
+                Self::Starts(path)
+                | Self::StartsAnyCase(path)
+                | Self::Exact(path)
+                | Self::ExactAnyCase(path),
+            ) => path.get(..one.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(one)),
+            (Self::ExactAnyCase(_), Self::Exact(path) | Self::ExactAnyCase(path)) => {
+                self.fits(path)
+            }
             (Self::Regex(one), Self::Regex(other)) => one.as_str() == other.as_str(),
             _ => false,
         }
@@ -108,6 +146,37 @@ fn path_regex(pattern: &str) -> Result<PathMatch, PatternError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_that_begin_with_bytes_or_have_any_case() {
+        let bytes = |text: &str| Box::from(text.as_bytes());
+        let starts = PathMatch::Starts(bytes("/foo"));
+        let exact = PathMatch::ExactAnyCase(bytes("/Foo"));
+        let any_case = PathMatch::StartsAnyCase(bytes("/Foo"));
+        for (path, begins, same, begins_any_case) in [
+            ("/foo", true, true, true),
+            ("/foobar", true, false, true),
+            ("/foo/", true, false, true),
+            ("/FOO/x", false, false, true),
+            ("/FOO", false, true, true),
+            ("/fo", false, false, false),
+        ] {
+            let path = path.as_bytes();
+            let fits = (starts.fits(path), exact.fits(path), any_case.fits(path));
+            assert_eq!(fits, (begins, same, begins_any_case));
+        }
+        let parse = |text| PathMatch::parse(text).unwrap();
+        for (one, other, covers) in [
+            (&starts, parse("/foo/*"), true),
+            (&starts, parse("/fo/*"), false),
+            (&starts, parse("/foobar"), true),
+            (&any_case, starts.clone(), true),
+            (&starts, any_case.clone(), false),
+            (&exact, parse("/foo"), true),
+        ] {
+            assert_eq!(one.covers(&other), covers, "{one:?} {other:?}");
+        }
+    }
 
     #[test]
     fn paths() {

@@ -11,6 +11,10 @@ pub enum ValueMatch {
     Present,
     /// Exactly this value.
     Exact(Box<[u8]>),
+    /// The value begins with this text.
+    Prefix(Box<[u8]>),
+    /// The value ends with this text.
+    Suffix(Box<[u8]>),
     /// The regex matches the complete value.
     Regex(Regex),
 }
@@ -32,6 +36,8 @@ impl ValueMatch {
         match self {
             Self::Present => true,
             Self::Exact(exact) => **exact == *value,
+            Self::Prefix(prefix) => value.starts_with(prefix),
+            Self::Suffix(suffix) => value.ends_with(suffix),
             Self::Regex(regex) => regex.is_match(value),
         }
     }

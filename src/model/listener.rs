@@ -27,6 +27,8 @@ pub struct Listener {
     pub redirect_https: Option<Origin>,
     /// The hosts whose routes apply. `None` means all hosts.
     pub hosts: Option<Vec<Item<String>>>,
+    /// Only routes with the same scope apply. `None` means the routes without a scope.
+    pub scope: Option<Box<str>>,
     /// The number of trusted proxies in front of this one. That many addresses at the end of
     /// `x-forwarded-for` are trusted.
     pub trusted_hops: u32,

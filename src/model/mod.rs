@@ -92,6 +92,9 @@ pub struct Model {
     pub services: Items<Service>,
     /// Token issuers.
     pub providers: Items<TokenProvider>,
+    /// The token requirement of all listeners for traffic to this workload. A rule or service may
+    /// have its own. `None` means no requirement.
+    pub token: Option<Item<TokenDemand>>,
     /// Authorization policies, in order.
     pub policies: Items<Policy>,
 }

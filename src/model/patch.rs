@@ -126,6 +126,7 @@ impl Resources {
             files: names.clone(),
             settings: files.settings.clone(),
             mesh: files.mesh.clone(),
+            token: files.token.clone(),
             listeners: self.join(names, &mut faults, &files.listeners),
             routes: self.join(names, &mut faults, &files.routes),
             services: self.join(names, &mut faults, &files.services),

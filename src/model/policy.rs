@@ -13,6 +13,8 @@ pub struct Policy {
     pub action: PolicyAction,
     /// Whether the policy only reports its result, without effect on requests.
     pub dry_run: Item<bool>,
+    /// Whether the policy is only about traffic of others to this workload.
+    pub inbound_only: bool,
     /// Conditions on the client. Empty means any client.
     pub from: Vec<Item<PolicySource>>,
     /// Conditions on the request. Empty means any request.
@@ -88,4 +90,12 @@ pub struct PolicyCondition {
     pub headers: Vec<(Item<String>, ValueMatch)>,
     /// Conditions on claims of the token, by name or path.
     pub claims: Vec<(Item<String>, ValueMatch)>,
+    /// Conditions on header fields that a request must not match, by name.
+    pub not_headers: Vec<(Item<String>, ValueMatch)>,
+    /// Conditions on claims of the token that a request must not match, by name or path.
+    pub not_claims: Vec<(Item<String>, ValueMatch)>,
+    /// The accepted values of `ISSUER/SUBJECT` of the token. Empty means any.
+    pub principals: Vec<ValueMatch>,
+    /// The refused values of `ISSUER/SUBJECT` of the token.
+    pub not_principals: Vec<ValueMatch>,
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use regex::bytes::Regex;
+
 use super::{InjectedFault, Item, Mirror, Priority, RateLimit, Retries, Shift, TokenDemand};
 use crate::matching::{PathMatch, ValueMatch};
 
@@ -10,6 +12,13 @@ use crate::matching::{PathMatch, ValueMatch};
 pub struct Routes {
     /// `shop.example.com`, `*.example.com` or `*`, each with an optional port.
     pub host: Item<String>,
+    /// Further hosts with the same rules.
+    pub aliases: Vec<Item<String>>,
+    /// The listeners with the same scope serve these rules. `None` means all listeners without a
+    /// scope, and captured traffic.
+    pub scope: Option<Box<str>>,
+    /// Whether a rule that no request can reach is only worth a warning.
+    pub tolerant: bool,
     /// The rules. The first one that matches a request decides.
     pub rules: Vec<Item<Rule>>,
 }
@@ -106,6 +115,13 @@ pub struct Match {
     pub headers: Vec<(Item<String>, ValueMatch)>,
     /// Conditions on query parameters, by name.
     pub query: Vec<(Item<String>, ValueMatch)>,
+    /// Conditions that a request must not match on header fields, by name. A request matches such a
+    /// condition if one of the lines of the field does.
+    pub without_headers: Vec<(Item<String>, ValueMatch)>,
+    /// The condition on the host, as received: with the port, if the request has one.
+    pub authority: Option<ValueMatch>,
+    /// A condition on the name of the method, beside `methods`.
+    pub method: Option<ValueMatch>,
 }
 
 /// A redirect to the URL of the request, with some of its parts replaced. `None` keeps a part.
@@ -141,6 +157,10 @@ pub struct Rewrite {
     pub path: Option<Item<String>>,
     /// Replaces the host.
     pub host: Option<Item<String>>,
+    /// Replaces the bytes that the condition on the path names, without a change of slashes.
+    pub matched: Option<Item<String>>,
+    /// Replaces all parts of the path that match the regex. `\1` in the text is the first group.
+    pub regex: Option<(Item<Regex>, String)>,
 }
 
 /// Changes to the fields of one message.

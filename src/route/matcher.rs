@@ -17,6 +17,35 @@ pub struct Matcher {
     pub headers: Vec<(Box<str>, ValueMatch)>,
     /// Conditions on query parameters, by name as written in the query (not percent-decoded).
     pub query: Vec<(Box<str>, ValueMatch)>,
+    /// Conditions that few rules have.
+    pub rare: Option<Box<RareMatch>>,
+}
+
+/// Conditions that few rules have. They are apart, so that other rules need not check each of them.
+#[derive(Clone, Debug, Default)]
+pub struct RareMatch {
+    /// Conditions on header fields. No line of the field may match.
+    pub without_headers: Vec<(Box<str>, ValueMatch)>,
+    /// The condition on the authority, as received.
+    pub authority: Option<ValueMatch>,
+    /// A condition on the name of the method.
+    pub method: Option<ValueMatch>,
+}
+
+impl RareMatch {
+    fn check(&self, request: HeadView<'_>) -> Result<(), Mismatch<'_>> {
+        if self.method.as_ref().is_some_and(|wanted| !wanted.fits(request.method_name())) {
+            return Err(Mismatch::Method);
+        }
+        if self.authority.as_ref().is_some_and(|wanted| !wanted.fits(request.authority())) {
+            return Err(Mismatch::Authority);
+        }
+        let unwanted = |(name, value): &&(Box<str>, ValueMatch)| has_field(request, name, value);
+        match self.without_headers.iter().find(unwanted) {
+            Some((name, _)) => Err(Mismatch::UnwantedHeader(name)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The first condition that did not match.
@@ -30,6 +59,10 @@ pub enum Mismatch<'a> {
     Connect,
     /// The header field with this name does not match.
     Header(&'a str),
+    /// The header field with this name is there, and the rule does not want it.
+    UnwantedHeader(&'a str),
+    /// The authority does not match.
+    Authority,
     /// The query parameter with this name does not match.
     Query(&'a str),
 }
@@ -41,6 +74,10 @@ impl std::fmt::Display for Mismatch<'_> {
             Self::Method => f.write_str("the method does not match"),
             Self::Connect => f.write_str("the rule does not name the method CONNECT"),
             Self::Header(name) => write!(f, "the header {name} does not match"),
+            Self::UnwantedHeader(name) => {
+                write!(f, "the header {name} matches a condition of without_headers")
+            }
+            Self::Authority => f.write_str("the authority does not match"),
             Self::Query(name) => write!(f, "the query parameter {name} does not match"),
         }
     }
@@ -53,6 +90,7 @@ impl Matcher {
             && self.methods.is_empty()
             && self.headers.is_empty()
             && self.query.is_empty()
+            && self.rare.is_none()
     }
 
     /// Checks the request against every condition. The error is the first condition that does not
@@ -80,7 +118,7 @@ impl Matcher {
                 return Err(Mismatch::Query(name));
             }
         }
-        Ok(())
+        self.rare.as_ref().map_or(Ok(()), |rare| rare.check(request))
     }
 
     /// Whether every request that `later` matches certainly matches this matcher, too. A later rule
@@ -92,7 +130,8 @@ impl Matcher {
         };
         let any_method = self.methods.is_empty() || !later.methods.is_empty();
         let methods = any_method && later.methods.iter().all(|method| has(method));
-        self.path.covers(&later.path) && methods && self.headers.is_empty() && self.query.is_empty()
+        let conditions = !self.headers.is_empty() || !self.query.is_empty() || self.rare.is_some();
+        self.path.covers(&later.path) && methods && !conditions
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Rules {
     prefixes: FxHashMap<Box<[u8]>, Vec<u32>>,
     /// The lengths of all prefixes, in ascending order.
     prefix_lengths: Vec<usize>,
-    /// The indices of rules for any path, or with a regex.
+    /// The indices of rules for any path, with a regex, or for letters of any case.
     others: Vec<u32>,
 }
 
@@ -48,7 +48,14 @@ impl Rules {
                     rules.prefixes.entry(prefix.clone()).or_default().push(index);
                     rules.prefix_lengths.push(prefix.len());
                 }
-                PathMatch::Any | PathMatch::Regex(_) => rules.others.push(index),
+                PathMatch::Starts(start) => {
+                    rules.prefixes.entry(start.clone()).or_default().push(index);
+                    rules.prefix_lengths.push(start.len());
+                }
+                PathMatch::Any
+                | PathMatch::ExactAnyCase(_)
+                | PathMatch::StartsAnyCase(_)
+                | PathMatch::Regex(_) => rules.others.push(index),
             }
         }
         rules.prefix_lengths.sort_unstable();

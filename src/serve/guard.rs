@@ -60,7 +60,7 @@ pub fn admit<I: Io>(
     if config.is_some() {
         overload::check(downstream, local.snapshot.priority.as_ref(), rule, request)?;
     }
-    let token = match decision::demanded(rule, config) {
+    let token = match decision::demanded(rule, config, listener) {
         Some(requirement) => authenticate(downstream, requirement, request)?,
         None => None,
     };

@@ -184,16 +184,20 @@ fn addresses(names: &[DnsName]) -> HashMap<DnsName, Vec<SocketAddr>> {
 /// The method and the path of a request that `rule` matches. Returns `None` if no simple request
 /// matches it.
 fn request_for(rule: &Rule) -> Option<(String, String)> {
-    let Match { path, methods, headers, query } = &rule.matches;
+    let Match { path, methods, headers, query, .. } = &rule.matches;
     let forwards = matches!(rule.action, Some(Action::Forward(_)));
     if !forwards || !headers.is_empty() || !query.is_empty() {
         return None;
     }
     let path = match path.as_ref().map(|path| &path.value) {
         None | Some(PathMatch::Any) => "/".to_owned(),
-        Some(PathMatch::Exact(path) | PathMatch::Prefix(path)) => {
-            String::from_utf8(path.to_vec()).ok()?
-        }
+        Some(
+            PathMatch::Exact(path)
+            | PathMatch::Prefix(path)
+            | PathMatch::Starts(path)
+            | PathMatch::ExactAnyCase(path)
+            | PathMatch::StartsAnyCase(path),
+        ) => String::from_utf8(path.to_vec()).ok()?,
         Some(PathMatch::Regex(_)) => return None,
     };
     let method = methods.first().map_or_else(|| "GET".to_owned(), |method| method.value.clone());

@@ -3,10 +3,13 @@
 mod dns;
 mod fetch;
 pub mod files;
+mod istio;
 mod keys;
 pub mod lookup;
+mod objects;
 mod outward;
 mod post;
+pub mod yaml;
 
 pub use dns::Names;
 pub use fetch::Fetcher;

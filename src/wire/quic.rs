@@ -1,7 +1,7 @@
 //! Sends and receives the datagrams of QUIC connections.
 //!
-//! All connections of an endpoint share its UDP socket. [`Port::receive`] gives arriving datagrams to
-//! them. Each connection has a [`Transport`], which sends its datagrams and runs its timers.
+//! All connections of an endpoint share its UDP socket. [`Port::receive`] gives arriving datagrams
+//! to them. Each connection has a [`Transport`], which sends its datagrams and runs its timers.
 
 use std::cell::RefCell;
 use std::io;

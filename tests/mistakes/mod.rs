@@ -2,7 +2,8 @@
 //! `TOPIC/NAME.txt`. `UPDATE=1 cargo test --test all mistakes` writes the outputs again.
 //!
 //! A comment in the first line may have options: `# strict` for `--strict`, `# messages: 2` if the
-//! file has two mistakes. Certificates and keys are in `files/`.
+//! file has two mistakes. Certificates and keys are in `files/`. The files in `objects/` are
+//! objects of Kubernetes, beside the configuration `OBJECTS`.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -42,6 +43,14 @@ const NUMBERS: &[&str] = &[
     "nginx/http-block",
     "traefik/entryPoints",
 ];
+
+/// The configuration beside a file of objects, which is `objects.yaml`.
+const OBJECTS: &str = "\
+listeners: {web: {bind: 127.0.0.1:8080}}
+routes: {\"*\": [{to: own}]}
+services: {own: {versions: {v1: [127.0.0.1:9000], v2: [127.0.0.1:9001]}}}
+sources: {istio: {files: objects.yaml}}
+";
 
 /// The key that anyone may read. Git does not keep the modes of files.
 const OPEN_KEY: &str = "open.key";
@@ -125,8 +134,14 @@ fn checked(case: &Path, directory: &Path) -> (String, usize, usize) {
     let first = text.lines().next().unwrap_or_default();
     let strict = first.starts_with("# strict");
     let expected = first.strip_prefix("# messages: ").map_or(1, |count| count.parse().unwrap());
-    let copy = directory.join(case.file_name().unwrap());
-    std::fs::write(&copy, &text).unwrap();
+    let mut copy = directory.join(case.file_name().unwrap());
+    if case.parent().is_some_and(|topic| topic.ends_with("objects")) {
+        std::fs::write(directory.join("objects.yaml"), &text).unwrap();
+        copy = directory.join("configuration.yaml");
+        std::fs::write(&copy, OBJECTS).unwrap();
+    } else {
+        std::fs::write(&copy, &text).unwrap();
+    }
     let environment = HashMap::from([("PORT".to_owned(), "8080".to_owned())]);
     let report = files::check(&[copy], &environment, strict);
     let output = format!("{}{}\n", report.mistakes, report.summary);

@@ -32,6 +32,7 @@ mod http2_pairs;
 mod http2_real;
 mod identity;
 mod interop;
+mod istio;
 mod istio_metrics;
 mod jwt;
 mod keep_alive;

@@ -279,7 +279,8 @@ fn admitted(out: &mut String, call: &Call<'_>, rule: &Rule, service: Option<&Ser
             return false;
         }
     }
-    let checked = decision::demanded(rule, service).map(|wanted| token(out, wanted, *request));
+    let checked = decision::demanded(rule, service, client.listener)
+        .map(|wanted| token(out, wanted, *request));
     let token = match checked.transpose() {
         Ok(token) => token.flatten(),
         Err(rejection) => {

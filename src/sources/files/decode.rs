@@ -79,6 +79,7 @@ fn add(config: &mut Config, section: &str, part: Config) {
         "overload" => config.overload = part.overload,
         "listeners" => config.listeners.0.extend(part.listeners.0),
         "routes" => config.routes.0.extend(part.routes.0),
+        "sources" => config.sources = part.sources,
         "services" => config.services.0.extend(part.services.0),
         "mesh" => config.mesh = part.mesh,
         "jwt" => config.jwt.0.extend(part.jwt.0),

@@ -1,5 +1,6 @@
 //! Tests that every example is accepted: the YAML blocks of the documents, and the directories of
-//! conf/. Test files replace the files below `/etc/ringway` that they name.
+//! conf/. A block with objects of Kubernetes is beside a configuration that reads it. Test files
+//! replace the files below `/etc/ringway` that they name.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,10 @@ const ETC: &str = "/etc/ringway";
 
 /// The directory that the examples use for logs.
 const LOGS: &str = "/var/log/ringway";
+
+/// The configuration beside an example of objects.
+const OBJECTS: &str = "listeners: {web: {bind: 127.0.0.1:8080}}\n\
+    sources: {istio: {files: istio/*.yaml}}\n";
 
 /// A key set with the public key of RFC 8037 A.2.
 const KEY_SET: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519",
@@ -74,6 +79,8 @@ fn examples_are_accepted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = files();
     let etc = files.path().to_str().unwrap();
+    std::fs::create_dir(files.path().join("istio")).unwrap();
+    std::fs::write(files.path().join("istio/objects.yaml"), "").unwrap();
     let mut examples = 0;
     let mut pages = vec![root.join("README.md")];
     documents(&root.join("docs"), &mut pages);
@@ -82,7 +89,12 @@ fn examples_are_accepted() {
         for block in text.split("```yaml\n").skip(1) {
             let block = block.split("```").next().unwrap().replace(ETC, etc).replace(LOGS, etc);
             let file = files.path().join("example.yaml");
-            std::fs::write(&file, &block).unwrap();
+            if block.contains("apiVersion:") {
+                std::fs::write(&file, OBJECTS).unwrap();
+                std::fs::write(files.path().join("istio/objects.yaml"), &block).unwrap();
+            } else {
+                std::fs::write(&file, &block).unwrap();
+            }
             if let Err(errors) = accepted(file, &HashMap::new()) {
                 panic!("{}:\n{block}\n{errors}", page.display());
             }

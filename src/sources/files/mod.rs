@@ -4,18 +4,16 @@
 mod check;
 mod decode;
 mod decode_error;
-pub mod diagnostic;
 mod follow;
 pub mod grammar;
 mod later;
 mod log_file;
 mod lower;
 mod materials;
-mod node;
+mod outside;
 mod own;
 pub mod read;
 pub mod redact;
-mod syntax;
 mod unions;
 mod validity;
 pub mod values;
@@ -24,6 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
+
+pub use super::yaml::diagnostic;
+use super::yaml::node;
 
 pub use check::{Report, check};
 pub use diagnostic::Diagnostics;
@@ -47,6 +48,7 @@ pub struct Loaded {
     short: bool,
     unread: bool,
     names: habits::Names,
+    outside: outside::Outside,
     /// The model. `None` after [`Loaded::release`].
     model: Mutex<Option<Arc<Model>>>,
 }
@@ -57,11 +59,12 @@ impl Loaded {
         self.sources.files() == other.sources.files()
             && self.materials == other.materials
             && self.unread == other.unread
+            && self.outside.unread == other.outside.unread
     }
 
     /// Whether a file or directory could not be read, or the access log cannot be written.
     pub fn is_unread(&self) -> bool {
-        self.unread || self.materials.is_unread()
+        self.unread || self.outside.unread || self.materials.is_unread()
     }
 
     /// Whether a file could not be read because the process had no descriptors or memory left.
@@ -96,9 +99,16 @@ impl Loaded {
             let mut known = Vec::new();
             let tree = read::merge(layers, &ProcessEnvironment, sources, &mut known);
             let config = decode::decode(tree, &mut known).unwrap_or_default();
-            Arc::new(lower::lower(config, sources, materials, &mut known))
+            let outside = &self.outside;
+            let parts = Parts { sources, materials, outside, environment: &ProcessEnvironment };
+            Arc::new(parts.model(config, &mut known))
         });
         Arc::clone(made)
+    }
+
+    /// The directories with files of other grammars, to watch them for changes.
+    pub fn directories(&self) -> &[PathBuf] {
+        &self.outside.directories
     }
 
     /// Drops the model to save memory. It is rarely needed after the configuration was applied.
@@ -135,9 +145,30 @@ fn load_with(
     let names = own::names(&tree);
     let config = decode::decode(tree, &mut mistakes).unwrap_or_default();
     let materials = read_materials(&config, &sources);
-    let model = Arc::new(lower::lower(config, &sources, &materials, &mut mistakes));
+    let outside = outside::Outside::read(&config.sources, &mut sources, &mut mistakes, &mut short);
+    let parts = Parts { sources: &sources, materials: &materials, outside: &outside, environment };
+    let model = Arc::new(parts.model(config, &mut mistakes));
     let model = Mutex::new(Some(model));
-    Loaded { sources, materials, layers, mistakes, short, unread, names, model }
+    Loaded { sources, materials, layers, mistakes, short, unread, names, outside, model }
+}
+
+/// The parts of a configuration that lowering needs beside the grammar.
+struct Parts<'a> {
+    sources: &'a SourceMap,
+    materials: &'a Materials,
+    outside: &'a outside::Outside,
+    environment: &'a dyn Environment,
+}
+
+impl Parts<'_> {
+    /// The model of `config` and of the files of other grammars that it names.
+    fn model(&self, config: grammar::Config, mistakes: &mut Vec<Diagnostic>) -> Model {
+        let Self { sources, materials, outside, environment } = self;
+        let written = config.sources.clone();
+        let mut model = lower::lower(config, sources, materials, mistakes);
+        outside.add(&written, sources, *environment, &mut model, mistakes);
+        model
+    }
 }
 
 /// Puts the names of the author into the helps.

@@ -139,7 +139,11 @@ fn files_of(argument: &Path, mistakes: &mut Vec<Diagnostic>, short: &mut bool) -
     files
 }
 
-fn read_file(path: &Path, mistakes: &mut Vec<Diagnostic>, short: &mut bool) -> Option<String> {
+pub(super) fn read_file(
+    path: &Path,
+    mistakes: &mut Vec<Diagnostic>,
+    short: &mut bool,
+) -> Option<String> {
     let mut fail = |message: String| {
         mistakes.push(Diagnostic::nowhere(format!("{}: {message}", path.display())));
         None
@@ -165,7 +169,11 @@ fn read_file(path: &Path, mistakes: &mut Vec<Diagnostic>, short: &mut bool) -> O
 }
 
 /// Replaces `${NAME}` in all values of the tree below `node`.
-fn expand(node: &mut Node, environment: &dyn Environment, mistakes: &mut Vec<Diagnostic>) {
+pub(super) fn expand(
+    node: &mut Node,
+    environment: &dyn Environment,
+    mistakes: &mut Vec<Diagnostic>,
+) {
     match &mut node.kind {
         Kind::Null => {}
         Kind::List(items) => items.iter_mut().for_each(|n| expand(n, environment, mistakes)),

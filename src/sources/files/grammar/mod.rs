@@ -21,6 +21,7 @@ pub mod route;
 pub mod service;
 pub mod settings;
 pub mod shift;
+pub mod sources;
 pub mod tcp;
 pub mod tls;
 pub mod tracing;
@@ -35,6 +36,7 @@ use self::overload::Overload;
 use self::route::Rule;
 use self::service::Service;
 use self::settings::{Admin, Dns, Drain, Limits, Runtime, Telemetry};
+use self::sources::Sources;
 use self::tcp::Tcp;
 use self::tls::Mesh;
 use super::values::{Entries, OneOrMany, Placed};
@@ -63,6 +65,8 @@ pub struct Config {
     pub listeners: Entries<Placed<Listener>>,
     /// Rules for requests, by host: `shop.example.com`, `*.example.com`, `*`.
     pub routes: Entries<OneOrMany<Placed<Rule>>>,
+    /// Sources of configuration beside these files.
+    pub sources: Sources,
     /// Services, by name.
     pub services: Entries<Placed<Service>>,
     /// The identity of this workload, the roots that it trusts, and captured traffic.

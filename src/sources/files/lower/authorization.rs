@@ -22,6 +22,7 @@ pub(super) fn policy(lower: &mut Lower<'_>, written: Placed<AuthorizationRule>) 
             AuthorizationAction::Audit => PolicyAction::Audit,
         },
         dry_run: value.dry_run.into(),
+        inbound_only: false,
         from: each(value.from, source),
         to: each(value.to, operation),
         when: each(value.when, |when| condition(lower, when)),
@@ -63,6 +64,7 @@ fn condition(lower: &mut Lower<'_>, written: When) -> PolicyCondition {
     PolicyCondition {
         headers: values(lower, written.headers),
         claims: values(lower, written.claims),
+        ..PolicyCondition::default()
     }
 }
 

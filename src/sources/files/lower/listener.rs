@@ -17,6 +17,7 @@ pub(super) fn listener(
     let binds = value.bind.0.iter().filter_map(|text| bind(lower, text)).collect();
     let tls = value.tls.map(|tls| tls.0).unwrap_or_default();
     model::Listener {
+        scope: None,
         name,
         binds,
         outbound: value.direction == grammar::Direction::Outbound,

@@ -67,6 +67,7 @@ pub(super) fn lower(
         routes: route::routes(&mut lower, config.routes),
         services: items(config.services, |name, it| service::service(&mut lower, name, it)),
         providers: items(config.jwt, |name, it| jwt::provider(&lower, name, it)),
+        token: None,
         policies: config
             .authorization
             .into_iter()

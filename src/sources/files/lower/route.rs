@@ -20,7 +20,7 @@ pub(super) fn routes(
         let host: Item<String> = host.into();
         let origin = host.origin.clone();
         let rules = rules.0.into_iter().map(|rule| self::rule(lower, rule)).collect();
-        routes.push(Arc::new(Item::new(Routes { host, rules }, origin)));
+        routes.push(Arc::new(Item::new(Routes { host, rules, ..Routes::default() }, origin)));
     }
     routes
 }
@@ -106,6 +106,7 @@ fn rewrite_of(written: Placed<Rewrite>) -> Item<model::Rewrite> {
         prefix: value.prefix.map(Into::into),
         path: value.path.map(Into::into),
         host: value.host.map(Into::into),
+        ..model::Rewrite::default()
     };
     Item::new(rewrite, origin(written.place))
 }
@@ -116,6 +117,7 @@ fn matches(lower: &mut Lower<'_>, written: grammar::Match) -> model::Match {
         methods: list(written.method.0),
         headers: values(lower, written.headers),
         query: values(lower, written.query),
+        ..model::Match::default()
     }
 }
 

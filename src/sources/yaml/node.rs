@@ -61,6 +61,23 @@ pub fn parse(file: u16, text: &str, mistakes: &mut Vec<Diagnostic>) -> Option<No
     }
 }
 
+/// Parses all documents of `text`. Adds its mistakes to `mistakes`, and returns the documents
+/// before the first mistake of YAML.
+pub fn parse_all(file: u16, text: &str, mistakes: &mut Vec<Diagnostic>) -> Vec<Node> {
+    let mut reader = Reader { file, text, events: Parser::new_from_str(text), mistakes };
+    let mut documents = Vec::new();
+    loop {
+        match reader.next_document() {
+            Ok(Some(document)) => documents.push(document),
+            Ok(None) => return documents,
+            Err(mistake) => {
+                mistakes.push(mistake);
+                return documents;
+            }
+        }
+    }
+}
+
 struct Reader<'t, 'm> {
     file: u16,
     text: &'t str,
@@ -84,6 +101,20 @@ impl<'t> Reader<'t, '_> {
                 }
                 Event::DocumentStart(_) => {}
                 event => root = Some(self.node(event, place, 0)?),
+            }
+        }
+    }
+
+    fn next_document(&mut self) -> Result<Option<Node>, Diagnostic> {
+        loop {
+            let (event, place) = self.next()?;
+            match event {
+                Event::StreamEnd => return Ok(None),
+                Event::StreamStart
+                | Event::DocumentStart(_)
+                | Event::DocumentEnd
+                | Event::Nothing => {}
+                event => return self.node(event, place, 0).map(Some),
             }
         }
     }
@@ -179,7 +210,7 @@ const COMPARED_MAX: usize = 32;
 
 /// Finds the entries of a growing map by key.
 #[derive(Default)]
-pub(super) struct Known {
+pub struct Known {
     by_text: FxHashMap<String, usize>,
     /// The number of entries that are in the index.
     indexed: usize,
@@ -187,7 +218,7 @@ pub(super) struct Known {
 
 impl Known {
     /// The index of the entry with the key `text`.
-    pub(super) fn index_of(&mut self, entries: &[(Key, Node)], text: &str) -> Option<usize> {
+    pub fn index_of(&mut self, entries: &[(Key, Node)], text: &str) -> Option<usize> {
         if entries.len() <= COMPARED_MAX {
             return entries.iter().position(|(key, _)| key.text == text);
         }

@@ -1,0 +1,142 @@
+//! Istio's own objects. They become items of the model, each with its place in a file.
+//!
+//! Fields that Ringway does not support are refused by name. istiod ignores unknown fields; this
+//! module never does.
+
+mod authorization_policy;
+mod destination_rule;
+mod hosts;
+mod http_route;
+mod peer_authentication;
+mod request_authentication;
+mod selector;
+mod service_entry;
+mod telemetry;
+mod text_match;
+mod virtual_service;
+
+use std::sync::Arc;
+
+use self::hosts::Hosts;
+use crate::model::{Item, Model, Origin, Place};
+use crate::sources::objects::{self, Fields, Object, Reader};
+use crate::sources::yaml::diagnostic::{Diagnostic, SourceMap};
+use crate::sources::yaml::node::Node;
+
+const SECURITY: &str = "security.istio.io";
+const NETWORKING: &str = "networking.istio.io";
+
+/// The kinds that are read, each with its API group.
+const KINDS: [(&str, &str); 8] = [
+    ("AuthorizationPolicy", SECURITY),
+    ("DestinationRule", NETWORKING),
+    ("PeerAuthentication", SECURITY),
+    ("RequestAuthentication", SECURITY),
+    ("ServiceEntry", NETWORKING),
+    ("Telemetry", "telemetry.istio.io"),
+    ("VirtualService", NETWORKING),
+    ("WorkloadEntry", NETWORKING),
+];
+
+/// The settings of the source.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The namespace of this workload, and of objects without one.
+    pub namespace: String,
+    /// The namespace whose policies apply to all namespaces.
+    pub root_namespace: String,
+    /// The domain of the names of services.
+    pub domain: String,
+    /// The labels of this workload.
+    pub labels: Vec<(String, String)>,
+}
+
+/// What reading an object needs.
+struct Context<'m> {
+    settings: Settings,
+    reader: Reader<'m>,
+}
+
+/// Reads the objects of `documents` and adds them to `model`. Adds a mistake for each wrong value.
+pub fn add(
+    documents: &[Node],
+    settings: Settings,
+    sources: &SourceMap,
+    model: &mut Model,
+    mistakes: &mut Vec<Diagnostic>,
+) {
+    let mut reader = Reader::new(sources, mistakes);
+    let objects = objects::objects(&mut reader, documents, &settings.namespace, &KINDS);
+    let mut context = Context { settings, reader };
+    let cx = &mut context;
+    let of = |kind: &'static str| objects.iter().filter(move |object| object.kind == kind);
+    let mut hosts = Hosts::new(&cx.settings, &model.services);
+    let workloads = of("WorkloadEntry").filter_map(|object| service_entry::workload(cx, object));
+    let workloads: Vec<_> = workloads.collect();
+    for object in of("ServiceEntry") {
+        service_entry::service_entry(cx, object, &workloads, &mut hosts);
+    }
+    for object in of("DestinationRule") {
+        destination_rule::destination_rule(cx, object, &mut hosts);
+    }
+    let services = hosts.services();
+    let mut routes = Vec::new();
+    for object in of("VirtualService") {
+        routes.extend(virtual_service::virtual_service(cx, object, &mut hosts));
+    }
+    cx.reader.object.clear();
+    virtual_service::without_conflicts(cx, &mut routes);
+    let taken = routes.iter().chain(model.routes.iter().map(|item| &**item));
+    let taken: Vec<_> = taken.cloned().collect();
+    routes.extend(hosts.default_routes(&taken));
+    model.services.extend(services.into_iter().chain(hosts.missing()).map(Arc::new));
+    model.routes.extend(routes.into_iter().map(Arc::new));
+    peer_authentication::peer_authentications(cx, of("PeerAuthentication"), &mut model.mesh);
+    request_authentication::request_authentications(cx, of("RequestAuthentication"), model);
+    for object in of("AuthorizationPolicy") {
+        let policies = authorization_policy::authorization_policy(cx, object);
+        model.policies.extend(policies.into_iter().map(Arc::new));
+    }
+    telemetry::telemetries(cx, of("Telemetry"), &mut model.settings);
+}
+
+impl Context<'_> {
+    /// The fields of `spec`. An object without one has no fields.
+    fn spec<'n>(&mut self, object: &'n Object) -> Option<Fields<'n>> {
+        self.reader.object = object.title();
+        match &object.spec {
+            Some(node) => Fields::of(&mut self.reader, node, "`spec`"),
+            None => {
+                self.reader.at(object.place, "there is no `spec`", "write `spec:` and its fields");
+                None
+            }
+        }
+    }
+
+    /// Whether an object of `namespace` with this `exportTo` is visible here.
+    fn is_exported(&self, namespace: &str, export_to: &[Item<String>]) -> bool {
+        let own = self.settings.namespace.as_str();
+        export_to.is_empty()
+            || export_to.iter().any(|to| match to.value.as_str() {
+                "*" => true,
+                "." => namespace == own,
+                named => named == own,
+            })
+    }
+
+    /// Whether this workload has all of these labels.
+    fn has_labels(&self, wanted: &[(Item<String>, Item<String>)]) -> bool {
+        has_labels(&self.settings.labels, wanted)
+    }
+}
+
+/// Whether `labels` has all of the `wanted` labels.
+fn has_labels(labels: &[(String, String)], wanted: &[(Item<String>, Item<String>)]) -> bool {
+    wanted.iter().all(|(name, value)| {
+        labels.iter().any(|(known, its)| *known == name.value && *its == value.value)
+    })
+}
+
+fn at(place: Place) -> Origin {
+    Origin::File(place)
+}
