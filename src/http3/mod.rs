@@ -15,6 +15,7 @@ mod endpoint_stream;
 mod flood;
 mod frame;
 mod inbound;
+mod opening;
 mod session;
 mod settings;
 mod stream;

@@ -201,9 +201,9 @@ pub(super) fn at_hand<I: Io>(
 pub(super) enum Opened<I: Io> {
     /// An HTTP/1 connection, which serves one exchange at a time.
     Alone(Upstream<Wire<I::Stream>>),
-    /// An HTTP/2 or HTTP/3 connection, which exchanges share. Its first streams go to the requests that wait.
-    /// Then it is added to the connections of the endpoint; if the endpoint was removed in the
-    /// meantime, it is closed.
+    /// An HTTP/2 or HTTP/3 connection, which exchanges share. Its first streams go to the requests
+    /// that wait. Then it is added to the connections of the endpoint; if the endpoint was removed
+    /// in the meantime, it is closed.
     Shared(SharedConnection),
 }
 
@@ -246,9 +246,9 @@ pub(super) async fn open_as_chosen<I: Io>(
     Ok(Opened::Alone(upstream))
 }
 
-/// Whether exchanges share the connections to the endpoint, as streams of HTTP/2 or HTTP/3. With `protocol:
-/// auto`, this is the result of ALPN in the last TLS handshake; the next handshake may have another
-/// result.
+/// Whether exchanges share the connections to the endpoint, as streams of HTTP/2 or HTTP/3. With
+/// `protocol: auto`, this is the result of ALPN in the last TLS handshake; the next handshake may
+/// have another result.
 pub(super) fn is_multiplexed<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) -> bool {
     let config = &target.service.config;
     match config.protocol {

@@ -3,7 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::{http2, http3};
+use crate::http2;
+use crate::http3;
 
 /// A connection to an endpoint that exchanges share.
 #[derive(Clone)]

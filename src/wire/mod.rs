@@ -271,8 +271,9 @@ impl<S: Stream> Wire<S> {
         matches!(self, Self::Endpoint(_) | Self::Endpoint3(_))
     }
 
-    /// Waits for the next head of the response on an endpoint's stream, interim or final. Then takes
-    /// a buffer and puts the head into it. If the head is final, also the received part of the body.
+    /// Waits for the next head of the response on an endpoint's stream, interim or final. Then
+    /// takes a buffer and puts the head into it. If the head is final, also the received part of
+    /// the body.
     ///
     /// # Errors
     /// The reason why there is no response.

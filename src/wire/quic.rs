@@ -62,8 +62,8 @@ impl<I: Io, D: Datagrams> Port<I, D> {
         self.scratch.replace(out);
     }
 
-    /// Receives datagrams until `stop` rings. `attempt` decides about new connections. `failed` gets
-    /// the errors of earlier datagrams, such as that the peer has no such port.
+    /// Receives datagrams until `stop` rings. `attempt` decides about new connections. `failed`
+    /// gets the errors of earlier datagrams, such as that the peer has no such port.
     ///
     /// # Errors
     /// When the ring fails.

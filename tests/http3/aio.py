@@ -122,6 +122,19 @@ async def messages(port):
         expect("request with trailers", sent.body.split()[0], b"3")
 
 
+async def through_proxy(port):
+    """What each endpoint of HTTP/3 answers, through a proxy."""
+    async with client(port) as it:
+        expect("GET", (await it.ask("/hello")).body, b"/hello")
+        answers = await asyncio.gather(*(it.ask(f"/bytes/{1000 + n}") for n in range(60)))
+        expect("60 streams", [answer.length for answer in answers], [1000 + n for n in range(60)])
+        body = bytes(range(256)) * 8000
+        posted = await it.ask("/sum", method="POST", body=body)
+        expect("POST", posted.body.decode(), f"{len(body)} {hashlib.sha256(body).hexdigest()}")
+        expect("trailers", (await it.ask("/trailers")).trailers, [(b"x-sum", b"7")])
+        expect("10 MB", (await it.ask("/bytes/10000000")).length, 10_000_000)
+
+
 async def hundred_streams(port):
     async with client(port) as it:
         answers = await asyncio.gather(*(it.ask(f"/bytes/{1000 + n}") for n in range(100)))
