@@ -110,7 +110,7 @@ fn encoded(sections: &[Section], capacity: usize, blocked_max: usize) -> String 
         if waits {
             blocked.push((*stream, block));
         }
-        if random.bool() {
+        if random.u8(..8) == 0 {
             encoder.acknowledgements(&std::mem::take(decoder.out())).unwrap();
         }
     }

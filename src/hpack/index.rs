@@ -64,10 +64,10 @@ impl Index {
         self.find_older(table, kind, hash, index, is_it)
     }
 
-    /// Continues the search after an entry that has the same hash but is not the wanted one.
+    /// Continues the search after entry `index`, which has the same hash but is not the wanted one.
     #[cold]
     #[inline(never)]
-    fn find_older(
+    pub fn find_older(
         &self,
         table: &Table<Link>,
         kind: Kind,

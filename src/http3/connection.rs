@@ -198,6 +198,9 @@ impl Core {
                 self.writable(id);
                 Ok(())
             }
+            quic::Event::Stopped(id, _) if self.critical.contains(&id) => {
+                Err(Session::uni_stopped())
+            }
             quic::Event::Stopped(id, code) => {
                 self.stopped(id, code);
                 Ok(())
@@ -297,6 +300,7 @@ impl Core {
             Err(cut) => {
                 stream.cut(cut);
                 session.reset_by_peer(id.into())?;
+                self.forget_unserved(id);
                 return Ok(true);
             }
         }
@@ -335,6 +339,7 @@ impl Core {
                 stream.sent_all = true;
                 stream.cut(Cut::Breach);
                 session.reset_by_us(id.into(), code)?;
+                self.forget_unserved(id);
             }
             Some(Err(Error::Connection(error))) => return Err(error),
         }
@@ -523,10 +528,22 @@ impl Core {
         self.forget(id);
     }
 
+    /// Forgets the stream of a client that has ended before its head was complete. No exchange
+    /// knows it.
+    fn forget_unserved(&mut self, id: StreamId) {
+        let stream = self.streams.get(&id);
+        if self.peer == Peer::Client && stream.is_some_and(|stream| !stream.in_body) {
+            self.release(id, Code::REQUEST_CANCELLED);
+        }
+    }
+
     fn forget(&mut self, id: StreamId) {
-        self.streams.remove(&id);
+        let stream = self.streams.remove(&id);
         self.blocked.remove(&id.into());
-        self.session.answered();
+        // Only a complete response earns credit, or a flood of resets would pay for itself.
+        if stream.is_some_and(|stream| stream.finishing) {
+            self.session.answered();
+        }
     }
 
     fn fail(&mut self, error: &ConnectionError, now: Time) {

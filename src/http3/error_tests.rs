@@ -365,6 +365,12 @@ fn each_flood_ends_at_its_limit() {
     assert_eq!(taken(Peer::Client, provoked), (500, "provoked_resets"));
     let cancelled = |session: &mut Session| Ok(session.reset_by_us(0, Code::REQUEST_CANCELLED)?);
     assert_eq!(taken(Peer::Client, cancelled), (5000, ""));
+    // A client that gives up 5000 requests before their heads, and does not read our answers.
+    let given_up = |session: &mut Session| {
+        (0..100).try_for_each(|n| session.reset_by_us(4 * n, Code::REQUEST_CANCELLED))?;
+        Ok(())
+    };
+    assert_eq!(taken(Peer::Client, given_up).1, "unread_answers");
     // In a message.
     let mut inbound = Inbound::request();
     let mut feed = |session: &mut Session, bytes: &[u8]| {

@@ -61,11 +61,13 @@ pub enum Flood {
     TableChanges,
     /// The fields of a section decode to more than four times `limits.header_bytes`.
     HeaderBytes,
+    /// The peer does not read our decoder stream: more than 64 KiB wait for it.
+    UnreadAnswers,
 }
 
 impl Flood {
     /// Every kind, in the order of [`Flood::index`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::StreamResets,
         Self::ProvokedResets,
         Self::EmptyFrames,
@@ -73,6 +75,7 @@ impl Flood {
         Self::OtherFrames,
         Self::TableChanges,
         Self::HeaderBytes,
+        Self::UnreadAnswers,
     ];
 
     /// The value of the metric label `limit`. For a limit that is configurable, also its key in
@@ -86,6 +89,7 @@ impl Flood {
             Self::OtherFrames => "other_frames",
             Self::TableChanges => "table_changes",
             Self::HeaderBytes => "header_bytes",
+            Self::UnreadAnswers => "unread_answers",
         }
     }
 
@@ -103,6 +107,9 @@ pub struct Excess {
     /// The value of the limit: a number of frames, or of bytes.
     pub limit: u64,
 }
+
+/// The number of bytes that may wait for our decoder stream. A section adds a few.
+pub(super) const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// One stream earns credit for this many PRIORITY_UPDATE frames, as in HTTP/2.
 const PRIORITY_PER_STREAM: f64 = 100.0;
@@ -198,6 +205,7 @@ impl Meter {
             Flood::OtherFrames => limits.other_frames.into(),
             Flood::TableChanges => limits.table_changes.into(),
             Flood::HeaderBytes => self.header_bytes as u64,
+            Flood::UnreadAnswers => ANSWER_BYTES_MAX as u64,
         }
     }
 }

@@ -264,7 +264,10 @@ impl Inbound {
         let place = self.place();
         let mut message = Message::new(place, Version::Http3, &session.limits);
         match session.decoder.decode(stream, section, &mut message)? {
-            Outcome::Done => session.meter.section(),
+            Outcome::Done => {
+                session.meter.section();
+                session.check_answers()?;
+            }
             Outcome::Blocked => return Ok(None),
         }
         if message.is_way_too_large() {

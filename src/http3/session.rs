@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use super::code::{Code, ConnectionError};
-use super::flood::{Flood, FloodLimits, Meter};
+use super::flood::{ANSWER_BYTES_MAX, Flood, FloodLimits, Meter};
 use super::frame::{DATA, GOAWAY, HEADERS, write_frame, write_varint};
 use super::settings::{OurSettings, PeerSettings};
 use super::unidirectional::{CONTROL_STREAM, Control, Critical, DECODER_STREAM, ENCODER_STREAM};
@@ -170,6 +170,14 @@ impl Session {
         self.ages.pass_time(now);
     }
 
+    /// Checks that the peer reads our answers about its QPACK table.
+    pub(super) fn check_answers(&mut self) -> Result<(), ConnectionError> {
+        if self.decoder.out().len() > ANSWER_BYTES_MAX {
+            return Err(self.meter.excess(Flood::UnreadAnswers).into());
+        }
+        Ok(())
+    }
+
     /// Records that we have ended the stream of a client: it earns credit for one reset.
     pub fn answered(&mut self) {
         self.meter.answered();
@@ -182,6 +190,7 @@ impl Session {
     /// When the peer exceeds a limit.
     pub fn reset_by_peer(&mut self, stream: u64) -> Result<(), ConnectionError> {
         self.decoder.cancel(stream);
+        self.check_answers()?;
         if self.peer == Peer::Client && self.ages.is_young(stream) {
             self.meter.charge(Flood::StreamResets, 1)?;
         }
@@ -196,7 +205,7 @@ impl Session {
     pub fn reset_by_us(&mut self, stream: u64, code: Code) -> Result<(), ConnectionError> {
         self.decoder.cancel(stream);
         self.meter.sent_reset(code)?;
-        Ok(())
+        self.check_answers()
     }
 
     /// Returns a stream whose [`Event::Blocked`](super::Event::Blocked) may be over. The driver

@@ -90,6 +90,7 @@ impl Session {
             self.decoder.instructions(rest)?;
             let changes = self.decoder.take_count();
             self.meter.charge(Flood::TableChanges, changes)?;
+            self.check_answers()?;
         } else {
             self.encoder.acknowledgements(rest)?;
         }

@@ -14,6 +14,9 @@ const TABLE_BYTES_MAX: usize = 4096;
 /// the table.
 const SECTIONS_MAX: usize = 256;
 
+/// While fewer sections are on their way, entries are removed without care: soon none is in use.
+const DRAINING_SECTIONS_MIN: usize = 4;
+
 /// Encodes the field sections that we send on a connection.
 #[derive(Debug)]
 pub struct Encoder {
@@ -36,6 +39,8 @@ pub struct Encoder {
     /// Whether the open section may refer to entries that the peer may not have, once this is
     /// known.
     may_block: Option<bool>,
+    /// Whether the last new line had no room, because sections use the oldest entries.
+    is_crowded: bool,
     /// The beginning of an instruction of the peer's decoder.
     unfinished: Vec<u8>,
     out: Vec<u8>,
@@ -73,6 +78,7 @@ impl Encoder {
             open: Section { stream: 0, required: 0, oldest: 0 },
             base: 0,
             may_block: None,
+            is_crowded: false,
             unfinished: Vec::new(),
             out: Vec::new(),
         }
@@ -205,22 +211,78 @@ impl Encoder {
         }
         let is_line = |its_name: &[u8], its_value: &[u8]| its_name == name && its_value == value;
         let at = self.index.find(&self.table, Kind::Line, line_hash, is_line);
-        match at.map(|at| self.number(at)) {
-            Some(number) if self.may_refer_to(number) => {
-                self.refer_to(number);
-                match self.base.checked_sub(number + 1) {
-                    Some(index) => {
-                        integer::write_long(out, line::INDEXED.0, line::INDEXED.1, index);
-                    }
-                    None => {
-                        let index = number - self.base;
-                        integer::write_long(out, line::POST_BASE.0, line::POST_BASE.1, index);
-                    }
-                }
+        match at {
+            Some(at) if !self.is_draining(at) && self.may_refer_to(self.number(at)) => {
+                self.indexed(out, self.number(at));
             }
-            Some(_) => self.literal(out, name_hash, name, value, false),
+            Some(at) => self.with_copies(out, at, [hash::short(name_hash), line_hash], name, value),
             None => self.insert(out, [hash::short(name_hash), line_hash], name, value),
         }
+    }
+
+    /// Writes a line whose newest entry drains, or is not known to have arrived. Refers to an older
+    /// copy, if there is one.
+    #[inline(never)]
+    fn with_copies(
+        &mut self,
+        out: &mut Vec<u8>,
+        mut at: usize,
+        hashes: [u32; 2],
+        name: &[u8],
+        value: &[u8],
+    ) {
+        if self.is_draining(at) && self.duplicate(at, hashes, name, value) {
+            at = 0;
+        }
+        let is_line = |its_name: &[u8], its_value: &[u8]| its_name == name && its_value == value;
+        let hash = hashes[Kind::Line as usize];
+        let mut copy = Some(at);
+        while let Some(at) = copy {
+            if !self.is_in_the_way(at) && self.may_refer_to(self.number(at)) {
+                return self.indexed(out, self.number(at));
+            }
+            copy = self.index.find_older(&self.table, Kind::Line, hash, at, is_line);
+        }
+        self.literal_by(out, hashes[Kind::Name as usize], name, value, false);
+    }
+
+    /// Writes a line that is an entry.
+    #[inline]
+    fn indexed(&mut self, out: &mut Vec<u8>, number: u64) {
+        self.refer_to(number);
+        match self.base.checked_sub(number + 1) {
+            Some(index) => integer::write_long(out, line::INDEXED.0, line::INDEXED.1, index),
+            None => {
+                let index = number - self.base;
+                integer::write_long(out, line::POST_BASE.0, line::POST_BASE.1, index);
+            }
+        }
+    }
+
+    /// Whether an entry belongs to the older half of a table that is almost full, while sections
+    /// are on their way. References would keep it, and after it no entry could be removed (RFC 9204
+    /// 2.1.1.1). Without such sections, the oldest entry can always be removed.
+    #[inline]
+    fn is_draining(&self, at: usize) -> bool {
+        at * 2 >= self.table.len()
+            && self.sections.len() >= DRAINING_SECTIONS_MIN
+            && self.table.size() * 8 > self.table.size_max() * 7
+    }
+
+    /// Whether new entries wait until this one, which is among the oldest, can be removed.
+    fn is_in_the_way(&self, at: usize) -> bool {
+        self.is_crowded && at * 8 >= self.table.len() * 7
+    }
+
+    /// Inserts an entry again that drains, if this removes only entries that no section uses.
+    #[inline(never)]
+    fn duplicate(&mut self, at: usize, hashes: [u32; 2], name: &[u8], value: &[u8]) -> bool {
+        let has_room = self.has_room_for(name.len() + value.len() + ENTRY_BYTES);
+        if has_room {
+            self.instruction(instruction::DUPLICATE, at as u64);
+            self.add(hashes, name, value);
+        }
+        has_room
     }
 
     /// Writes a line that is in no table. Inserts it if [`Self::has_room_for`] it, so that later
@@ -229,6 +291,7 @@ impl Encoder {
     fn insert(&mut self, out: &mut Vec<u8>, hashes: [u32; 2], name: &[u8], value: &[u8]) {
         let name_hash = hashes[Kind::Name as usize];
         if !self.has_room_for(name.len() + value.len() + ENTRY_BYTES) {
+            self.is_crowded = true;
             return self.literal_by(out, name_hash, name, value, false);
         }
         let (pattern, mask) = instruction::NAMED;
@@ -242,17 +305,21 @@ impl Encoder {
             string::write_shorter_as(&mut self.out, pattern, mask, name);
         }
         string::write_shorter(&mut self.out, value);
-        let link = self.index.link(&mut self.table, hashes);
-        self.table.insert(Name::Bytes(name), value, link);
-        self.inserted += 1;
+        self.add(hashes, name, value);
         let number = self.inserted - 1;
         if self.may_refer_to(number) {
-            self.refer_to(number);
-            let index = number - self.base;
-            integer::write_long(out, line::POST_BASE.0, line::POST_BASE.1, index);
+            self.indexed(out, number);
         } else {
             self.literal_by(out, name_hash, name, value, false);
         }
+    }
+
+    /// Adds an entry to the table, after its instruction.
+    fn add(&mut self, hashes: [u32; 2], name: &[u8], value: &[u8]) {
+        let link = self.index.link(&mut self.table, hashes);
+        self.table.insert(Name::Bytes(name), value, link);
+        self.inserted += 1;
+        self.is_crowded = false;
     }
 
     /// Whether an entry of this size fits when unused entries are removed. An entry is in use until
@@ -343,7 +410,8 @@ impl Encoder {
             integer::write(out, pattern, mask, index);
             return string::write_plain(out, value);
         }
-        let number = self.find_name(name_hash, name).map(|at| self.number(at));
+        let at = self.find_name(name_hash, name).filter(|at| !self.is_in_the_way(*at));
+        let number = at.map(|at| self.number(at));
         match number.filter(|number| self.may_refer_to(*number)) {
             Some(number) => {
                 self.refer_to(number);

@@ -163,3 +163,38 @@ fn wrong_acknowledgements_are_refused() {
         assert_eq!(parts.collect::<Result<(), _>>().is_ok(), fine, "{answer:x?}");
     }
 }
+
+#[test]
+fn old_entries_leave_a_table_that_is_always_in_use() {
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(4096, 16));
+    encoder.set_peer(4096, 16);
+    let hot: Vec<_> = (0..10).map(|n| (format!("x-hot-{n}"), "v".repeat(60))).collect();
+    let mut late = std::collections::VecDeque::new();
+    let mut bytes = 0;
+    for number in 0..40_000_u64 {
+        let (mut block, mut lines) = (Vec::new(), Vec::new());
+        encoder.begin(4 * number);
+        // The date changes every 200 sections.
+        let date = format!("Mon, 30 Nov 2026 11:00:{:05}", number / 200);
+        encoder.field(&mut lines, b"date", date.as_bytes(), Indexing::Table);
+        for (name, value) in &hot {
+            encoder.field(&mut lines, name.as_bytes(), value.as_bytes(), Indexing::Table);
+        }
+        encoder.end(&mut block);
+        block.append(&mut lines);
+        decoder.instructions(&taken(encoder.out())).unwrap();
+        assert_eq!(decoded(&mut decoder, 4 * number, &block).unwrap().len(), 11);
+        // 50 sections are always on their way.
+        late.push_back(taken(decoder.out()));
+        if late.len() > 50 {
+            encoder.acknowledgements(&late.pop_front().unwrap()).unwrap();
+        }
+        if number >= 30_000 {
+            bytes += block.len();
+        }
+    }
+    // A prefix of two bytes, and about a byte for each line. A new date is a literal until the peer
+    // has its entry.
+    assert!(bytes < 20 * 10_000, "{bytes}");
+    assert!(encoder.held_bytes() < 16 * 1024, "{}", encoder.held_bytes());
+}
