@@ -148,6 +148,8 @@ pub struct Service {
     pub connect_timeout: Duration,
     /// If opening a connection takes this long, another endpoint is tried at the same time.
     pub connect_hedge: Duration,
+    /// The status of the response to a request while there are no endpoints.
+    pub empty_status: u16,
     /// The time limit from the head of a request to the end of the response. `None` means no limit.
     pub timeout: Option<Duration>,
     /// When and how often requests are retried. `None` means that they are not retried.
@@ -249,6 +251,7 @@ impl Service {
             jwt: self.jwt.clone(),
             connect_timeout: self.connect_timeout,
             connect_hedge: self.connect_hedge,
+            empty_status: self.empty_status,
             timeout: self.timeout,
             retries: self.retries.clone(),
             retry_budget: self.retry_budget.clone(),

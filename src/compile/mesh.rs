@@ -374,6 +374,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         jwt: None,
         connect_timeout: CONNECT_TIMEOUT,
         connect_hedge: CONNECT_HEDGE,
+        empty_status: 503,
         timeout: None,
         retries: None,
         retry_budget: None,

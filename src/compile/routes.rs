@@ -386,13 +386,14 @@ fn redirect_of(compiler: &mut Compiler<'_>, item: &Item<model::Redirect>) -> Red
     {
         compiler.fault(&scheme.origin, "a scheme is http or https");
     }
-    for part in [&written.host, &written.path].into_iter().flatten() {
+    for part in [&written.host, &written.path, &written.prefix].into_iter().flatten() {
         visible(compiler, part);
     }
     if written.scheme.is_none()
         && written.host.is_none()
         && written.port.is_none()
         && written.path.is_none()
+        && written.prefix.is_none()
     {
         let message = "this redirects to itself: set a scheme, host, port or path";
         compiler.fault(&item.origin, message);
@@ -403,6 +404,7 @@ fn redirect_of(compiler: &mut Compiler<'_>, item: &Item<model::Redirect>) -> Red
         host: text(&written.host),
         port: written.port,
         path: text(&written.path),
+        prefix: text(&written.prefix),
     }
 }
 

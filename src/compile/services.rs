@@ -101,6 +101,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         jwt: jwt::demand(compiler, written.jwt.as_ref()),
         connect_timeout: written.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
         connect_hedge: written.connect_hedge.unwrap_or(CONNECT_HEDGE),
+        empty_status: written.empty_status.unwrap_or(503),
         timeout: written.timeout,
         retry_budget: budgeted.then(|| compiler.registry.retry_budget(name)),
         retries,

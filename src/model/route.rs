@@ -135,6 +135,8 @@ pub struct Redirect {
     pub port: Option<u16>,
     /// The new path.
     pub path: Option<Item<String>>,
+    /// Replaces the part of the path that the prefix of the rule matched.
+    pub prefix: Option<Item<String>>,
     /// The status. `None` means 301.
     pub status: Option<Item<u16>>,
 }

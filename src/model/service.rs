@@ -20,6 +20,8 @@ pub struct Service {
     pub addresses: Vec<Item<SocketAddr>>,
     /// The endpoints. A missing list is an error; an empty list is not.
     pub endpoints: Option<Endpoints>,
+    /// The status of the response to a request while there are no endpoints. `None` means 503.
+    pub empty_status: Option<u16>,
     /// TLS to the endpoints. `None` means plain text.
     pub tls: Option<Item<ClientTls>>,
     /// The SPIFFE IDs that are accepted from endpoints. Empty means any ID of the trusted domains.

@@ -2,7 +2,9 @@
 
 use std::io::Write as _;
 
+use super::rewrite::put_joined;
 use super::split::Split;
+use crate::matching::PathMatch;
 use crate::message::HeadView;
 
 /// The treatment of a request that matches a rule.
@@ -29,6 +31,8 @@ pub struct Redirect {
     pub port: Option<u16>,
     /// A new path. If it has no query, the redirect keeps the query of the request.
     pub path: Option<Box<str>>,
+    /// Replaces the part of the path that the rule matched.
+    pub prefix: Option<Box<str>>,
 }
 
 /// A fixed response.
@@ -41,8 +45,15 @@ pub struct Respond {
 }
 
 impl Redirect {
-    /// Appends the value of `location` to `out`. `scheme` is the scheme of the request.
-    pub fn location(&self, request: HeadView<'_>, scheme: &str, out: &mut Vec<u8>) {
+    /// Appends the value of `location` to `out`. `matched` is the condition of the rule on the
+    /// path, and `scheme` is the scheme of the request.
+    pub fn location(
+        &self,
+        matched: &PathMatch,
+        request: HeadView<'_>,
+        scheme: &str,
+        out: &mut Vec<u8>,
+    ) {
         let new_scheme = self.scheme.as_deref().unwrap_or(scheme);
         out.extend_from_slice(new_scheme.as_bytes());
         out.extend_from_slice(b"://");
@@ -55,7 +66,14 @@ impl Redirect {
             // Writing to a Vec does not fail.
             write!(out, ":{port}").ok();
         }
-        out.extend_from_slice(self.path.as_deref().map_or_else(|| request.path(), str::as_bytes));
+        let path = request.path();
+        match (&self.path, &self.prefix) {
+            (Some(path), _) => out.extend_from_slice(path.as_bytes()),
+            (None, Some(prefix)) => {
+                put_joined(out, prefix.as_bytes(), &path[matched.matched(path)..]);
+            }
+            (None, None) => out.extend_from_slice(path),
+        }
         let own_query = self.path.as_deref().is_some_and(|path| path.contains('?'));
         if !own_query && !request.query().is_empty() {
             out.push(b'?');
@@ -79,6 +97,7 @@ mod tests {
             host: host.map(Into::into),
             port,
             path: path.map(Into::into),
+            prefix: None,
         };
         for (redirect, location) in [
             (to(Some("https"), None, None, None), "https://a.b/x?y=z"),
@@ -91,7 +110,7 @@ mod tests {
             let mut head = Head::default();
             parse::request(text, 0..text.len(), &Limits::default(), &mut head).unwrap();
             let mut out = Vec::new();
-            redirect.location(head.view(text), "http", &mut out);
+            redirect.location(&PathMatch::Any, head.view(text), "http", &mut out);
             assert_eq!(out, location.as_bytes());
         }
     }

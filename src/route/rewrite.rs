@@ -118,7 +118,7 @@ impl Rewrite {
 }
 
 /// Joins `prefix` and `rest` with exactly one slash. If `rest` is empty, no slash is added.
-fn put_joined(out: &mut Vec<u8>, prefix: &[u8], rest: &[u8]) {
+pub(super) fn put_joined(out: &mut Vec<u8>, prefix: &[u8], rest: &[u8]) {
     let rest = rest.strip_prefix(b"/").unwrap_or(rest);
     let bare = prefix.strip_suffix(b"/").unwrap_or(prefix);
     if rest.is_empty() {

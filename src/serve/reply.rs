@@ -86,7 +86,8 @@ pub async fn answer<I: Io>(
     let (status, body) = match &rule.action {
         Action::Forward(_) => return After::Close,
         Action::Redirect(redirect) => {
-            redirect.location(request, downstream.peer.scheme(), &mut location);
+            let path = &rule.matcher.path;
+            redirect.location(path, request, downstream.peer.scheme(), &mut location);
             (redirect.status, &b""[..])
         }
         Action::Respond(respond) => (respond.status, &*respond.body),

@@ -3,12 +3,14 @@
 mod dns;
 mod fetch;
 pub mod files;
+mod gateway_api;
 mod istio;
 mod keys;
 pub mod lookup;
 mod objects;
 mod outward;
 mod post;
+mod smi;
 pub mod yaml;
 
 pub use dns::Names;

@@ -151,7 +151,7 @@ async fn first_to_accept<I: Io>(
     let Some(endpoint) = pick(target, choice, &choice.failed) else {
         return Err(match target.service.config.is_judged() {
             true => NONE_HEALTHY,
-            false => NO_ENDPOINT,
+            false => Refusal { status: target.service.config.empty_status, ..NO_ENDPOINT },
         });
     };
     to(target, choice, endpoint, begin).await

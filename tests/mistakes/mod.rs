@@ -49,7 +49,7 @@ const OBJECTS: &str = "\
 listeners: {web: {bind: 127.0.0.1:8080}}
 routes: {\"*\": [{to: own}]}
 services: {own: {versions: {v1: [127.0.0.1:9000], v2: [127.0.0.1:9001]}}}
-sources: {istio: {files: objects.yaml}}
+sources: {SOURCE: {files: objects.yaml}}
 ";
 
 /// The key that anyone may read. Git does not keep the modes of files.
@@ -138,7 +138,7 @@ fn checked(case: &Path, directory: &Path) -> (String, usize, usize) {
     if case.parent().is_some_and(|topic| topic.ends_with("objects")) {
         std::fs::write(directory.join("objects.yaml"), &text).unwrap();
         copy = directory.join("configuration.yaml");
-        std::fs::write(&copy, OBJECTS).unwrap();
+        std::fs::write(&copy, OBJECTS.replace("SOURCE", source_of(&text))).unwrap();
     } else {
         std::fs::write(&copy, &text).unwrap();
     }
@@ -148,6 +148,15 @@ fn checked(case: &Path, directory: &Path) -> (String, usize, usize) {
     let output = output.replace(&format!("{}/", directory.display()), "");
     let messages = output.lines().filter(|line| is_message(line)).count();
     (output, messages, expected)
+}
+
+/// The source that reads these objects.
+fn source_of(objects: &str) -> &'static str {
+    match objects {
+        text if text.contains("gateway.networking.k8s.io") => "gateway_api",
+        text if text.contains("smi-spec.io") => "smi",
+        _ => "istio",
+    }
 }
 
 /// Whether a line of the output begins a message.

@@ -16,6 +16,7 @@ mod early;
 mod expect;
 mod expired;
 mod faults;
+mod gateway_api;
 mod generated;
 mod global_limits;
 mod handshakes;

@@ -86,7 +86,8 @@ fn explain_action(out: &mut String, call: &Call<'_>, rule: &Rule) {
         Action::Redirect(redirect) => {
             if admitted(out, call, rule, None) {
                 let mut location = Vec::new();
-                redirect.location(call.request, call.client.scheme, &mut location);
+                let path = &rule.matcher.path;
+                redirect.location(path, call.request, call.client.scheme, &mut location);
                 let location = String::from_utf8_lossy(&location);
                 writeln!(out, "  answers {} location {location}", redirect.status).ok();
             }

@@ -18,7 +18,7 @@ const LOGS: &str = "/var/log/ringway";
 
 /// The configuration beside an example of objects.
 const OBJECTS: &str = "listeners: {web: {bind: 127.0.0.1:8080}}\n\
-    sources: {istio: {files: istio/*.yaml}}\n";
+    sources: {SOURCE: {files: istio/*.yaml}}\n";
 
 /// A key set with the public key of RFC 8037 A.2.
 const KEY_SET: &str = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519",
@@ -79,8 +79,10 @@ fn examples_are_accepted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = files();
     let etc = files.path().to_str().unwrap();
-    std::fs::create_dir(files.path().join("istio")).unwrap();
-    std::fs::write(files.path().join("istio/objects.yaml"), "").unwrap();
+    for directory in ["istio", "gw", "smi"] {
+        std::fs::create_dir(files.path().join(directory)).unwrap();
+        std::fs::write(files.path().join(directory).join("objects.yaml"), "").unwrap();
+    }
     let mut examples = 0;
     let mut pages = vec![root.join("README.md")];
     documents(&root.join("docs"), &mut pages);
@@ -89,9 +91,16 @@ fn examples_are_accepted() {
         for block in text.split("```yaml\n").skip(1) {
             let block = block.split("```").next().unwrap().replace(ETC, etc).replace(LOGS, etc);
             let file = files.path().join("example.yaml");
+            let objects = files.path().join("istio/objects.yaml");
+            std::fs::write(&objects, "").unwrap();
             if block.contains("apiVersion:") {
-                std::fs::write(&file, OBJECTS).unwrap();
-                std::fs::write(files.path().join("istio/objects.yaml"), &block).unwrap();
+                let source = match block.as_str() {
+                    text if text.contains("gateway.networking.k8s.io") => "gateway_api",
+                    text if text.contains("smi-spec.io") => "smi",
+                    _ => "istio",
+                };
+                std::fs::write(&file, OBJECTS.replace("SOURCE", source)).unwrap();
+                std::fs::write(&objects, &block).unwrap();
             } else {
                 std::fs::write(&file, &block).unwrap();
             }

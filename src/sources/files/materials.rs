@@ -176,12 +176,12 @@ fn read(path: &Path, short: &mut bool) -> Material {
 
 fn references(config: &Config) -> Vec<&Placed<String>> {
     let mut all = Vec::new();
-    for (_, listener) in &config.listeners.0 {
-        for tls in listener.value.tls.iter().flat_map(|tls| &tls.0) {
-            if let ListenerTls::Files(files) = &tls.value {
-                all.extend([&files.cert, &files.key]);
-                all.extend([&files.ocsp, &files.client_ca, &files.crl].into_iter().flatten());
-            }
+    let listeners = config.listeners.0.iter();
+    let of_listeners = listeners.flat_map(|(_, it)| it.value.tls.iter().flat_map(|tls| &tls.0));
+    for tls in of_listeners.chain(config.sources.certificates().map(|(_, tls)| tls)) {
+        if let ListenerTls::Files(files) = &tls.value {
+            all.extend([&files.cert, &files.key]);
+            all.extend([&files.ocsp, &files.client_ca, &files.crl].into_iter().flatten());
         }
     }
     for (_, service) in &config.services.0 {

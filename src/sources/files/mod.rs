@@ -163,10 +163,9 @@ struct Parts<'a> {
 impl Parts<'_> {
     /// The model of `config` and of the files of other grammars that it names.
     fn model(&self, config: grammar::Config, mistakes: &mut Vec<Diagnostic>) -> Model {
-        let Self { sources, materials, outside, environment } = self;
         let written = config.sources.clone();
-        let mut model = lower::lower(config, sources, materials, mistakes);
-        outside.add(&written, sources, *environment, &mut model, mistakes);
+        let mut model = lower::lower(config, self.sources, self.materials, mistakes);
+        self.outside.add(&written, self, &mut model, mistakes);
         model
     }
 }

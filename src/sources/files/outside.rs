@@ -1,20 +1,27 @@
-//! Files of other grammars: objects of Istio.
+//! Files of other grammars: objects of Istio, of the Gateway API and of SMI.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, SourceMap};
-use super::grammar::sources::{Istio, Sources};
+use super::grammar::sources::Sources;
+use super::grammar::tls::ListenerTls;
 use super::materials::path_of;
 use super::node::{self, Node};
-use super::read::{self, Environment};
-use super::values::{OneOrMany, Placed};
+use super::values::{Entries, OneOrMany, Placed};
+use super::{Parts, lower, read};
 use crate::model::Model;
-use crate::sources::istio;
+use crate::sources::{gateway_api, istio, smi};
+
+/// Certificates by name.
+type Certificates = Entries<Placed<ListenerTls>>;
 
 /// The files of other grammars, as indices into the [`SourceMap`].
 #[derive(Default)]
 pub(super) struct Outside {
     istio: Vec<u16>,
+    gateway_api: Vec<u16>,
+    smi: Vec<u16>,
     /// The directories of the files, to watch them for changes.
     pub(super) directories: Vec<PathBuf>,
     /// Whether a file could not be read.
@@ -32,6 +39,13 @@ impl Outside {
         let mut outside = Self::default();
         if let Some(istio) = &written.istio {
             outside.istio = outside.files(&istio.value.files, sources, mistakes, short);
+        }
+        if let Some(gateway_api) = &written.gateway_api {
+            let files = &gateway_api.value.files;
+            outside.gateway_api = outside.files(files, sources, mistakes, short);
+        }
+        if let Some(smi) = &written.smi {
+            outside.smi = outside.files(&smi.value.files, sources, mistakes, short);
         }
         outside
     }
@@ -91,44 +105,75 @@ impl Outside {
         found
     }
 
-    /// Adds the objects of all files to `model`.
+    /// Adds the objects of all files to `model`. Those of Istio come first, because the others may
+    /// refer to their services.
     pub(super) fn add(
         &self,
         written: &Sources,
-        sources: &SourceMap,
-        environment: &dyn Environment,
+        parts: &Parts<'_>,
         model: &mut Model,
         mistakes: &mut Vec<Diagnostic>,
     ) {
-        let mut documents = |files: &[u16]| -> Vec<Node> {
+        let Parts { sources, materials, environment, .. } = parts;
+        let documents = |files: &[u16], mistakes: &mut Vec<Diagnostic>| -> Vec<Node> {
             let mut documents = Vec::new();
             for &file in files {
                 documents.extend(node::parse_all(file, sources.text(file), mistakes));
             }
-            documents.iter_mut().for_each(|node| read::expand(node, environment, mistakes));
+            documents.iter_mut().for_each(|node| read::expand(node, *environment, mistakes));
             documents
         };
-        if let Some(istio) = &written.istio {
-            let documents = documents(&self.istio);
-            let settings = settings(&istio.value);
+        let certificates = |written: &Certificates, mistakes: &mut Vec<Diagnostic>| {
+            lower::certificates(written, sources, materials, mistakes)
+        };
+        if let Some(Placed { value: written, .. }) = &written.istio {
+            let label = |(name, value): &(Placed<String>, Placed<String>)| {
+                (name.value.clone(), value.value.clone())
+            };
+            let settings = istio::Settings {
+                namespace: or(&written.namespace, "default"),
+                root_namespace: or(&written.root_namespace, "istio-system"),
+                domain: or(&written.domain, "cluster.local"),
+                labels: written.labels.0.iter().map(label).collect(),
+                address: address(&written.address, mistakes),
+                certificates: certificates(&written.certificates, mistakes),
+            };
+            let documents = documents(&self.istio, mistakes);
             istio::add(&documents, settings, sources, model, mistakes);
+        }
+        if let Some(Placed { value: written, .. }) = &written.gateway_api {
+            let settings = gateway_api::Settings {
+                namespace: or(&written.namespace, "default"),
+                domain: or(&written.domain, "cluster.local"),
+                address: address(&written.address, mistakes),
+                classes: written.classes.0.iter().map(|class| class.value.clone()).collect(),
+                certificates: certificates(&written.certificates, mistakes),
+            };
+            let documents = documents(&self.gateway_api, mistakes);
+            gateway_api::add(&documents, settings, sources, model, mistakes);
+        }
+        if let Some(Placed { value: written, .. }) = &written.smi {
+            let namespace = or(&written.namespace, "default");
+            let documents = documents(&self.smi, mistakes);
+            let account = written.account.as_ref().map(|account| account.value.as_str());
+            smi::add(&documents, (&namespace, account), sources, model, mistakes);
         }
     }
 }
 
-fn settings(written: &Istio) -> istio::Settings {
-    let or = |text: &Option<Placed<String>>, default: &str| {
-        text.as_ref().map_or(default, |text| text.value.as_str()).to_owned()
-    };
-    let label = |(name, value): &(Placed<String>, Placed<String>)| {
-        (name.value.clone(), value.value.clone())
-    };
-    istio::Settings {
-        namespace: or(&written.namespace, "default"),
-        root_namespace: or(&written.root_namespace, "istio-system"),
-        domain: or(&written.domain, "cluster.local"),
-        labels: written.labels.0.iter().map(label).collect(),
-    }
+fn or(text: &Option<Placed<String>>, default: &str) -> String {
+    text.as_ref().map_or(default, |text| text.value.as_str()).to_owned()
+}
+
+/// The address at which gateways listen.
+fn address(written: &Option<Placed<String>>, mistakes: &mut Vec<Diagnostic>) -> IpAddr {
+    let Some(written) = written else { return Ipv4Addr::UNSPECIFIED.into() };
+    written.value.parse().unwrap_or_else(|_| {
+        let message = format!("{:?} is not an IP address", written.value);
+        let help = "write an address without a port: gateways name the ports";
+        mistakes.push(Diagnostic::at(written.place, message).help(help));
+        Ipv4Addr::UNSPECIFIED.into()
+    })
 }
 
 /// The directories in which new files may match `pattern`: that before the first wildcard, and

@@ -5,6 +5,7 @@
 
 mod authorization_policy;
 mod destination_rule;
+mod gateway;
 mod hosts;
 mod http_route;
 mod peer_authentication;
@@ -15,10 +16,12 @@ mod telemetry;
 mod text_match;
 mod virtual_service;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use self::gateway::Gateways;
 use self::hosts::Hosts;
-use crate::model::{Item, Model, Origin, Place};
+use crate::model::{Item, Model, Origin, Place, ServerTls};
 use crate::sources::objects::{self, Fields, Object, Reader};
 use crate::sources::yaml::diagnostic::{Diagnostic, SourceMap};
 use crate::sources::yaml::node::Node;
@@ -27,9 +30,10 @@ const SECURITY: &str = "security.istio.io";
 const NETWORKING: &str = "networking.istio.io";
 
 /// The kinds that are read, each with its API group.
-const KINDS: [(&str, &str); 8] = [
+const KINDS: [(&str, &str); 9] = [
     ("AuthorizationPolicy", SECURITY),
     ("DestinationRule", NETWORKING),
+    ("Gateway", NETWORKING),
     ("PeerAuthentication", SECURITY),
     ("RequestAuthentication", SECURITY),
     ("ServiceEntry", NETWORKING),
@@ -47,6 +51,10 @@ pub struct Settings {
     pub root_namespace: String,
     /// The domain of the names of services.
     pub domain: String,
+    /// The address at which gateways listen.
+    pub address: IpAddr,
+    /// The certificates that gateways name.
+    pub certificates: Vec<(String, Item<ServerTls>)>,
     /// The labels of this workload.
     pub labels: Vec<(String, String)>,
 }
@@ -80,10 +88,15 @@ pub fn add(
         destination_rule::destination_rule(cx, object, &mut hosts);
     }
     let services = hosts.services();
+    let mut gateways = Gateways::default();
+    for object in of("Gateway") {
+        gateways.read(cx, object);
+    }
     let mut routes = Vec::new();
     for object in of("VirtualService") {
-        routes.extend(virtual_service::virtual_service(cx, object, &mut hosts));
+        routes.extend(virtual_service::virtual_service(cx, object, &mut hosts, &gateways));
     }
+    model.listeners.extend(gateways.listeners().into_iter().map(Arc::new));
     cx.reader.object.clear();
     virtual_service::without_conflicts(cx, &mut routes);
     let taken = routes.iter().chain(model.routes.iter().map(|item| &**item));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Context;
+use super::gateway::{self, Gateways};
 use super::hosts::Hosts;
 use super::http_route::{self, HttpRoute, RouteOwner};
 use crate::model::{Item, Routes, Rule};
@@ -17,6 +18,7 @@ pub(super) fn virtual_service(
     cx: &mut Context<'_>,
     object: &Object,
     hosts: &mut Hosts,
+    known: &Gateways,
 ) -> Vec<Item<Routes>> {
     let Some(mut spec) = cx.spec(object) else { return Vec::new() };
     let r = &mut cx.reader;
@@ -41,7 +43,19 @@ pub(super) fn virtual_service(
     for name in &names {
         let full = Item::new(hosts.full(&name.value, &object.namespace), name.origin.clone());
         for scope in &scopes {
-            all.extend(of_host(cx, object, hosts, &full, scope, http));
+            let Some(gateway) = scope else {
+                all.extend(in_mesh(cx, object, hosts, &full, http));
+                continue;
+            };
+            let Some(ports) = known.ports(gateway, &full.value) else {
+                let message =
+                    format!("there is no Gateway {gateway}, so its routes are not served");
+                cx.reader.warn(object.place, message, "write it into a file of this source");
+                continue;
+            };
+            for port in ports {
+                all.extend(of_host(cx, object, hosts, &full, (Some(gateway), Some(port)), http));
+            }
         }
     }
     match cx.is_exported(&object.namespace, &export_to) {
@@ -67,13 +81,12 @@ pub(super) fn gateway_scope(object: &Object, gateway: &str) -> Option<String> {
     }
 }
 
-/// The routes of one host for one gateway: those for all ports, and those for single ports.
-fn of_host(
+/// The routes of one host in the mesh: those for all ports, and those for single ports.
+fn in_mesh(
     cx: &mut Context<'_>,
     object: &Object,
     hosts: &mut Hosts,
     full: &Item<String>,
-    scope: &Option<String>,
     http: &[Node],
 ) -> Vec<Item<Routes>> {
     let mut ports: BTreeSet<Option<u16>> = BTreeSet::from([None]);
@@ -81,30 +94,39 @@ fn of_host(
     ports.extend(http.iter().flat_map(http_route::ports).map(Some));
     let mut all = Vec::new();
     for port in ports {
-        let mut rules: Vec<Item<Rule>> = Vec::new();
-        for (number, node) in (1..).zip(http) {
-            let owner = RouteOwner { object, scope: scope.as_deref(), port, number };
-            let routes: Vec<HttpRoute> = http_route::http_route(cx, hosts, &owner, node);
-            rules.extend(routes);
-        }
-        if rules.is_empty() {
-            continue;
-        }
-        let named = |name: &str| match port {
-            Some(port) => format!("{name}:{port}"),
-            None => name.to_owned(),
-        };
-        let item = |name: String| Item::new(named(&name), full.origin.clone());
-        let routes = Routes {
-            host: item(full.value.clone()),
-            aliases: hosts.aliases(&full.value).into_iter().map(item).collect(),
-            scope: scope.as_deref().map(Into::into),
-            tolerant: true,
-            rules,
-        };
-        all.push(Item::new(routes, full.origin.clone()));
+        all.extend(of_host(cx, object, hosts, full, (None, port), http));
     }
     all
+}
+
+/// The routes of one host for a gateway and a port. Without a gateway, they are those of the mesh.
+fn of_host(
+    cx: &mut Context<'_>,
+    object: &Object,
+    hosts: &mut Hosts,
+    full: &Item<String>,
+    (gateway, port): (Option<&str>, Option<u16>),
+    http: &[Node],
+) -> Option<Item<Routes>> {
+    let mut rules: Vec<Item<Rule>> = Vec::new();
+    for (number, node) in (1..).zip(http) {
+        let owner = RouteOwner { object, scope: gateway, port, number };
+        let routes: Vec<HttpRoute> = http_route::http_route(cx, hosts, &owner, node);
+        rules.extend(routes);
+    }
+    if rules.is_empty() {
+        return None;
+    }
+    let scope = gateway.zip(port).map(|(gateway, port)| gateway::scope(gateway, port).into());
+    let named = |name: String| match port.filter(|_| gateway.is_none()) {
+        Some(port) => format!("{name}:{port}"),
+        None => name,
+    };
+    let item = |name: String| Item::new(named(name), full.origin.clone());
+    let host = item(full.value.clone());
+    let aliases = hosts.aliases(&full.value).into_iter().map(item).collect();
+    let routes = Routes { host, aliases, scope, tolerant: true, rules };
+    Some(Item::new(routes, full.origin.clone()))
 }
 
 /// Joins the routes of several VirtualServices of a gateway with the same host. In the mesh, only

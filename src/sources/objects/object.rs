@@ -5,8 +5,7 @@ use crate::model::{Item, Place};
 use crate::sources::yaml::node::{Kind, Node};
 
 /// The fields of `metadata` that mean nothing here. Kubernetes and its tools write them.
-const UNUSED: [&str; 9] = [
-    "creationTimestamp",
+const UNUSED: [&str; 8] = [
     "deletionTimestamp",
     "deletionGracePeriodSeconds",
     "finalizers",
@@ -32,6 +31,8 @@ pub struct Object {
     pub labels: Vec<(String, String)>,
     /// The annotations.
     pub annotations: Vec<(String, String)>,
+    /// The time at which the object was made, as RFC 3339 text. Empty if unknown.
+    pub created: String,
     /// The place of the name.
     pub place: Place,
     /// The value of `spec`. `None` if there is none.
@@ -109,6 +110,7 @@ fn read(
     let name = metadata.string(reader, "name");
     let own = metadata.string(reader, "namespace");
     let labels = metadata.texts(reader, "labels");
+    let created = metadata.string(reader, "creationTimestamp");
     let annotations = metadata.texts(reader, "annotations");
     UNUSED.iter().chain(&["uid", "selfLink"]).for_each(|name| metadata.ignore(name));
     let Some(name) = name else {
@@ -128,6 +130,7 @@ fn read(
         namespace: own.map_or_else(|| namespace.to_owned(), text),
         labels: plain(labels),
         annotations: plain(annotations),
+        created: created.map_or_else(String::new, text),
         place,
         spec,
     };

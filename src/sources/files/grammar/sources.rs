@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::tls::ListenerTls;
 use crate::sources::files::values::{Entries, OneOrMany, Placed};
 
 /// Sources of configuration beside the files of Ringway's own grammar.
@@ -11,6 +12,53 @@ use crate::sources::files::values::{Entries, OneOrMany, Placed};
 pub struct Sources {
     /// Istio's own objects: VirtualService, DestinationRule, ServiceEntry and others.
     pub istio: Option<Placed<Istio>>,
+    /// Objects of the Gateway API: Gateway, HTTPRoute, GRPCRoute, ReferenceGrant and others.
+    pub gateway_api: Option<Placed<GatewayApi>>,
+    /// Objects of the Service Mesh Interface, which is archived: TrafficSplit, TrafficTarget and
+    /// HTTPRouteGroup.
+    pub smi: Option<Placed<Smi>>,
+}
+
+impl Sources {
+    /// The certificates for the gateways of all sources, by name.
+    pub fn certificates(&self) -> impl Iterator<Item = &(Placed<String>, Placed<ListenerTls>)> {
+        let istio = self.istio.iter().flat_map(|istio| &istio.value.certificates.0);
+        let gateway_api = self.gateway_api.iter().flat_map(|it| &it.value.certificates.0);
+        istio.chain(gateway_api)
+    }
+}
+
+/// Objects of the Gateway API, from files.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayApi {
+    /// The files: paths or patterns such as `gw/*.yaml`. A relative one begins at the directory of
+    /// this file.
+    pub files: OneOrMany<Placed<String>>,
+    /// The namespace of objects without one. Default `default`.
+    pub namespace: Option<Placed<String>>,
+    /// The domain of the names of services: `NAME.NAMESPACE.svc.DOMAIN`. Default `cluster.local`.
+    pub domain: Option<Placed<String>>,
+    /// The address at which gateways listen. Default `0.0.0.0`.
+    pub address: Option<Placed<String>>,
+    /// The classes of the gateways that this proxy serves. Default: all.
+    pub classes: OneOrMany<Placed<String>>,
+    /// The certificates that gateways name, `NAME` or `NAMESPACE/NAME`.
+    pub certificates: Entries<Placed<ListenerTls>>,
+}
+
+/// Objects of the Service Mesh Interface, from files.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Smi {
+    /// The files: paths or patterns such as `smi/*.yaml`. A relative one begins at the directory of
+    /// this file.
+    pub files: OneOrMany<Placed<String>>,
+    /// The namespace of objects without one. Default `default`.
+    pub namespace: Option<Placed<String>>,
+    /// The service account of this workload. TrafficTargets for other destinations do not concern
+    /// it. Default: all concern it.
+    pub account: Option<Placed<String>>,
 }
 
 /// Istio's objects, from files.
@@ -26,6 +74,10 @@ pub struct Istio {
     pub root_namespace: Option<Placed<String>>,
     /// The domain of the names of services: `NAME.NAMESPACE.svc.DOMAIN`. Default `cluster.local`.
     pub domain: Option<Placed<String>>,
+    /// The address at which gateways listen. Default `0.0.0.0`.
+    pub address: Option<Placed<String>>,
+    /// The certificates that gateways name in `credentialName`.
+    pub certificates: Entries<Placed<ListenerTls>>,
     /// The labels of this workload, which selectors of objects compare.
     pub labels: Entries<Placed<String>>,
 }

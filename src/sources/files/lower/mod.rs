@@ -31,10 +31,11 @@ use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, SourceMap};
 use super::grammar::Config;
+use super::grammar::tls::ListenerTls;
 use super::materials::{Materials, path_of};
 use super::values::{Entries, Placed, Time, TimeOrNone};
 use crate::matching::PatternError;
-use crate::model::{Item, Items, Material, Model, Origin, Place};
+use crate::model::{Item, Items, Material, Model, Origin, Place, ServerTls};
 use crate::time::NO_LIMIT;
 
 /// Lowers `config`. Adds a mistake for each invalid text.
@@ -75,6 +76,22 @@ pub(super) fn lower(
             .map(|rule| Arc::new(authorization::policy(&mut lower, rule)))
             .collect(),
     }
+}
+
+/// Lowers the certificates for gateways of other sources, by name.
+pub(super) fn certificates(
+    written: &Entries<Placed<ListenerTls>>,
+    sources: &SourceMap,
+    materials: &Materials,
+    mistakes: &mut Vec<Diagnostic>,
+) -> Vec<(String, Item<ServerTls>)> {
+    let mut lower = Lower { sources, materials, mistakes };
+    let mut all = Vec::new();
+    for (name, certificate) in &written.0 {
+        let tls = tls::server(&mut lower, certificate.clone());
+        all.extend(tls.map(|tls| (name.value.clone(), tls)));
+    }
+    all
 }
 
 /// Lowers the entries of a section. The key of each entry becomes the name of the item.

@@ -95,6 +95,7 @@ fn redirect_of(written: Placed<Redirect>) -> Item<model::Redirect> {
         host: value.host.map(Into::into),
         port: value.port,
         path: value.path.map(Into::into),
+        prefix: None,
         status: value.status.map(Into::into),
     };
     Item::new(redirect, origin(written.place))

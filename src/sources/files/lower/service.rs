@@ -35,6 +35,7 @@ pub(super) fn service(
         _ => None,
     };
     model::Service {
+        empty_status: None,
         name,
         protocol: match value.protocol {
             grammar::ServiceProtocol::Auto => ServiceProtocol::Auto,

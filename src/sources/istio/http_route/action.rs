@@ -137,8 +137,14 @@ fn redirect(cx: &mut Context<'_>, fields: &mut Fields<'_>, rule: &mut Rule) {
     redirect.one_of(r, "derivePort", &[("FROM_PROTOCOL_DEFAULT", ())]);
     redirect.refuse(r, "uriRegexRewrite", "write `uri`, in a route for each path");
     redirect.finish(r);
-    let redirect =
-        Redirect { scheme, host: authority, port: port.map(|port| port.value), path: uri, status };
+    let redirect = Redirect {
+        scheme,
+        host: authority,
+        port: port.map(|port| port.value),
+        path: uri,
+        prefix: None,
+        status,
+    };
     rule.action = Some(Action::Redirect(Box::new(Item::new(redirect, at(place)))));
 }
 

@@ -1,0 +1,98 @@
+//! Objects of the Gateway API. Gateways become listeners, and routes become their rules.
+
+mod backends;
+mod conditions;
+mod filters;
+mod gateways;
+mod order;
+mod routes;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use self::backends::Backends;
+use self::gateways::Gateways;
+use crate::model::{Item, Model, Origin, Place, ServerTls};
+use crate::sources::objects::{self, Fields, Object, Reader};
+use crate::sources::yaml::diagnostic::{Diagnostic, SourceMap};
+use crate::sources::yaml::node::Node;
+
+const GROUP: &str = "gateway.networking.k8s.io";
+
+/// The kinds that are read, each with its API group.
+const KINDS: [(&str, &str); 5] = [
+    ("GRPCRoute", GROUP),
+    ("Gateway", GROUP),
+    ("GatewayClass", GROUP),
+    ("HTTPRoute", GROUP),
+    ("ReferenceGrant", GROUP),
+];
+
+/// The settings of the source.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The namespace of objects without one.
+    pub namespace: String,
+    /// The domain of the names of services.
+    pub domain: String,
+    /// The address at which gateways listen.
+    pub address: IpAddr,
+    /// The classes of gateways that this proxy serves. Empty means all.
+    pub classes: Vec<String>,
+    /// The certificates that gateways name.
+    pub certificates: Vec<(String, Item<ServerTls>)>,
+}
+
+/// What reading an object needs.
+struct Context<'m> {
+    settings: Settings,
+    reader: Reader<'m>,
+}
+
+/// Reads the objects of `documents` and adds them to `model`. Adds a mistake for each wrong value.
+pub fn add(
+    documents: &[Node],
+    settings: Settings,
+    sources: &SourceMap,
+    model: &mut Model,
+    mistakes: &mut Vec<Diagnostic>,
+) {
+    let mut reader = Reader::new(sources, mistakes);
+    let objects = objects::objects(&mut reader, documents, &settings.namespace, &KINDS);
+    let mut context = Context { settings, reader };
+    let cx = &mut context;
+    let of = |kind: &'static str| objects.iter().filter(move |object| object.kind == kind);
+    let mut backends = Backends::new(&cx.settings, &model.services);
+    for object in of("ReferenceGrant") {
+        backends.grant(cx, object);
+    }
+    let mut gateways = Gateways::default();
+    for object in of("Gateway") {
+        gateways.read(cx, object);
+    }
+    let mut rules = Vec::new();
+    for object in of("HTTPRoute").chain(of("GRPCRoute")) {
+        rules.extend(routes::route(cx, object, &gateways, &mut backends));
+    }
+    model.routes.extend(order::routes(rules).into_iter().map(Arc::new));
+    model.listeners.extend(gateways.listeners(cx).into_iter().map(Arc::new));
+    model.services.extend(backends.missing().into_iter().map(Arc::new));
+}
+
+impl Context<'_> {
+    /// The fields of `spec`. An object without one has no fields.
+    fn spec<'n>(&mut self, object: &'n Object) -> Option<Fields<'n>> {
+        self.reader.object = object.title();
+        match &object.spec {
+            Some(node) => Fields::of(&mut self.reader, node, "`spec`"),
+            None => {
+                self.reader.at(object.place, "there is no `spec`", "write `spec:` and its fields");
+                None
+            }
+        }
+    }
+}
+
+fn at(place: Place) -> Origin {
+    Origin::File(place)
+}
