@@ -14,12 +14,12 @@ use rustc_hash::FxHashMap;
 use super::code::{Code, ConnectionError, Error};
 use super::flood::Excess;
 use super::inbound::{Event, Inbound};
-use super::priority::{CRITICAL_PRIORITY, Urgency};
+use super::priority::{CRITICAL_PRIORITY, apply_updates, prioritize};
 use super::session::{Config, Session};
 use super::streams::{Cut, Stream, wake};
 use super::unidirectional::Uni;
 use crate::http2::{Draft, Message, Peer, Sent};
-use crate::quic::{self, Closed, Dir, ReadError, Side, StreamId, WriteError};
+use crate::quic::{self, Closed, Dir, ReadError, StreamId, WriteError};
 use crate::runtime::buffer::Buf;
 use crate::time::Time;
 
@@ -245,21 +245,9 @@ impl Core {
                     return Ok(());
                 }
             }
-            self.apply_updates();
+            let begun = |id: &StreamId| self.streams.get(id).is_some_and(|stream| stream.in_body);
+            apply_updates(&mut self.session, &self.quic, begun);
             self.unblock()?;
-        }
-    }
-
-    /// Applies the client's new priorities to responses that have begun.
-    fn apply_updates(&mut self) {
-        let Self { quic, session, streams, .. } = self;
-        let ids = session.updated().map(|number| StreamId::new(Side::Client, Dir::Bi, number / 4));
-        let has_begun = |id: &StreamId| streams.get(id).is_some_and(|stream| stream.in_body);
-        let begun: Vec<StreamId> = ids.filter(has_begun).collect();
-        for id in begun {
-            if let Some(urgency) = session.take_update(id.into()) {
-                quic.prioritize(id, urgency.priority());
-            }
         }
     }
 
@@ -605,16 +593,6 @@ impl Core {
         let now = self.quic.heard();
         self.fail(error, now);
         self.quic.wake();
-    }
-}
-
-/// Sets the priority of the response to a request (RFC 9218). An update that has arrived before the
-/// request replaces its field.
-fn prioritize(session: &mut Session, quic: &quic::Connection, id: StreamId, request: &Message) {
-    let field = request.head.view(&request.text).value(b"priority");
-    let update = session.take_update(id.into());
-    if let Some(urgency) = update.or_else(|| field.map(Urgency::parse)) {
-        quic.prioritize(id, urgency.priority());
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::collections::VecDeque;
 
+use super::session::Session;
+use crate::http2::Message;
+use crate::quic::{Connection, Dir, Side, StreamId};
+
 /// The number of updates that are kept for requests that have not arrived.
 const UPDATES_MAX: usize = 32;
 
@@ -68,6 +72,36 @@ impl Updates {
     /// The streams with updates.
     pub(super) fn streams(&self) -> impl Iterator<Item = u64> {
         self.0.iter().map(|(stream, _)| *stream)
+    }
+}
+
+/// Sets the priority of the response to a request (RFC 9218). An update that has arrived before the
+/// request replaces its field.
+pub(super) fn prioritize(
+    session: &mut Session,
+    quic: &Connection,
+    id: StreamId,
+    request: &Message,
+) {
+    let field = request.head.view(&request.text).value(b"priority");
+    let update = session.take_update(id.into());
+    if let Some(urgency) = update.or_else(|| field.map(Urgency::parse)) {
+        quic.prioritize(id, urgency.priority());
+    }
+}
+
+/// Applies the client's new priorities to responses that have begun.
+pub(super) fn apply_updates(
+    session: &mut Session,
+    quic: &Connection,
+    has_begun: impl Fn(&StreamId) -> bool,
+) {
+    let ids = session.updated().map(|number| StreamId::new(Side::Client, Dir::Bi, number / 4));
+    let begun: Vec<StreamId> = ids.filter(has_begun).collect();
+    for id in begun {
+        if let Some(urgency) = session.take_update(id.into()) {
+            quic.prioritize(id, urgency.priority());
+        }
     }
 }
 
