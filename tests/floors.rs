@@ -105,6 +105,7 @@ pub const FLOORS: [(&str, &[&str]); 50] = [
             "authz",
             "ca",
             "dns",
+            "grpc",
             "http1",
             "jwt",
             "tls",

@@ -15,8 +15,8 @@ mod authorization;
 mod captured_connect;
 mod draining;
 mod endpoint_sets;
-mod explain;
 #[cfg(feature = "uring")]
+mod explain;
 mod floors;
 mod hpack_corpus;
 mod http2_format;

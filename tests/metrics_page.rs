@@ -19,7 +19,7 @@ use ringway::snapshot::{Level, Resource, Snapshot};
 use ringway::sources::files;
 use ringway::standard::{Key, Reporter, Spoken, Standard};
 use ringway::telemetry::metrics::{self, Format};
-use ringway::telemetry::status::{Reading, Status};
+use ringway::telemetry::status::{Reading, SourceState, Status};
 
 use crate::skipped::skipped;
 
@@ -263,6 +263,8 @@ fn page(format: Format) -> String {
     let status = Status::new(workers, Arc::default());
     status.known().snapshot = Some(snapshot);
     let (resource, level) = (Resource::Descriptors, Level::Shed);
+    let heard = Some(std::time::Instant::now());
+    status.known().source = Some(SourceState { name: "etcd", heard, ..SourceState::default() });
     status.known().overload[0] = Some(Reading { resource, used: 91.0, limit: 100.0, level });
     metrics::render(&status.known(), format)
 }

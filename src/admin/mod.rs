@@ -124,6 +124,7 @@ fn router(status: Status, token: Token) -> Router {
         .route("/config", get(pages::config))
         .route("/listeners", get(pages::listeners))
         .route("/services", get(pages::services))
+        .route("/sources", get(pages::sources))
         .route("/overload", get(pages::overload))
         .route("/certs", get(pages::certs))
         .route("/requests", get(requests::requests))

@@ -109,6 +109,32 @@ pub(super) async fn overload(State(status): State<Status>) -> Json<Value> {
     Json(shown.collect())
 }
 
+pub(super) async fn sources(State(status): State<Status>) -> Json<Value> {
+    let source = status.known().source.clone();
+    let shown = source.iter().map(|source| {
+        json!({
+            "source": source.name,
+            "keys": source.keys,
+            "member": source.member,
+            "connected": source.connected,
+            "connections": source.connections,
+            "age_seconds": source.age().map(|age| age.as_secs()),
+            "from_copy": source.copied.is_some(),
+            "revision": source.revision,
+            "seen_revision": source.seen_revision,
+            "documents": source.documents,
+            "refused": source.refused,
+            "refusal": none_if_empty(&source.refusal),
+            "error": none_if_empty(&source.error),
+        })
+    });
+    Json(shown.collect())
+}
+
+fn none_if_empty(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
 pub(super) async fn services(State(status): State<Status>) -> Json<Value> {
     let known = status.known();
     let Some(snapshot) = &known.snapshot else { return Json(json!([])) };

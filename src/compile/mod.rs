@@ -27,6 +27,7 @@ mod services;
 mod settings;
 mod shifts;
 mod slips;
+mod sources;
 mod standard;
 mod sticky;
 mod suggestion;
@@ -44,6 +45,7 @@ pub use self::endpoints::found_at;
 pub use self::jwt::KeySource;
 use self::registry::Registry;
 pub use self::slips::Validity;
+pub use self::sources::{EtcdSource, SourcePlan};
 pub use self::suggestion::{key_suggestion, suggestion, value_suggestion};
 use self::tls::MeshIdentity;
 use crate::cluster::{Destination, Service};
@@ -101,6 +103,8 @@ pub struct Compiled {
     pub gone_after: Duration,
     /// The URLs of token keys to fetch.
     pub key_sources: Vec<KeySource>,
+    /// The servers that are asked for more of the configuration.
+    pub sources: SourcePlan,
     /// The origin of each bind, for the message if its socket cannot be opened.
     pub bind_places: HashMap<Bind, String>,
     /// The resources that were left out, each with its reason.
@@ -238,6 +242,7 @@ fn compile_all(
         endpoint_addresses,
     };
     let admin_token = settings::admin_token(&mut compiler);
+    let sources = sources::sources(&mut compiler);
     let Compiler { faults, key_sources, bind_places, validity, .. } = compiler;
     if faults.iter().any(is_error) {
         return Err(faults);
@@ -254,6 +259,7 @@ fn compile_all(
         names: services::names(model),
         gone_after: settings::gone_after(model),
         key_sources,
+        sources,
         bind_places,
         refusals: Vec::new(),
         warnings: faults,

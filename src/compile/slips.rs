@@ -35,7 +35,9 @@ pub(super) fn find(compiler: &mut Compiler<'_>) {
             trailing_slash(compiler, &rule.value);
         }
     }
-    nothing_to_serve(compiler);
+    if model.settings.sources.etcd.is_none() {
+        nothing_to_serve(compiler);
+    }
 }
 
 fn empty_service(compiler: &mut Compiler<'_>, service: &model::Service) {

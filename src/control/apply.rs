@@ -15,11 +15,12 @@ use super::outliers::Outliers;
 use super::shifts::Shifts;
 use super::sockets::{BindError, Sockets};
 use crate::compile::registry::Registry;
-use crate::compile::{Compiled, KeySource, Resolutions, found_at};
+use crate::compile::{Compiled, KeySource, Resolutions, SourcePlan, found_at};
 use crate::dns::DnsPlan;
 use crate::model::Resources;
 use crate::net::DnsName;
 use crate::snapshot::Snapshot;
+use crate::sources::Documents;
 use crate::sources::files::ProcessEnvironment;
 use crate::sources::files::diagnostic::{Diagnostic, Diagnostics};
 use crate::sources::files::redact::Texts;
@@ -50,6 +51,8 @@ pub struct Applier {
     pub resolutions: Resolutions,
     /// The resources of sources other than files.
     pub resources: Resources,
+    /// The documents of a server that are in use.
+    pub documents: Arc<Documents>,
     /// The health checks of endpoints.
     pub checks: Checks,
     /// Ends the ejections of outlier detection.
@@ -85,23 +88,61 @@ pub struct Applied {
     pub files: Texts,
     /// The address of the DNS resolver for the workload, and the names that it answers.
     pub dns: DnsPlan,
+    /// The servers that are asked for more of the configuration.
+    pub sources: SourcePlan,
 }
 
 impl Applier {
     /// Reads the files again and applies them. Returns `None` if the configuration is refused.
     /// Without `force`, it also returns `None` if no file has changed since the last try.
     pub async fn reload(&mut self, force: bool) -> Option<Applied> {
-        let loaded = Arc::new(files::load(&self.arguments, &ProcessEnvironment));
+        let loaded = Arc::new(self.load());
         if !force && loaded.is_same_text(&self.tried) {
             return None;
         }
         self.tried = Arc::clone(&loaded);
         let applied = self.apply(Arc::clone(&loaded)).await;
-        if applied.is_some() {
+        if let Some(applied) = &applied {
             self.loaded = loaded;
+            if applied.sources.etcd.is_none() {
+                self.documents = Arc::default();
+            }
         }
         self.status.known().reloads.files_differ = !self.tried.is_same_text(&self.loaded);
         applied
+    }
+
+    /// Reads the files. Adds the documents in use, if the files still name a server.
+    fn load(&self) -> Loaded {
+        let loaded = files::load(&self.arguments, &ProcessEnvironment);
+        let is_usual = self.documents.texts.is_empty() || loaded.is_faulty();
+        match is_usual || !loaded.has_servers() {
+            true => loaded,
+            false => loaded.with_documents(&self.documents),
+        }
+    }
+
+    /// Applies the files in use with `documents` in the place of the previous ones.
+    ///
+    /// # Errors
+    /// The first mistake, in one line. The previous configuration stays in use.
+    pub async fn apply_documents(&mut self, documents: &Arc<Documents>) -> Result<Applied, String> {
+        if let Some(fault) = &documents.fault {
+            return Err(fault.clone());
+        }
+        let began = Instant::now();
+        let loaded = Arc::new(self.loaded.with_documents(documents));
+        self.version += 1;
+        let result = self.try_apply(&loaded, true).await;
+        loaded.release();
+        let (snapshot, applied) = result.map_err(|errors| first_line(&errors))?;
+        if Arc::ptr_eq(&self.tried, &self.loaded) {
+            self.tried = Arc::clone(&loaded);
+        }
+        self.loaded = loaded;
+        self.documents = Arc::clone(documents);
+        self.note_applied(snapshot, &applied, began);
+        Ok(applied)
     }
 
     /// Applies the current configuration again, for example after token keys have changed.
@@ -129,29 +170,14 @@ impl Applier {
         result: Result<(Arc<Snapshot>, Applied), String>,
         began: Instant,
     ) -> Option<Applied> {
-        let mut known = self.status.known();
-        known.reloads.last = Some(SystemTime::now());
         match result {
             Ok((snapshot, applied)) => {
-                known.reloads.succeeded += 1;
-                known.reloads.errors.clear();
-                known.files = Arc::clone(&applied.files);
-                tracing::info!(
-                    version = snapshot.version,
-                    listeners = snapshot.listeners.len(),
-                    services = snapshot.services.len(),
-                    took = ?began.elapsed(),
-                    "configuration applied"
-                );
-                self.checks.follow(&snapshot);
-                self.outliers.follow(&snapshot);
-                if let Some(standard) = &snapshot.standard {
-                    standard.store.set_max(standard.max);
-                }
-                known.snapshot = Some(snapshot);
+                self.note_applied(snapshot, &applied, began);
                 Some(applied)
             }
             Err(errors) => {
+                let mut known = self.status.known();
+                known.reloads.last = Some(SystemTime::now());
                 known.reloads.failed += 1;
                 // There is no previous configuration at the start: the process ends and prints the
                 // errors.
@@ -164,6 +190,28 @@ impl Applier {
                 None
             }
         }
+    }
+
+    /// Logs that a configuration was applied, and stores it in the status.
+    fn note_applied(&mut self, snapshot: Arc<Snapshot>, applied: &Applied, began: Instant) {
+        let mut known = self.status.known();
+        known.reloads.last = Some(SystemTime::now());
+        known.reloads.succeeded += 1;
+        known.reloads.errors.clear();
+        known.files = Arc::clone(&applied.files);
+        tracing::info!(
+            version = snapshot.version,
+            listeners = snapshot.listeners.len(),
+            services = snapshot.services.len(),
+            took = ?began.elapsed(),
+            "configuration applied"
+        );
+        self.checks.follow(&snapshot);
+        self.outliers.follow(&snapshot);
+        if let Some(standard) = &snapshot.standard {
+            standard.store.set_max(standard.max);
+        }
+        known.snapshot = Some(snapshot);
     }
 
     /// Replaces the endpoints of each service whose DNS name is `name`. Nothing else changes.
@@ -212,6 +260,7 @@ impl Applier {
         let warnings = is_new.then(|| files::warnings(loaded, &compiled));
         let Compiled { snapshot, bind_places, refusals, .. } = compiled;
         let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
+        let sources = compiled.sources;
         for refusal in &refusals {
             tracing::warn!(
                 "a resource is refused; the rest of the configuration is applied: {refusal}"
@@ -258,7 +307,9 @@ impl Applier {
         }
         warnings.iter().for_each(log_warnings);
         self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
-        Ok((snapshot, Applied { names, gone_after, key_sources, admin, admin_token, files, dns }))
+        let applied =
+            Applied { names, gone_after, key_sources, admin, admin_token, files, dns, sources };
+        Ok((snapshot, applied))
     }
 
     /// Waits until every worker has sent a report for which `wanted` returns true.
@@ -309,6 +360,11 @@ impl Applier {
             mailbox.post(order());
         }
     }
+}
+
+/// The first line of a text of errors. A place comes before its message there.
+fn first_line(errors: &str) -> String {
+    errors.lines().next().unwrap_or_default().to_owned()
 }
 
 /// Logs each warning that `ringway check` also shows, with its place.

@@ -23,6 +23,8 @@ mod shifts;
 #[cfg(feature = "uring")]
 mod signals;
 pub mod sockets;
+#[cfg(feature = "uring")]
+mod sources;
 mod spans;
 #[cfg(feature = "uring")]
 mod systemd;

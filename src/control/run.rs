@@ -19,6 +19,7 @@ use super::retry::{Need, Retry};
 use super::shifts::Shifts;
 use super::signals::{Signals, Told};
 use super::sockets::Sockets;
+use super::sources::Sources;
 use super::spans::SpanExporter;
 use super::systemd::{Manager, passed_sockets, watchdog_interval};
 use super::watch::Watch;
@@ -37,7 +38,7 @@ use crate::runtime::ring;
 use crate::snapshot::{DrainStep, OutboundDrain, Overload};
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::lookup::Lookups;
-use crate::sources::{KeySets, Names, Outward};
+use crate::sources::{Documents, KeySets, Names, Outward};
 use crate::telemetry::logs::{FINISH_LIMIT, HURRIED_FINISH_LIMIT};
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
@@ -111,12 +112,10 @@ async fn serve(
     let (overload, began) = (&Arc::<Overload>::default(), clock.began);
     let parts = WorkerParts { stats: &stats, reports: &sender, status: &status, overload, began };
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
-    let mut names = Names::new(status.clone(), lookups.clone());
-    names.follow(&trial.control.names, trial.control.gone_after);
-    let mut key_sets = KeySets::new(status.clone(), lookups.clone());
-    key_sets.follow(&trial.control.key_sources, |url| registry.keys_wanted(url));
-    let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
-    let (admin, resolver, exporter) = for_others(&status, &lookups, &trial.control).await?;
+    let sources = Sources::begin(&status, &lookups, &trial.control.sources).await;
+    let first = first_wanted(&loaded, &sources).unwrap_or(trial.control);
+    let (names, key_sets, resolutions) = resolve(&status, &lookups, &first, &mut registry).await;
+    let (admin, resolver, exporter) = for_others(&status, &lookups, &first).await?;
     let applier = Applier {
         arguments,
         outliers: Outliers::new(Arc::clone(&registry.outliers), clock),
@@ -125,8 +124,9 @@ async fn serve(
         mailboxes,
         reports,
         status,
-        resolutions: Resolutions { names: addresses, key_sets: keys },
+        resolutions,
         resources: Resources::default(),
+        documents: Arc::default(),
         checks: Checks::new(clock),
         shifts: Shifts::new(trial.state_dir),
         log,
@@ -141,6 +141,7 @@ async fn serve(
         lookups,
         names,
         key_sets,
+        sources,
         admin,
         exporter,
         resolver,
@@ -158,6 +159,27 @@ async fn serve(
     }
     memory::give_back_with_code();
     Box::pin(control.until_told_to_end()).await
+}
+
+/// The needs of the first configuration, if it has documents of a server.
+fn first_wanted(loaded: &Loaded, sources: &Sources) -> Option<Applied> {
+    let loaded = loaded.with_documents(sources.first()?);
+    trial(&loaded).ok().map(|trial| trial.control)
+}
+
+/// Looks up the names and fetches the token keys that the first configuration needs.
+async fn resolve(
+    status: &Status,
+    lookups: &Lookups,
+    wanted: &Applied,
+    registry: &mut Registry,
+) -> (Names, KeySets, Resolutions) {
+    let mut names = Names::new(status.clone(), lookups.clone());
+    names.follow(&wanted.names, wanted.gone_after);
+    let mut key_sets = KeySets::new(status.clone(), lookups.clone());
+    key_sets.follow(&wanted.key_sources, |url| registry.keys_wanted(url));
+    let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
+    (names, key_sets, Resolutions { names: addresses, key_sets: keys })
 }
 
 /// The taps and stories of `workers` whose clocks start now.
@@ -201,6 +223,7 @@ fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
         .map_err(|errors| RunError::Config(errors.to_string()))?;
     let Compiled { workers, pin, driver, state_dir, .. } = compiled;
     let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
+    let sources = compiled.sources;
     if !names.is_empty() || !key_sources.is_empty() {
         tracing::info!(
             names = names.len(),
@@ -210,7 +233,8 @@ fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
         );
     }
     let files = Arc::default();
-    let control = Applied { names, gone_after, key_sources, admin, admin_token, files, dns };
+    let control =
+        Applied { names, gone_after, key_sources, admin, admin_token, files, dns, sources };
     Ok(Trial { workers, pin, driver, state_dir, control })
 }
 
@@ -219,6 +243,7 @@ struct Control {
     lookups: Lookups,
     names: Names,
     key_sets: KeySets,
+    sources: Sources,
     admin: Admin,
     exporter: SpanExporter,
     resolver: Resolver,
@@ -234,8 +259,14 @@ struct Control {
 }
 
 impl Control {
-    /// Applies the first configuration.
+    /// Applies the first configuration, with the first documents of a server if they can be used.
     async fn begin(&mut self) -> Result<(), RunError> {
+        if let Some((documents, copied)) = self.sources.take_first() {
+            self.take_documents(documents, copied).await;
+        }
+        if self.applier.status.known().snapshot.is_some() {
+            return Ok(());
+        }
         match self.applier.apply_again().await {
             Some(_) => {
                 self.follow_collector();
@@ -320,6 +351,7 @@ impl Control {
                     self.retry.after(self.need());
                     memory::give_back_with_code();
                 }
+                documents = self.sources.changed() => self.take_documents(documents, None).await,
                 report = self.applier.reports.recv() => {
                     let Some(report) = report else {
                         return Err(RunError::System("the workers have ended".to_owned()));
@@ -349,22 +381,37 @@ impl Control {
         self.retry.after(self.need());
         memory::give_back_with_code();
         if let Some(applied) = applied {
-            let Applied { names, gone_after, key_sources, admin, admin_token, dns, .. } = applied;
             self.renewal = Renewal::of(&self.applier.loaded.materials);
-            self.lookups.outward().set_mark(dns.mark);
-            self.names.follow(&names, gone_after);
-            self.applier.keep_addresses(&names);
-            let registry = &mut self.applier.registry;
-            self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
-            self.follow_collector();
-            if let Err(error) = self.admin.bind(admin, admin_token).await {
-                tracing::error!("{error}; the admin interface keeps its previous address");
-            }
-            if let Err(error) = self.resolver.serve(dns).await {
-                tracing::error!("{error}; the DNS resolver keeps its previous address");
-            }
+            self.use_applied(applied).await;
         }
         self.manager.ready();
+    }
+
+    /// Applies the documents of a server. `copied` is the time of their copy, if they are a copy.
+    async fn take_documents(&mut self, documents: Arc<Documents>, copied: Option<SystemTime>) {
+        let applied = self.sources.apply(&mut self.applier, documents, copied).await;
+        memory::give_back_with_code();
+        if let Some(applied) = applied {
+            self.use_applied(applied).await;
+        }
+    }
+
+    /// Uses the part of an applied configuration that concerns the control thread.
+    async fn use_applied(&mut self, applied: Applied) {
+        let Applied { names, gone_after, key_sources, admin, admin_token, dns, .. } = applied;
+        self.lookups.outward().set_mark(dns.mark);
+        self.sources.follow(&applied.sources);
+        self.names.follow(&names, gone_after);
+        self.applier.keep_addresses(&names);
+        let registry = &mut self.applier.registry;
+        self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
+        self.follow_collector();
+        if let Err(error) = self.admin.bind(admin, admin_token).await {
+            tracing::error!("{error}; the admin interface keeps its previous address");
+        }
+        if let Err(error) = self.resolver.serve(dns).await {
+            tracing::error!("{error}; the DNS resolver keeps its previous address");
+        }
     }
 
     async fn reload_files(&mut self, force: bool) -> Option<Applied> {

@@ -4,6 +4,7 @@
 //!
 //! Sources: the gRPC documents PROTOCOL-HTTP2 and PROTOCOL-WEB.
 
+pub mod etcd;
 mod messages;
 pub mod methods;
 pub mod protobuf;

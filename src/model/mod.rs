@@ -27,6 +27,7 @@ mod service;
 mod settings;
 mod shift;
 mod slow_start;
+mod sources;
 mod tls;
 mod traces;
 
@@ -66,6 +67,7 @@ pub use settings::{
 };
 pub use shift::{AbortIf, Shift};
 pub use slow_start::SlowStart;
+pub use sources::{Etcd, Sources};
 pub use tls::{
     ClientAuth, ClientFiles, ClientTls, Identity, Material, ServerCertificate, ServerTls,
     TlsVersion,

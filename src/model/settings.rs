@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Http2Limits, Http3Limits, Item, Material, Metrics, Origin, Overload, Tracing, Zone};
+use super::{
+    Http2Limits, Http3Limits, Item, Material, Metrics, Origin, Overload, Sources, Tracing, Zone,
+};
 
 /// Settings of the process.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +45,8 @@ pub struct Settings {
     pub tracing: Option<Tracing>,
     /// Istio's standard metrics.
     pub metrics: Metrics,
+    /// The servers that are asked for more of the configuration.
+    pub sources: Sources,
 }
 
 /// How the process drains.

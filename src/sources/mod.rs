@@ -1,6 +1,8 @@
 //! The sources of the configuration: files, DNS, and the URLs of token keys.
 
 mod dns;
+mod documents;
+pub mod etcd;
 mod fetch;
 pub mod files;
 mod gateway_api;
@@ -14,6 +16,8 @@ mod smi;
 pub mod yaml;
 
 pub use dns::Names;
+pub use documents::{Cache, Documents};
+pub use etcd::Etcd;
 pub use fetch::Fetcher;
 pub use keys::KeySets;
 pub use outward::Outward;

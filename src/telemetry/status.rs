@@ -1,7 +1,7 @@
 //! The status of the process, for the admin interface.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::history::History;
 use super::logs::AccessLog;
@@ -39,6 +39,8 @@ pub struct Known {
     pub key_fetches: (u64, u64),
     /// The results of captured DNS queries.
     pub queries: Queries,
+    /// The server that is asked for more of the configuration. `None` if there is none.
+    pub source: Option<SourceState>,
     /// The usage of the resources that have a limit.
     pub overload: [Option<Reading>; Resource::ALL.len()],
     /// The traffic of the last hour. It is read while the admin interface is on.
@@ -47,6 +49,49 @@ pub struct Known {
     pub started: SystemTime,
     /// The start time of the process, on a clock that is never set.
     pub begun: Instant,
+}
+
+/// The state of a server that is asked for more of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct SourceState {
+    /// The kind of the server.
+    pub name: &'static str,
+    /// The part of the server's keys that is read.
+    pub keys: String,
+    /// The member that is or was asked.
+    pub member: String,
+    /// Whether it answers.
+    pub connected: bool,
+    /// How often a connection was made.
+    pub connections: u64,
+    /// The time of its last sign of life. `None` before the first one.
+    pub heard: Option<Instant>,
+    /// The last revision that it has sent.
+    pub seen_revision: u64,
+    /// The revision in use.
+    pub revision: u64,
+    /// The number of documents in use.
+    pub documents: usize,
+    /// The time at which the copy in use was written. `None` if the documents are those of the
+    /// server itself.
+    pub copied: Option<SystemTime>,
+    /// The number of revisions that were refused.
+    pub refused: u64,
+    /// The reason why the last revision was refused. Empty if it is in use.
+    pub refusal: String,
+    /// The reason why the server does not answer. Empty if it does.
+    pub error: String,
+}
+
+impl SourceState {
+    /// The age of the documents in use: the time since the server was last heard, or since the copy
+    /// was written. `None` if there are none yet.
+    pub fn age(&self) -> Option<Duration> {
+        match self.copied {
+            Some(copied) => Some(copied.elapsed().unwrap_or_default()),
+            None => self.heard.map(|heard| heard.elapsed()),
+        }
+    }
 }
 
 /// The usage of a resource of the process.
@@ -117,6 +162,7 @@ impl Status {
             lookups: NameLookups::default(),
             key_fetches: (0, 0),
             queries: Queries::default(),
+            source: None,
             overload: Default::default(),
             history: History::default(),
             started: SystemTime::now(),

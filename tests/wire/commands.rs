@@ -332,7 +332,7 @@ fn the_examples_are_valid_for_the_check_and_for_the_schema() {
         let output = check.args(["check", "-c"]).arg(&example).env("CA", &ca).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let entries = std::fs::read_dir(example).unwrap().map(|entry| entry.unwrap().path());
-        // A directory has objects of another grammar.
+        // A directory below an example has objects of another grammar.
         files.extend(entries.filter(|path| path.is_file()));
     }
     let broken = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();

@@ -281,6 +281,8 @@ const SHAPES: &[Word] = &[
     ("Side", "", "write `{ports: [22], cidrs: [10.0.0.0/8]}`"),
     ("probes", "", "write `probes: [{port: 8080, path: /healthz}]`"),
     ("MeshDns", "", "write `dns: {bind: 127.0.0.1:15053}`"),
+    ("Sources", "", "write `sources: {etcd: {endpoints: [HOST:PORT]}}`"),
+    ("Etcd", "", "write `etcd: {endpoints: [HOST:PORT]}`"),
     ("Udp", "", "write `udp: {idle_timeout: 60s}`"),
     ("Probe", "", "write `{port: 8080, path: /healthz}`"),
     ("trust_bundles", "", "write `trust_bundles: {partner.example: FILE}`"),

@@ -30,6 +30,8 @@ const TELEMETRY: &str = "access_log";
 const TRACE: &str = "otlp";
 const STANDARD: &str = "unused_after";
 const ADMIN: &str = "token";
+const ETCD_MAP: &str = "max_bytes";
+const ETCD: &str = "write `sources: {etcd: {endpoints: [HOST:PORT]}}`";
 const ADMIN_TOKEN: &str = "write the token into a file, and `token: FILE` here";
 const OVERRIDE: &str = "mode";
 
@@ -96,6 +98,7 @@ pub(super) const WORDS: &[Word] = &[
     ("<<", TOP, MERGE),
     ("include", TOP, "leave it out: all *.yaml of a directory are one; give the directory to -c"),
     ("imports", TOP, "leave it out: all *.yaml of a directory are one; give the directory to -c"),
+    ("etcd", TOP, ETCD),
     ("providers", TOP, "token issuers are in `jwt`; files are given by -c"),
     ("node", TOP, "leave it out; the identity of a workload is `mesh: {identity: ...}`"),
     ("authz", TOP, "write `authorization: [{action: allow, from: {...}}]`"),
@@ -502,6 +505,11 @@ pub(super) const WORDS: &[Word] = &[
     ("file_path", LOG, "write `path: {=FILE}`"),
     ("output", LOG, "write `path: {=stdout}`"),
     ("password", ADMIN, ADMIN_TOKEN),
+    ("address", ETCD_MAP, "write `endpoints: [{=HOST:PORT}]`"),
+    ("hosts", ETCD_MAP, "write `endpoints: [{*=HOST:PORT}]`"),
+    ("root_key", ETCD_MAP, "write `prefix: {=PREFIX}`"),
+    ("rootKey", ETCD_MAP, "write `prefix: {=PREFIX}`"),
+    ("username", ETCD_MAP, "write `user: {=NAME}`"),
     ("auth", ADMIN, ADMIN_TOKEN),
     ("credentials", ADMIN, ADMIN_TOKEN),
     ("api_key", ADMIN, ADMIN_TOKEN),

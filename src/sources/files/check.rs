@@ -32,7 +32,11 @@ pub fn check(arguments: &[PathBuf], environment: &dyn Environment, strict: bool)
     if strict {
         found.list.iter_mut().for_each(|mistake| mistake.severity = Severity::Error);
     }
-    report(&found, counts)
+    let mut report = report(&found, counts);
+    for server in compiled.iter().flat_map(|compiled| compiled.sources.names()) {
+        report.summary.push_str(&format!("\nnot asked by this check: {server}"));
+    }
+    report
 }
 
 fn report(found: &Diagnostics, ok: String) -> Report {

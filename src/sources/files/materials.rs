@@ -51,7 +51,9 @@ impl Materials {
     /// Reads every file that `config` refers to. Issues the workload's certificate if `config`
     /// names a local CA.
     pub(super) fn read(config: &Config, sources: &SourceMap) -> Self {
-        let paths = references(config).into_iter().map(|name| path_of(sources, name));
+        // A server must not read files of this machine.
+        let own = |name: &&Placed<String>| !sources.is_remote(name.place.file);
+        let paths = references(config).into_iter().filter(own).map(|name| path_of(sources, name));
         let mut short = false;
         let mut files: BTreeMap<PathBuf, Material> =
             paths.map(|path| (path.clone(), read(&path, &mut short))).collect();
@@ -110,7 +112,18 @@ impl Materials {
 
     /// The content of the file `name`.
     pub(super) fn get(&self, sources: &SourceMap, name: &Placed<String>) -> Material {
-        self.at(&path_of(sources, name))
+        if !sources.is_remote(name.place.file) {
+            return self.at(&path_of(sources, name));
+        }
+        // A server writes the text itself in the place of the name of a file.
+        match name.value.trim_start().starts_with("-----BEGIN ") {
+            true => Material::new(name.value.clone().into_bytes()),
+            false => Material::unreadable(&format!(
+                "a document of a server cannot name files of this machine, such as {:?}: write \
+                 the text of the PEM file here",
+                name.value
+            )),
+        }
     }
 
     /// The content of a file in the directory `name`.
@@ -130,7 +143,7 @@ impl Materials {
 
     /// Whether every user of this host can read the file `name`.
     pub(super) fn is_open(&self, sources: &SourceMap, name: &Placed<String>) -> bool {
-        self.open.contains(&path_of(sources, name))
+        !sources.is_remote(name.place.file) && self.open.contains(&path_of(sources, name))
     }
 
     /// Whether every user of this host can read a file in the directory `name`.
@@ -196,6 +209,12 @@ fn references(config: &Config) -> Vec<&Placed<String>> {
     }
     all.extend(&config.mesh.crl);
     all.extend(&config.admin.token);
+    if let Some(etcd) = &config.sources.etcd {
+        all.extend(&etcd.value.password);
+        if let Some(Placed { value: ServiceTls::Files(files), .. }) = &etcd.value.tls {
+            all.extend([&files.ca, &files.cert, &files.key, &files.crl].into_iter().flatten());
+        }
+    }
     all.extend(config.mesh.trust_bundles.0.iter().map(|(_, file)| file));
     if let Some(identity) = &config.mesh.identity {
         let named = [&identity.value.cert, &identity.value.key, &identity.value.roots];

@@ -33,6 +33,7 @@ use follow::Around;
 pub use materials::Materials;
 pub use read::{Environment, ProcessEnvironment};
 
+use super::documents::Documents;
 use crate::compile::registry::Registry;
 use crate::compile::{self, Compiled, Resolutions, habits};
 use crate::model::{Model, Resources};
@@ -44,6 +45,8 @@ pub struct Loaded {
     /// The contents of the certificate and key files that the configuration names.
     pub materials: Materials,
     layers: read::Layers,
+    /// The documents of a server, as indices into `sources`.
+    documents: Vec<u16>,
     mistakes: Vec<Diagnostic>,
     short: bool,
     unread: bool,
@@ -73,7 +76,7 @@ impl Loaded {
     }
 
     /// Whether the files contain an error. Warnings do not count.
-    fn is_faulty(&self) -> bool {
+    pub fn is_faulty(&self) -> bool {
         self.mistakes.iter().any(|mistake| mistake.severity == Severity::Error)
     }
 
@@ -83,9 +86,9 @@ impl Loaded {
         if !self.is_faulty() {
             return None;
         }
-        let Self { layers, sources, mistakes, .. } = self;
+        let Self { sources, mistakes, .. } = self;
         // Ignore the mistakes: loading has already reported them.
-        let tree = read::merge(layers, &ProcessEnvironment, sources, &mut Vec::new());
+        let tree = self.tree(&mut Vec::new());
         Some(Around::new(&tree, mistakes, read::has_unreadable(sources)))
     }
 
@@ -94,16 +97,60 @@ impl Loaded {
     pub fn model(&self) -> Arc<Model> {
         let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         let made = model.get_or_insert_with(|| {
-            let Self { layers, sources, materials, .. } = self;
             // Ignore the mistakes: loading has already reported them.
             let mut known = Vec::new();
-            let tree = read::merge(layers, &ProcessEnvironment, sources, &mut known);
+            let tree = self.tree(&mut known);
             let config = decode::decode(tree, &mut known).unwrap_or_default();
-            let outside = &self.outside;
-            let parts = Parts { sources, materials, outside, environment: &ProcessEnvironment };
-            Arc::new(parts.model(config, &mut known))
+            Arc::new(self.parts(&ProcessEnvironment).model(config, &mut known))
         });
         Arc::clone(made)
+    }
+
+    fn parts<'a>(&'a self, environment: &'a dyn Environment) -> Parts<'a> {
+        let Self { sources, materials, outside, .. } = self;
+        Parts { sources, materials, outside, environment }
+    }
+
+    /// The merged files and documents. Variables have the values of this process.
+    fn tree(&self, mistakes: &mut Vec<Diagnostic>) -> node::Node {
+        let Self { layers, documents, sources, .. } = self;
+        let mut tree = read::merge(layers, &ProcessEnvironment, sources, mistakes);
+        read::add_documents(&mut tree, documents, sources, mistakes);
+        tree
+    }
+
+    /// The same files, as they were read, with the documents of a server in the place of earlier
+    /// ones.
+    pub fn with_documents(&self, documents: &Documents) -> Self {
+        let mut loaded = Self {
+            sources: self.sources.local(),
+            materials: self.materials.clone(),
+            layers: self.layers.clone(),
+            documents: Vec::new(),
+            mistakes: Vec::new(),
+            short: self.short,
+            unread: self.unread,
+            names: self.names.clone(),
+            outside: self.outside.clone(),
+            model: Mutex::new(None),
+        };
+        let mut mistakes = Vec::new();
+        for (name, text) in &documents.texts {
+            match loaded.sources.add_remote(name, text) {
+                Some(file) => loaded.documents.push(file),
+                None => mistakes.push(Diagnostic::nowhere("more than 65535 files and documents")),
+            }
+        }
+        let tree = loaded.tree(&mut mistakes);
+        loaded.names = own::names(&tree);
+        let config = decode::decode(tree, &mut mistakes).unwrap_or_default();
+        let model = loaded.parts(&ProcessEnvironment).model(config, &mut mistakes);
+        Self { mistakes, model: Mutex::new(Some(Arc::new(model))), ..loaded }
+    }
+
+    /// Whether the files name servers that have documents.
+    pub fn has_servers(&self) -> bool {
+        self.model().settings.sources.etcd.is_some()
     }
 
     /// The directories with files of other grammars, to watch them for changes.
@@ -149,7 +196,8 @@ fn load_with(
     let parts = Parts { sources: &sources, materials: &materials, outside: &outside, environment };
     let model = Arc::new(parts.model(config, &mut mistakes));
     let model = Mutex::new(Some(model));
-    Loaded { sources, materials, layers, mistakes, short, unread, names, outside, model }
+    let documents = Vec::new();
+    Loaded { sources, materials, layers, documents, mistakes, short, unread, names, outside, model }
 }
 
 /// The parts of a configuration that lowering needs beside the grammar.
@@ -251,6 +299,8 @@ pub fn schema() -> serde_json::Value {
     schemars::schema_for!(grammar::Config).to_value()
 }
 
+#[cfg(test)]
+mod documents;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::sources::{gateway_api, istio, smi};
 type Certificates = Entries<Placed<ListenerTls>>;
 
 /// The files of other grammars, as indices into the [`SourceMap`].
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Outside {
     istio: Vec<u16>,
     gateway_api: Vec<u16>,

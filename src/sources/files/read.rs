@@ -100,6 +100,93 @@ pub(super) fn merge(
     merged
 }
 
+/// The sections that a document of a server may have. All others belong to this process and this
+/// machine.
+const REMOTE_SECTIONS: [&str; 4] = ["listeners", "routes", "services", "authorization"];
+
+/// Adds the documents of a server, as indices into `sources`, to the merged files. An entry of the
+/// files comes before the entry of the same name in a document.
+pub(super) fn add_documents(
+    merged: &mut Node,
+    documents: &[u16],
+    sources: &SourceMap,
+    mistakes: &mut Vec<Diagnostic>,
+) {
+    let mut all = Node { place: Default::default(), kind: Kind::Map(Vec::new()) };
+    for &document in documents {
+        let Some(mut node) = node::parse(document, sources.text(document), mistakes) else {
+            continue;
+        };
+        keep_variables(&node, mistakes);
+        let Kind::Map(sections) = &mut node.kind else {
+            if !matches!(node.kind, Kind::Null) {
+                let message = format!("a document is a map of sections, not {}", node.describe());
+                mistakes.push(Diagnostic::at(node.place, message));
+            }
+            continue;
+        };
+        sections.retain(|(key, _)| {
+            let allowed = REMOTE_SECTIONS.contains(&&*key.text);
+            if !allowed {
+                let message = format!("a document of a server cannot have `{}`", key.text);
+                let help = format!(
+                    "write it into a file of this machine; a document has {}",
+                    REMOTE_SECTIONS.join(", ")
+                );
+                mistakes.push(Diagnostic::at(key.place, message).help(help));
+            }
+            allowed
+        });
+        join(&mut all, node, sources, mistakes);
+    }
+    under(merged, all, sources, mistakes);
+}
+
+/// Adds the sections of `new` below those of `all`: a name that both have keeps the value in `all`.
+fn under(all: &mut Node, new: Node, sources: &SourceMap, mistakes: &mut Vec<Diagnostic>) {
+    let (Kind::Map(all), Kind::Map(new)) = (&mut all.kind, new.kind) else { return };
+    for (section, value) in new {
+        let Some((_, known)) = all.iter_mut().find(|(known, _)| known.text == section.text) else {
+            all.push((section, value));
+            continue;
+        };
+        match (&mut known.kind, value.kind) {
+            (Kind::Map(known), Kind::Map(more)) => {
+                let mut index = Known::default();
+                for (name, value) in more {
+                    let Some(first) = index.index_of(known, &name.text) else {
+                        known.push((name, value));
+                        continue;
+                    };
+                    let first = sources.file_line(known[first].0.place);
+                    let message = format!("{:?} is not used: {first} comes first", name.text);
+                    let help = "a file of this machine comes before a document of a server";
+                    mistakes.push(Diagnostic::at(name.place, message).help(help).warning());
+                }
+            }
+            (Kind::List(known), Kind::List(more)) => known.extend(more),
+            (Kind::Null, kind) => known.kind = kind,
+            _ => {}
+        }
+    }
+}
+
+/// Reports `${NAME}` in a document of a server: it must not read the environment of this process.
+fn keep_variables(node: &Node, mistakes: &mut Vec<Diagnostic>) {
+    match &node.kind {
+        Kind::Null => {}
+        Kind::List(items) => items.iter().for_each(|item| keep_variables(item, mistakes)),
+        Kind::Map(entries) => entries.iter().for_each(|(_, it)| keep_variables(it, mistakes)),
+        Kind::Scalar { text, .. } => {
+            if text.contains("${") {
+                let message = "a document of a server cannot read variables of this process";
+                let help = "write the value itself";
+                mistakes.push(Diagnostic::at(node.place, message).help(help));
+            }
+        }
+    }
+}
+
 /// Whether one of the files is not valid YAML.
 pub(super) fn has_unreadable(sources: &SourceMap) -> bool {
     (0..).zip(sources.files()).any(|(file, (_, text))| {

@@ -16,7 +16,7 @@ impl Loaded {
     /// The names and texts of the files, without the values of header edits. A value that only
     /// names a variable of the environment is kept.
     pub fn shown(&self) -> Texts {
-        let texts = self.sources.shared();
+        let texts = self.without_keys();
         let mut hidden: Vec<(u16, Place, String)> = Vec::new();
         for value in edited(&self.model()) {
             if let Origin::File(place) = &value.origin {
@@ -36,6 +36,36 @@ impl Loaded {
         }
         Arc::new(shown)
     }
+}
+
+impl Loaded {
+    /// The names and texts of the files. Private keys in documents of a server are hidden.
+    fn without_keys(&self) -> Texts {
+        let texts = self.sources.shared();
+        let has_key = |(file, (_, text)): (u16, &(Arc<str>, Arc<str>))| {
+            self.sources.is_remote(file) && text.contains(KEY_END)
+        };
+        if !(0..).zip(texts.iter()).any(has_key) {
+            return texts;
+        }
+        let shown = texts.iter().map(|(name, text)| (Arc::clone(name), keyless(text).into()));
+        Arc::new(shown.collect())
+    }
+}
+
+/// The ends of the first and the last line of a private key in PEM.
+const KEY_END: &str = "PRIVATE KEY-----";
+
+/// The text without its private keys. Lines keep their numbers.
+fn keyless(text: &str) -> String {
+    let mut within = false;
+    let lines = text.split('\n').map(|line| {
+        let edges = line.matches(KEY_END).count();
+        let hide = within || edges > 0;
+        within ^= edges % 2 == 1;
+        if hide { HIDDEN } else { line }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// The values of all fields that rules set or add.

@@ -6,22 +6,50 @@ use std::sync::Arc;
 use crate::model::{Fault, Files, Origin};
 pub use crate::model::{Place, Severity};
 
-/// The files of a configuration, each as (name, text). Clones share the texts.
+/// The files of a configuration, each as (name, text). Documents of a server come after the files
+/// of this machine. Clones share the texts.
 #[derive(Clone, Debug, Default)]
-pub struct SourceMap(Arc<Vec<(Arc<str>, Arc<str>)>>);
+pub struct SourceMap {
+    files: Arc<Vec<(Arc<str>, Arc<str>)>>,
+    /// The number of documents of a server.
+    remote: usize,
+}
 
 impl SourceMap {
     /// Adds a file and returns its index. Returns `None` if there are too many files.
     pub fn add(&mut self, name: &str, text: String) -> Option<u16> {
-        let files = Arc::make_mut(&mut self.0);
+        let files = Arc::make_mut(&mut self.files);
         let index = u16::try_from(files.len()).ok()?;
         files.push((name.into(), text.into()));
         Some(index)
     }
 
+    /// Adds a document of a server, and returns its index. Returns `None` if there are too many.
+    pub fn add_remote(&mut self, name: &Arc<str>, text: &Arc<str>) -> Option<u16> {
+        let files = Arc::make_mut(&mut self.files);
+        let index = u16::try_from(files.len()).ok()?;
+        files.push((Arc::clone(name), Arc::clone(text)));
+        self.remote += 1;
+        Some(index)
+    }
+
+    /// Whether the file with this index is a document of a server.
+    pub fn is_remote(&self, file: u16) -> bool {
+        usize::from(file) >= self.files.len() - self.remote
+    }
+
+    /// The files of this machine alone.
+    pub fn local(&self) -> Self {
+        let mut files = Arc::clone(&self.files);
+        if self.remote > 0 {
+            Arc::make_mut(&mut files).truncate(self.files.len() - self.remote);
+        }
+        Self { files, remote: 0 }
+    }
+
     /// The text of the file with this index. Empty if there is no such file.
     pub fn text(&self, file: u16) -> &str {
-        self.0.get(usize::from(file)).map_or("", |(_, text)| text)
+        self.files.get(usize::from(file)).map_or("", |(_, text)| text)
     }
 
     /// `file:line` of a place.
@@ -31,25 +59,25 @@ impl SourceMap {
 
     /// The files as (name, text).
     pub fn files(&self) -> &[(Arc<str>, Arc<str>)] {
-        &self.0
+        &self.files
     }
 
     /// The files as (name, text), shared with this map.
     pub fn shared(&self) -> Arc<Vec<(Arc<str>, Arc<str>)>> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.files)
     }
 
     /// The names of the files.
     pub fn names(&self) -> Files {
-        Files::new(self.0.iter().map(|(name, _)| Arc::clone(name)).collect())
+        Files::new(self.files.iter().map(|(name, _)| Arc::clone(name)).collect())
     }
 
     fn name(&self, file: u16) -> &str {
-        self.0.get(usize::from(file)).map_or("?", |(name, _)| name)
+        self.files.get(usize::from(file)).map_or("?", |(name, _)| name)
     }
 
     fn line(&self, place: Place) -> Option<&str> {
-        let (_, text) = self.0.get(usize::from(place.file))?;
+        let (_, text) = self.files.get(usize::from(place.file))?;
         text.lines().nth(place.line.checked_sub(1)? as usize)
     }
 }

@@ -18,6 +18,7 @@ mod page;
 mod rate_limits;
 mod retries;
 mod shifts;
+mod sources;
 mod standard;
 mod taps;
 
@@ -129,6 +130,7 @@ fn process(page: &mut Page, known: &Known) {
     ] {
         page.sample(name, &[("result", &result)], count);
     }
+    sources::write(page, known.source.as_ref());
     let name = "ringway_jwks_fetches_total";
     page.family(name, "counter", "Fetches of the keys of token issuers.");
     page.sample(name, &[("result", &"success")], known.key_fetches.0);

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::tls::ListenerTls;
-use crate::sources::files::values::{Entries, OneOrMany, Placed};
+use super::tls::{ListenerTls, ServiceTls};
+use crate::sources::files::values::{AtLeastOne, Entries, OneOrMany, Placed, Size};
 
 /// Sources of configuration beside the files of Ringway's own grammar.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -17,6 +17,11 @@ pub struct Sources {
     /// Objects of the Service Mesh Interface, which is archived: TrafficSplit, TrafficTarget and
     /// HTTPRouteGroup.
     pub smi: Option<Placed<Smi>>,
+    /// Documents of this grammar in etcd. Default: none.
+    pub etcd: Option<Placed<Etcd>>,
+    /// The directory for the last configuration of the servers. The proxy starts with it if no
+    /// server answers. Default: none.
+    pub cache: Option<Placed<String>>,
 }
 
 impl Sources {
@@ -59,6 +64,29 @@ pub struct Smi {
     /// The service account of this workload. TrafficTargets for other destinations do not concern
     /// it. Default: all concern it.
     pub account: Option<Placed<String>>,
+}
+
+/// Documents of this grammar in etcd.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Etcd {
+    /// The members of the cluster, one or a list of `HOST:PORT`.
+    pub endpoints: AtLeastOne<Placed<String>>,
+    /// The beginning of the keys. The value of each such key is a document. Default `/ringway/`.
+    #[serde(default)]
+    pub prefix: Option<Placed<String>>,
+    /// The name of the user. Default: no user.
+    #[serde(default)]
+    pub user: Option<Placed<String>>,
+    /// A file with the password of the user.
+    #[serde(default)]
+    pub password: Option<Placed<String>>,
+    /// TLS to the members. Default: none.
+    #[serde(default)]
+    pub tls: Option<Placed<ServiceTls>>,
+    /// The maximum size of all documents together. Default 32MiB.
+    #[serde(default)]
+    pub max_bytes: Option<Placed<Size>>,
 }
 
 /// Istio's objects, from files.

@@ -56,6 +56,9 @@ pub(super) fn listener(
 }
 
 fn bind(lower: &mut Lower<'_>, text: &Placed<String>) -> Option<Item<Bind>> {
+    if lower.is_local_for_a_server(text.place, &text.value) {
+        return None;
+    }
     let bind = match text.value.split_once(':') {
         Some(("unix", path)) if path.starts_with('/') => Bind::Unix(PathBuf::from(path)),
         Some(("systemd", name)) if !name.is_empty() => Bind::Systemd(name.to_owned()),

@@ -22,6 +22,7 @@ mod route;
 mod service;
 mod settings;
 mod shift;
+mod sources;
 mod tcp;
 mod tls;
 mod tracing;
@@ -60,6 +61,7 @@ pub(super) fn lower(
                 limits: config.limits,
                 overload: config.overload,
                 telemetry: config.telemetry,
+                sources: config.sources,
                 zone,
             },
         ),
@@ -141,6 +143,19 @@ impl Lower<'_> {
             };
             self.mistake_with_help(*place, message, help);
         }
+    }
+
+    /// Whether a document of a server names a socket of this machine. Reports it.
+    fn is_local_for_a_server(&mut self, place: Place, address: &str) -> bool {
+        let is_local = ["unix:", "systemd:"].iter().any(|kind| address.starts_with(kind));
+        let refused = is_local && self.sources.is_remote(place.file);
+        if refused {
+            let message = format!(
+                "a document of a server cannot name sockets of this machine, such as {address:?}"
+            );
+            self.mistake_with_help(place, message, "write IP:PORT");
+        }
+        refused
     }
 
     fn pattern(&mut self, place: Place, error: PatternError) {

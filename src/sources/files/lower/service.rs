@@ -93,6 +93,9 @@ fn endpoint(
 ) -> Option<Item<model::Endpoint>> {
     let Placed { place, value } = written;
     let text = &value.address;
+    if lower.is_local_for_a_server(place, text) {
+        return None;
+    }
     let address = match text.strip_prefix("unix:") {
         Some(path) if path.starts_with('/') => Some(Address::Unix(PathBuf::from(path))),
         Some(_) => None,

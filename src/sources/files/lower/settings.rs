@@ -4,6 +4,7 @@ use super::super::grammar::overload::Overload;
 use super::super::grammar::settings::{
     self as grammar, Admin, Dns, Drain, Limits, Runtime, Telemetry,
 };
+use super::super::grammar::sources::Sources;
 use super::super::grammar::tcp::Tcp;
 use super::super::log_file::{self, LogFault, Target};
 use super::super::materials::path_of;
@@ -21,11 +22,13 @@ pub(super) struct Written {
     pub limits: Limits,
     pub overload: Overload,
     pub telemetry: Telemetry,
+    pub sources: Sources,
     pub zone: Option<Item<Zone>>,
 }
 
 pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
-    let Written { runtime, admin, drain, tcp, dns, limits, overload, telemetry, zone } = written;
+    let Written { runtime, admin, drain, tcp, dns, limits, overload, telemetry, sources, zone } =
+        written;
     Settings {
         workers: runtime.workers.and_then(|workers| workers.0),
         pin: runtime.pin,
@@ -47,6 +50,7 @@ pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
         metrics: super::metrics::metrics(telemetry.metrics),
         access_log: access_log(lower, telemetry.access_log),
         tracing: telemetry.tracing.map(super::tracing::tracing),
+        sources: super::sources::sources(lower, sources),
     }
 }
 

@@ -1,0 +1,142 @@
+//! Compiles the servers that are asked for more of the configuration.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::{Compiler, tls};
+use crate::model::{self, Item};
+use crate::tls::ClientTls;
+
+/// The default of `prefix`.
+const PREFIX: &str = "/ringway/";
+
+/// The default of `max_bytes`.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The port of etcd for clients.
+const PORT: u16 = 2379;
+
+/// How the documents in etcd are found.
+#[derive(Clone, Debug)]
+pub struct EtcdSource {
+    /// The members of the cluster: hosts and ports.
+    pub members: Vec<(String, u16)>,
+    /// The beginning of the keys.
+    pub prefix: String,
+    /// The user and the password.
+    pub user: Option<(String, Zeroizing<String>)>,
+    /// TLS to the members.
+    pub tls: Option<Arc<ClientTls>>,
+    /// The maximum size of all documents together.
+    pub bytes_max: usize,
+}
+
+impl PartialEq for EtcdSource {
+    /// TLS settings that are made of the same files are the same.
+    fn eq(&self, other: &Self) -> bool {
+        let inputs = |source: &Self| source.tls.as_ref().map(|tls| tls.inputs);
+        inputs(self) == inputs(other)
+            && self.members == other.members
+            && self.prefix == other.prefix
+            && self.user == other.user
+            && self.bytes_max == other.bytes_max
+    }
+}
+
+/// The servers that are asked for more of the configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SourcePlan {
+    /// The documents in etcd.
+    pub etcd: Option<EtcdSource>,
+    /// The directory for the last configuration of the servers.
+    pub cache: Option<PathBuf>,
+}
+
+impl SourcePlan {
+    /// A name of each server, for the operator.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.etcd.iter().map(|etcd| {
+            let members = etcd.members.iter().map(|(host, port)| format!("{host}:{port}"));
+            let members: Vec<String> = members.collect();
+            format!("etcd at {}, keys below {}", members.join(" "), etcd.prefix)
+        })
+    }
+}
+
+pub(super) fn sources(compiler: &mut Compiler<'_>) -> SourcePlan {
+    let written = &compiler.model.settings.sources;
+    if let Some(cache) = written.cache.as_ref().filter(|_| written.etcd.is_none()) {
+        let help = "add `etcd: {endpoints: [HOST:PORT]}`, or leave `cache` out";
+        compiler.fault_with_help(&cache.origin, "there is no server to cache", help);
+    }
+    SourcePlan {
+        etcd: written.etcd.as_ref().and_then(|etcd| etcd_source(compiler, etcd)),
+        cache: written.cache.as_ref().map(|cache| cache.value.clone()),
+    }
+}
+
+fn etcd_source<'a>(
+    compiler: &mut Compiler<'a>,
+    written: &'a Item<model::Etcd>,
+) -> Option<EtcdSource> {
+    let model::Etcd { endpoints, prefix, user, password, service, max_bytes } = &written.value;
+    let members = endpoints.iter().filter_map(|endpoint| member(compiler, endpoint)).collect();
+    if let Some(prefix) = prefix.as_ref().filter(|prefix| prefix.value.is_empty()) {
+        let help = format!("write `prefix: {PREFIX}`, or leave it out");
+        compiler.fault_with_help(&prefix.origin, "an empty prefix means all keys of etcd", help);
+    }
+    if let Some(max) = max_bytes.as_ref().filter(|max| max.value == 0) {
+        compiler.fault_with_help(&max.origin, "no document fits into 0 bytes", "write 32MiB");
+    }
+    let user = match (user, password) {
+        (Some(user), Some(password)) => {
+            let bytes = compiler.material(password)?;
+            let text = std::str::from_utf8(bytes).unwrap_or_default().trim_end();
+            Some((user.value.clone(), Zeroizing::new(text.to_owned())))
+        }
+        (Some(user), None) => {
+            let message = format!("the user {:?} has no password", user.value);
+            compiler.fault_with_help(&user.origin, message, "add `password: FILE`");
+            None
+        }
+        (None, Some(password)) => {
+            let help = "add `user: NAME`, or leave it out";
+            compiler.fault_with_help(&password.origin, "this password belongs to no user", help);
+            None
+        }
+        (None, None) => None,
+    };
+    Some(EtcdSource {
+        members,
+        prefix: prefix.as_ref().map_or(PREFIX, |prefix| &prefix.value).to_owned(),
+        user,
+        tls: tls::service(compiler, service),
+        bytes_max: max_bytes.as_ref().map_or(BYTES_MAX, |max| max.value),
+    })
+}
+
+/// The host and the port of a member.
+fn member(compiler: &mut Compiler<'_>, written: &Item<String>) -> Option<(String, u16)> {
+    let text = &written.value;
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let message = format!("{text:?} is a URL");
+        let tls = if scheme == "https" { ", and `tls: {ca: FILE}`" } else { "" };
+        let help = format!("write {}{tls}", rest.trim_end_matches('/'));
+        compiler.fault_with_help(&written.origin, message, help);
+        return None;
+    }
+    let parts = text.rsplit_once(':').and_then(|(host, port)| {
+        let port = port.parse().ok().filter(|port| *port > 0)?;
+        let host = host.trim_matches(['[', ']']);
+        (!host.is_empty() && !host.contains('/')).then(|| (host.to_owned(), port))
+    });
+    if parts.is_none() {
+        let message = format!("{text:?} is not HOST:PORT");
+        let host = text.split([':', '/']).next().filter(|host| !host.is_empty());
+        let help = format!("write {}:{PORT}", host.unwrap_or("HOST"));
+        compiler.fault_with_help(&written.origin, message, help);
+    }
+    parts
+}

@@ -1,0 +1,206 @@
+//! Applies the documents of a server, and keeps a copy of the last ones on the disk.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep;
+
+use super::apply::{Applied, Applier};
+use crate::compile::SourcePlan;
+use crate::sources::lookup::Lookups;
+use crate::sources::{Cache, Documents, Etcd, etcd};
+use crate::telemetry::status::Status;
+
+/// How long the process waits at its start for a server. After that it uses the copy.
+pub const FIRST_ANSWER: Duration = Duration::from_secs(3);
+
+/// The shortest time between two copies.
+const COPY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The servers that are asked for more of the configuration.
+pub struct Sources {
+    status: Status,
+    etcd: Etcd,
+    plan: SourcePlan,
+    copies: Option<Copies>,
+    first: Option<First>,
+}
+
+/// The first documents, and the time of their copy if they are a copy.
+type First = (Arc<Documents>, Option<SystemTime>);
+
+/// Writes copies, on a thread that may wait for the disk.
+struct Copies {
+    cache: Cache,
+    latest: watch::Sender<Arc<Documents>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Copies {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Sources {
+    /// Asks the servers of `plan`, and waits for the first documents.
+    pub async fn begin(status: &Status, lookups: &Lookups, plan: &SourcePlan) -> Self {
+        let etcd = Etcd::new(status.clone(), lookups.clone());
+        let (status, plan_before) = (status.clone(), SourcePlan::default());
+        let mut sources = Self { status, etcd, plan: plan_before, copies: None, first: None };
+        sources.follow(plan);
+        sources.first = sources.await_first().await;
+        sources
+    }
+
+    /// The first documents.
+    pub fn first(&self) -> Option<&Documents> {
+        self.first.as_ref().map(|(documents, _)| &**documents)
+    }
+
+    /// Takes the first documents, to apply them.
+    pub fn take_first(&mut self) -> Option<First> {
+        self.first.take()
+    }
+
+    /// Asks exactly the servers of `plan` from now on.
+    pub fn follow(&mut self, plan: &SourcePlan) {
+        self.etcd.follow(plan.etcd.as_ref());
+        let cache = plan.etcd.as_ref().zip(plan.cache.as_ref());
+        let cache = cache
+            .map(|(source, directory)| Cache::new(directory, etcd::NAME, source.prefix.clone()));
+        if self.copies.as_ref().map(|copies| &copies.cache) != cache.as_ref() {
+            self.copies = cache.map(|cache| {
+                let (latest, written) = watch::channel(Arc::default());
+                let task = tokio::spawn(write_copies(cache.clone(), written));
+                Copies { cache, latest, task }
+            });
+        }
+        self.plan = plan.clone();
+    }
+
+    async fn await_first(&mut self) -> Option<First> {
+        self.plan.etcd.as_ref()?;
+        let answer = self.etcd.first(FIRST_ANSWER).await;
+        let servers = self.plan.names().next().unwrap_or_default();
+        let copy = self.copies.as_ref().map(|copies| copies.cache.read());
+        if let Some(documents) = answer {
+            match copy {
+                Some(Ok(Some((known, copied)))) if is_lost(&known, &documents) => {
+                    self.refuse(&documents, known.revision, &lost(&known, &documents));
+                    return Some((Arc::new(known), Some(copied)));
+                }
+                _ => return Some((documents, None)),
+            }
+        }
+        match copy {
+            Some(Ok(Some((documents, copied)))) => {
+                let age = Duration::from_secs(copied.elapsed().unwrap_or_default().as_secs());
+                tracing::warn!(
+                    servers,
+                    revision = documents.revision,
+                    ?age,
+                    "no answer at the start; the copy on the disk is used"
+                );
+                return Some((Arc::new(documents), Some(copied)));
+            }
+            Some(Err(why)) => tracing::warn!(servers, %why, "no answer at the start, and no copy"),
+            Some(Ok(None)) | None => {
+                tracing::warn!(servers, "no answer at the start; only the files are used");
+            }
+        }
+        None
+    }
+
+    /// Waits for changed documents.
+    pub async fn changed(&mut self) -> Arc<Documents> {
+        self.etcd.changed().await
+    }
+
+    /// Applies `documents`. `copied` is the time of their copy, if they are a copy. Returns `None`
+    /// if they are refused or if they are in use already.
+    pub async fn apply(
+        &self,
+        applier: &mut Applier,
+        documents: Arc<Documents>,
+        copied: Option<SystemTime>,
+    ) -> Option<Applied> {
+        self.plan.etcd.as_ref()?;
+        if copied.is_none() && is_lost(&applier.documents, &documents) {
+            let known = &applier.documents;
+            self.refuse(&documents, known.revision, &lost(known, &documents));
+            return None;
+        }
+        let is_same = documents.fault.is_none() && documents.texts == applier.documents.texts;
+        let applied = match is_same && applier.documents.revision > 0 {
+            true => {
+                applier.documents = Arc::clone(&documents);
+                Ok(None)
+            }
+            false => applier.apply_documents(&documents).await.map(Some),
+        };
+        let mut known = self.status.known();
+        let used = applier.documents.revision;
+        let source = known.source.as_mut()?;
+        match applied {
+            Ok(applied) => {
+                source.revision = documents.revision;
+                source.documents = documents.texts.len();
+                source.copied = copied;
+                source.refusal.clear();
+                drop(known);
+                if copied.is_none() {
+                    self.copies
+                        .iter()
+                        .for_each(|it| drop(it.latest.send_replace(documents.clone())));
+                }
+                applied
+            }
+            Err(why) => {
+                drop(known);
+                self.refuse(&documents, used, &why);
+                None
+            }
+        }
+    }
+
+    /// Notes that `documents` are refused because of `why`. The revision `used` stays in use.
+    fn refuse(&self, documents: &Documents, used: u64, why: &str) {
+        if let Some(source) = &mut self.status.known().source {
+            source.refused += 1;
+            why.clone_into(&mut source.refusal);
+        }
+        tracing::error!(
+            source = etcd::NAME,
+            revision = documents.revision,
+            used,
+            "a revision is refused; the previous configuration stays in use: {why}"
+        );
+    }
+}
+
+/// Whether `new` looks like the state of a server that has lost its data: it has no documents, and
+/// an earlier revision. Documents that somebody deletes lead to a later one.
+fn is_lost(known: &Documents, new: &Documents) -> bool {
+    new.texts.is_empty() && !known.texts.is_empty() && new.revision < known.revision
+}
+
+fn lost(known: &Documents, new: &Documents) -> String {
+    format!(
+        "the server has no documents, and its revision went back from {} to {}",
+        known.revision, new.revision
+    )
+}
+
+async fn write_copies(cache: Cache, mut latest: watch::Receiver<Arc<Documents>>) {
+    while latest.changed().await.is_ok() {
+        let (cache, documents) = (cache.clone(), Arc::clone(&latest.borrow_and_update()));
+        let written = spawn_blocking(move || cache.write(&documents)).await;
+        if let Ok(Err(why)) = written {
+            tracing::warn!("no copy of the documents: {why}");
+        }
+        sleep(COPY_INTERVAL).await;
+    }
+}

@@ -1,0 +1,31 @@
+//! The servers that are asked for more of the configuration.
+
+use std::path::PathBuf;
+
+use super::{Item, Material, Service};
+
+/// The servers that are asked for more of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Documents in etcd.
+    pub etcd: Option<Item<Etcd>>,
+    /// The directory for the last configuration of the servers.
+    pub cache: Option<Item<PathBuf>>,
+}
+
+/// Documents in etcd. `None` means the default value.
+#[derive(Clone, Debug)]
+pub struct Etcd {
+    /// The members of the cluster, each as `HOST:PORT`.
+    pub endpoints: Vec<Item<String>>,
+    /// The beginning of the keys.
+    pub prefix: Option<Item<String>>,
+    /// The name of the user.
+    pub user: Option<Item<String>>,
+    /// The password of the user.
+    pub password: Option<Item<Material>>,
+    /// The members as a service, for the settings of TLS.
+    pub service: Service,
+    /// The maximum size of all documents together.
+    pub max_bytes: Option<Item<usize>>,
+}
