@@ -242,6 +242,8 @@ pub const FLOORS: [(&str, &[&str]); 50] = [
     (
         "upstream",
         &[
+            "http3",
+            "quic",
             "wire",
             "snapshot",
             "mesh",
@@ -311,6 +313,7 @@ pub const FLOORS: [(&str, &[&str]); 50] = [
     (
         "cluster",
         &[
+            "quic",
             "balance",
             "health",
             "standard",
@@ -334,7 +337,7 @@ pub const FLOORS: [(&str, &[&str]); 50] = [
     ("detect", &["http3", "http2", "tls"]),
     ("dns", &[]),
     ("grpc", &["cells", "error", "message"]),
-    ("http3", &["http2", "quic", "hpack", "http1", "runtime", "error", "message", "time"]),
+    ("http3", &["tls", "http2", "quic", "hpack", "http1", "runtime", "error", "message", "time"]),
     ("http2", &["hpack", "http1", "tls", "runtime", "error", "message", "time"]),
     ("hpack", &[]),
     ("http1", &["error", "message"]),

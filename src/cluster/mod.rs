@@ -20,6 +20,7 @@ use crate::http2::Settings;
 use crate::jwt::Requirement;
 use crate::net::{Address, DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
+use crate::quic::ClientQuic;
 use crate::resilience::{GlobalLimit, LimitList, RetryBudget, RetryPolicy};
 use crate::standard::Target;
 use crate::time::Time;
@@ -110,6 +111,8 @@ pub enum Protocol {
     Grpc,
     /// HTTP/2 if the endpoint chooses it by ALPN, else HTTP/1.1.
     Auto,
+    /// HTTP/3, over QUIC.
+    Http3,
     /// Opaque bytes over TCP.
     Tcp,
 }
@@ -135,6 +138,8 @@ pub struct Service {
     pub policy: Policy,
     /// The preference for near endpoints. `None` if all endpoints have the same level.
     pub locality: Option<Locality>,
+    /// The settings of HTTP/3. `None` unless the protocol is HTTP/3.
+    pub http3: Option<ClientQuic>,
     /// The TLS settings for connections to the endpoints. `None` means no TLS.
     pub tls: Option<Arc<ClientTls>>,
     /// The token that requests must have. A requirement of the route replaces it.
@@ -241,6 +246,7 @@ impl Service {
             egress: self.egress,
             policy,
             locality: None,
+            http3: self.http3.clone(),
             tls: self.tls.clone(),
             jwt: self.jwt.clone(),
             connect_timeout: self.connect_timeout,

@@ -1,14 +1,14 @@
-//! Compiles HTTP/3 of listeners, and the limits on HTTP/3 frames.
+//! Compiles HTTP/3 of listeners and services, and the limits on HTTP/3 frames.
 
 use std::sync::Arc;
 
 use super::{Compiler, http2};
 use crate::http3::FloodLimits;
-use crate::model::{self, Http3, Item, ListenerProtocol, Origin};
+use crate::model::{self, Http3, Item, ListenerProtocol, Origin, ServiceProtocol};
 use crate::net::Bind;
-use crate::quic::{ServerQuic, Transport};
+use crate::quic::{ClientQuic, ServerQuic, Transport};
 use crate::snapshot::{self, Retry, Timeouts};
-use crate::tls::ServerTls;
+use crate::tls::{ClientTls, ServerTls};
 
 /// The default of `max_handshakes`.
 const HANDSHAKES_MAX: u32 = 1000;
@@ -163,6 +163,44 @@ fn at_least_one(compiler: &mut Compiler<'_>, written: &Item<u32>) -> u32 {
         compiler.fault_with_help(origin, "a limit of 0 would refuse all clients", help);
     }
     written.value
+}
+
+/// Compiles HTTP/3 of a service. Returns `None` with another protocol, or after an error.
+pub(super) fn service(
+    compiler: &mut Compiler<'_>,
+    written: &model::Service,
+    tls: Option<&Arc<ClientTls>>,
+) -> Option<ClientQuic> {
+    if written.protocol != ServiceProtocol::Http3 {
+        return None;
+    }
+    let origin = &written.name.origin;
+    let (message, help) = match (tls, &written.health_check, written.send_proxy_protocol) {
+        (None, ..) if written.tls.is_none() => {
+            ("HTTP/3 needs TLS", "add `tls: {ca: FILE}`, or `tls: mesh`")
+        }
+        (None, ..) => return None,
+        (_, Some(_), _) => (
+            "an HTTP/3 service has no health checks",
+            "leave `health_check` out; `outlier_detection` ejects endpoints that fail",
+        ),
+        (_, _, form) if form != model::SendProxyProtocol::None => {
+            ("there is no PROXY protocol header over QUIC", "leave `send_proxy_protocol` out")
+        }
+        (Some(tls), ..) => {
+            let keys = compiler.registry.quic.clone();
+            let transport = Transport { streams_max: 0, ..Transport::default() };
+            match ClientQuic::new(tls.http3(), &keys, &transport) {
+                Ok(client) => return Some(client),
+                Err(error) => {
+                    compiler.fault(origin, format!("HTTP/3 cannot be set up: {error}"));
+                    return None;
+                }
+            }
+        }
+    };
+    compiler.fault_with_help(origin, message, help);
+    None
 }
 
 /// Compiles the limits on HTTP/3 frames.

@@ -369,6 +369,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         dns_zone: None,
         policy: Policy::RoundRobin,
         locality: None,
+        http3: None,
         tls: None,
         jwt: None,
         connect_timeout: CONNECT_TIMEOUT,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::rate_limits::{self, Owner};
 use super::{
-    Compiler, breaker, endpoints, health, http2, is_token, jwt, locality, outlier, retries,
+    Compiler, breaker, endpoints, health, http2, http3, is_token, jwt, locality, outlier, retries,
     standard, tcp, tls,
 };
 use crate::balance::{HashKey, Policy};
@@ -81,6 +81,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         (written.protocol == ServiceProtocol::Tcp).then_some("the service has `protocol: tcp`");
     let owner = Owner::named(Scope::Service, name, not_http);
     let limits = rate_limits::limits(compiler, &owner, &written.rate_limits);
+    let tls = tls::service(compiler, written);
     let budgeted = retries.is_some() || compiler.retried.contains(name);
     Service {
         name: name.into(),
@@ -95,7 +96,8 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         policy,
         locality,
         dns_zone: written.dns_zone.as_ref().map(place),
-        tls: tls::service(compiler, written),
+        http3: http3::service(compiler, written, tls.as_ref()),
+        tls,
         jwt: jwt::demand(compiler, written.jwt.as_ref()),
         connect_timeout: written.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
         connect_hedge: written.connect_hedge.unwrap_or(CONNECT_HEDGE),
@@ -151,6 +153,7 @@ fn protocol(written: ServiceProtocol) -> Protocol {
         ServiceProtocol::Http1 => Protocol::Http1,
         ServiceProtocol::Http2 => Protocol::Http2,
         ServiceProtocol::Grpc => Protocol::Grpc,
+        ServiceProtocol::Http3 => Protocol::Http3,
         ServiceProtocol::Auto => Protocol::Auto,
     }
 }

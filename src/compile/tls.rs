@@ -33,8 +33,9 @@ const ALPN_AUTO: &[&[u8]] = &[b"h2", b"http/1.1"];
 /// The ALPN protocols of captured connections. HTTP/1.1 is preferred: HTTP/2 is forwarded as opaque
 /// bytes, unless its service is known to support HTTP/2.
 const ALPN_CAPTURED: &[&[u8]] = &[b"http/1.1", b"h2"];
-/// The ALPN protocols if only HTTP/2 is possible.
+/// The ALPN protocols if only HTTP/2 or HTTP/3 is possible.
 const ALPN_HTTP2: &[&[u8]] = &[b"h2"];
+const ALPN_HTTP3: &[&[u8]] = &[b"h3"];
 
 /// The default trust domain.
 const TRUST_DOMAIN: &str = "cluster.local";
@@ -153,12 +154,10 @@ pub(super) fn listener<'a>(
         }
     }
     let alpn = match written.protocol {
-        ListenerProtocol::Tcp | ListenerProtocol::Tls => &[],
+        ListenerProtocol::Tcp | ListenerProtocol::Tls | ListenerProtocol::Http3 => &[],
         ListenerProtocol::Auto => ALPN_AUTO,
         ListenerProtocol::Http1 => ALPN_HTTP,
         ListenerProtocol::Http2 => ALPN_HTTP2,
-        // Over QUIC, `ServerTls::http3` sets the protocol.
-        ListenerProtocol::Http3 => &[],
     };
     let server = Server { certificates: table, clients, versions, alpn, mode, accepts };
     server_tls(compiler, name, &first.origin, server)
@@ -270,6 +269,7 @@ pub(super) fn service<'a>(
         ServiceProtocol::Auto => ALPN_AUTO,
         ServiceProtocol::Http1 => ALPN_HTTP,
         ServiceProtocol::Http2 | ServiceProtocol::Grpc => ALPN_HTTP2,
+        ServiceProtocol::Http3 => ALPN_HTTP3,
     };
     let mut accepts = Vec::new();
     let (verifier, own, server_name) = match &tls.value {

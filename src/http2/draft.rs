@@ -236,7 +236,7 @@ const UNSPEAKABLE: Refusal =
 
 /// The refusal of an upgrade that is not a WebSocket upgrade with GET and without a body, and of a
 /// CONNECT with a body.
-pub(super) const UNSPEAKABLE_UPGRADE: Refusal = Refusal { status: 501, ..UNSPEAKABLE };
+pub(crate) const UNSPEAKABLE_UPGRADE: Refusal = Refusal { status: 501, ..UNSPEAKABLE };
 
 const UNSPEAKABLE_ANSWER: Refusal =
     Refusal::upstream("a response that HTTP/2 and HTTP/3 cannot express");

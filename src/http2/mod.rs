@@ -30,6 +30,7 @@ mod websocket;
 
 pub use connection::{Accepted, Connection};
 pub use core::{Config, End};
+pub(crate) use draft::UNSPEAKABLE_UPGRADE;
 pub use draft::{Draft, trailers};
 pub use flood::{Excess, Flood, FloodLimits};
 pub use frame::Code;
@@ -39,7 +40,8 @@ pub use outbound::Sent;
 pub use pulse::{Pulse, Seen, Step};
 pub use receive::{Fault, Message, Place};
 pub use settings::Settings;
-pub use shared::{SharedConnection, Slot};
+pub use shared::{Shareable, SharedConnection, Slot};
+pub(crate) use stream::accepted;
 pub use stream::{ClientStream, EndpointStream, Gone};
 
 /// The connection preface (RFC 9113 3.4). No HTTP/1.1 request can start like this.

@@ -10,9 +10,33 @@ use super::connection::Connection;
 use crate::runtime::alarm::WakeHandle;
 use crate::tls::Issued;
 
+/// A connection that exchanges can share.
+pub trait Shareable {
+    /// The right to open one stream. It is given up by dropping it.
+    type Room;
+
+    /// Takes the room for one more stream. `open` is the number of streams that are open.
+    fn reserve(self: &Rc<Self>, open: usize) -> Option<Self::Room>;
+
+    /// Whether no more streams can be opened.
+    fn is_closed(&self) -> bool;
+}
+
+impl Shareable for Connection {
+    type Room = ();
+
+    fn reserve(self: &Rc<Self>, open: usize) -> Option<()> {
+        (open < self.streams_max()).then_some(())
+    }
+
+    fn is_closed(&self) -> bool {
+        Self::is_closed(self)
+    }
+}
+
 /// A connection to an endpoint whose streams are used by different exchanges.
-pub struct SharedConnection {
-    connection: Rc<Connection>,
+pub struct SharedConnection<C: Shareable = Connection> {
+    connection: Rc<C>,
     /// Whether we open no more streams.
     closed: Cell<bool>,
     streams: Cell<usize>,
@@ -26,11 +50,11 @@ pub struct SharedConnection {
     wake: WakeHandle,
 }
 
-impl SharedConnection {
+impl<C: Shareable> SharedConnection<C> {
     /// Shares `connection`. `wake` is called by [`Self::close`], when the last stream ends, and
     /// when any stream ends while `wanted` is set.
     pub fn new(
-        connection: Rc<Connection>,
+        connection: Rc<C>,
         issued: Option<Rc<[Issued]>>,
         wanted: Rc<Cell<bool>>,
         wake: WakeHandle,
@@ -40,13 +64,14 @@ impl SharedConnection {
     }
 
     /// Reserves a slot for one more stream, if there is room.
-    pub fn slot(self: &Rc<Self>) -> Option<Slot> {
-        if self.closed.get() || self.streams.get() >= self.connection.streams_max() {
+    pub fn slot(self: &Rc<Self>) -> Option<Slot<C>> {
+        if self.closed.get() {
             return None;
         }
+        let room = self.connection.reserve(self.streams.get())?;
         self.streams.set(self.streams.get() + 1);
         self.opened.set(self.opened.get() + 1);
-        Some(Slot(Rc::clone(self)))
+        Some(Slot(Rc::clone(self), Cell::new(Some(room))))
     }
 
     /// Whether no more streams can be opened.
@@ -73,12 +98,17 @@ impl SharedConnection {
 
 /// The right to open one stream on the connection. It stays valid after
 /// [`SharedConnection::close`].
-pub struct Slot(Rc<SharedConnection>);
+pub struct Slot<C: Shareable = Connection>(Rc<SharedConnection<C>>, Cell<Option<C::Room>>);
 
-impl Slot {
+impl<C: Shareable> Slot<C> {
     /// The connection on which the stream is opened.
-    pub fn connection(&self) -> &Rc<Connection> {
+    pub fn connection(&self) -> &Rc<C> {
         &self.0.connection
+    }
+
+    /// Takes the room of the stream, to open it. `None` on a second call.
+    pub fn take_room(&self) -> Option<C::Room> {
+        self.1.take()
     }
 
     /// The endpoint's certificates. Returns `None` for plain text.
@@ -92,7 +122,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl<C: Shareable> Drop for Slot<C> {
     fn drop(&mut self) {
         let shared = &self.0;
         shared.streams.set(shared.streams.get() - 1);

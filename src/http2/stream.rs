@@ -388,7 +388,7 @@ impl Drop for EndpointStream {
 }
 
 /// Checks that the head of a response can be used.
-fn accepted(message: &Message) -> Result<(), Refusal> {
+pub(crate) fn accepted(message: &Message) -> Result<(), Refusal> {
     match message.fault {
         None => Ok(()),
         Some(Fault::Refused(refusal)) => Err(refusal),

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::task::Waker;
 
 use rustc_hash::FxHashMap;
 
@@ -57,6 +58,8 @@ pub(super) struct Core {
     pub(super) quic: Rc<quic::Connection>,
     pub(super) session: Session,
     peer: Peer,
+    /// How many streams we open at once.
+    pub(super) streams_max: usize,
     /// Our critical streams, once they are open.
     critical: Vec<StreamId>,
     pub(super) streams: FxHashMap<StreamId, Stream>,
@@ -65,7 +68,9 @@ pub(super) struct Core {
     blocked: FxHashMap<u64, StreamId>,
     /// The first stream id that we do not serve.
     next_unserved: u64,
-    end: Option<End>,
+    /// The tasks that wait for the peer's SETTINGS.
+    pub(super) greeters: Vec<Waker>,
+    pub(super) end: Option<End>,
 }
 
 /// Methods for the driver of the connection.
@@ -81,10 +86,17 @@ impl Connection {
             accepted: VecDeque::new(),
             blocked: FxHashMap::default(),
             next_unserved: 0,
+            streams_max: usize::MAX,
+            greeters: Vec::new(),
             end: None,
         };
         core.flush_session();
         Rc::new(Self(RefCell::new(core)))
+    }
+
+    /// Limits the number of streams that we open at once.
+    pub fn limit_streams(&self, streams_max: usize) {
+        self.0.borrow_mut().streams_max = streams_max;
     }
 
     /// The QUIC connection below.
@@ -99,6 +111,7 @@ impl Connection {
         if let Err(error) = core.handle(event) {
             core.fail(&error, now);
         }
+        core.leave_with_peer();
         core.flush_session();
     }
 
@@ -150,6 +163,26 @@ impl Connection {
 }
 
 impl Core {
+    /// Whether no more streams can be opened: the connection has ended, or the endpoint leaves.
+    pub(super) fn is_left(&self) -> bool {
+        self.end.is_some() || self.session.goaway().is_some() || self.quic.is_closed()
+    }
+
+    /// Wakes those that wait for SETTINGS. After GOAWAY of an endpoint, ends the streams that it
+    /// does not process (RFC 9114 5.2).
+    fn leave_with_peer(&mut self) {
+        if self.session.is_greeted() || self.end.is_some() {
+            self.greeters.drain(..).for_each(Waker::wake);
+        }
+        if let (Peer::Endpoint, Some(first)) = (self.peer, self.session.goaway()) {
+            for (id, stream) in &mut self.streams {
+                if u64::from(*id) >= first && !stream.in_body {
+                    stream.cut(Cut::Unprocessed);
+                }
+            }
+        }
+    }
+
     fn handle(&mut self, event: quic::Event) -> Result<(), ConnectionError> {
         match event {
             quic::Event::Opened(Dir::Bi) => self.accept_requests(),
@@ -468,6 +501,13 @@ impl Core {
             self.quic.reset(id, code.0);
         }
         stream.cut(Cut::Ours);
+    }
+
+    /// Ends a stream early, unless our message is complete.
+    pub(super) fn abandon_unfinished(&mut self, id: StreamId, code: Code) {
+        if self.streams.get(&id).is_some_and(|stream| !stream.finishing) {
+            self.abandon(id, code);
+        }
     }
 
     /// Forgets a stream that no exchange uses any more. If it is open, ends it with `code`.

@@ -11,12 +11,15 @@
 
 mod code;
 mod connection;
+mod endpoint_stream;
 mod flood;
 mod frame;
 mod inbound;
+mod opening;
 mod session;
 mod settings;
 mod stream;
+mod stream_ref;
 mod streams;
 mod unidirectional;
 
@@ -27,6 +30,7 @@ mod tests;
 
 pub use code::{Code, ConnectionError, Error};
 pub use connection::{Accepted, Connection, End};
+pub use endpoint_stream::EndpointStream;
 pub use flood::{Excess, Flood, FloodLimits};
 pub use frame::{VARINT_MAX, read_varint, write_varint};
 pub use inbound::{Event, Inbound};

@@ -2,15 +2,14 @@
 //! of `http2::ClientStream`.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::code::Code;
-use super::connection::{Connection, Core, HEAD_READ_BYTES, WRITE_BYTES_MAX, gone};
-use super::streams::{Cut, Stream, wait};
+use super::connection::{Connection, WRITE_BYTES_MAX, gone};
+use super::stream_ref::StreamRef;
 use crate::http2::{Draft, Sent};
 use crate::quic::StreamId;
 use crate::runtime::alarm::Alarm;
@@ -44,27 +43,22 @@ impl ClientStream {
 
     /// Whether the peer has ended the body and all of it was read.
     pub fn ended(&self) -> bool {
-        self.stream.with(|core, id| {
-            core.streams.get(&id).is_none_or(|stream| stream.ended && stream.data.is_empty())
-        })
+        self.stream.is_read()
     }
 
     /// Takes the trailer lines. Empty before the body has ended, and on a second call.
     pub fn take_trailers(&self) -> Vec<u8> {
-        self.stream.with(|core, id| match core.streams.get_mut(&id) {
-            Some(stream) if stream.data.is_empty() => std::mem::take(&mut stream.trailers),
-            _ => Vec::new(),
-        })
+        self.stream.take_trailers()
     }
 
     /// Like [`Stream::read`](crate::runtime::io::Stream::read).
     pub async fn read(&self, buf: Buf) -> (io::Result<Read>, Buf) {
-        Reading { stream: &self.stream, buf: Some(buf), alarm: None }.await
+        self.stream.read(buf, None).await
     }
 
     /// Like [`Stream::read_or_woken`](crate::runtime::io::Stream::read_or_woken).
     pub async fn read_or_woken(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
-        Reading { stream: &self.stream, buf: Some(buf), alarm: Some(alarm) }.await
+        self.stream.read(buf, Some(alarm)).await
     }
 
     /// Like [`Stream::readable`](crate::runtime::io::Stream::readable).
@@ -98,7 +92,7 @@ impl ClientStream {
     /// # Errors
     /// When the stream is closed.
     pub fn send_ready(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<Sent> {
-        self.stream.with(|core, id| core.send(id, data, end))
+        self.stream.send_ready(data, end)
     }
 
     /// Sends all of `data`, and waits while the peer's windows are full. If `end` is given, then
@@ -106,20 +100,13 @@ impl ClientStream {
     ///
     /// # Errors
     /// When the stream is closed.
-    pub async fn send(&self, mut data: &[u8], end: Option<&[u8]>) -> io::Result<()> {
-        loop {
-            match self.send_ready(data, end)? {
-                Sent::All => return Ok(()),
-                Sent::Bytes(sent) => data = &data[sent..],
-            }
-            poll_fn(|context| self.stream.poll_sendable(context)).await;
-        }
+    pub async fn send(&self, data: &[u8], end: Option<&[u8]>) -> io::Result<()> {
+        self.stream.send(data, end).await
     }
 
     /// Like [`Stream::room`](crate::runtime::io::Stream::room), but one free byte is enough.
     pub async fn room(&self) -> usize {
-        poll_fn(|context| self.stream.poll_sendable(context)).await;
-        WRITE_BYTES_MAX
+        self.stream.room().await
     }
 
     /// Like [`ClientStream::room`], but does not wait. The result may be 0.
@@ -154,12 +141,7 @@ impl ClientStream {
 
     /// Ends the body that we send, without trailers.
     pub async fn shutdown_write(&self) {
-        let in_body = self.stream.with(|core, id| {
-            core.streams.get(&id).is_some_and(|stream| stream.head_sent && stream.can_send())
-        });
-        if in_body {
-            self.send(b"", Some(b"")).await.ok();
-        }
+        self.stream.shutdown_write().await;
     }
 
     /// Changes the error code of an incomplete stream to H3_REQUEST_CANCELLED. A gRPC client whose
@@ -173,134 +155,5 @@ impl Drop for ClientStream {
     fn drop(&mut self) {
         let code = self.code.get();
         self.stream.with(|core, id| core.release(id, code));
-    }
-}
-
-/// A read of a stream's body.
-struct Reading<'a> {
-    stream: &'a StreamRef,
-    buf: Option<Buf>,
-    alarm: Option<&'a Alarm>,
-}
-
-impl Future for Reading<'_> {
-    type Output = (io::Result<Read>, Buf);
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        let mut done = None;
-        if let Some(buf) = &mut this.buf {
-            match this.stream.poll_read(context, buf) {
-                Poll::Ready(read) => done = Some(read),
-                Poll::Pending => {
-                    let woken = this.alarm.map(|alarm| alarm.poll_woken(context).is_ready());
-                    if woken == Some(true) {
-                        done = Some(Ok(Read::Woken));
-                    }
-                }
-            }
-        }
-        match (done, this.buf.take()) {
-            (Some(done), Some(buf)) => Poll::Ready((done, buf)),
-            (_, buf) => {
-                this.buf = buf;
-                Poll::Pending
-            }
-        }
-    }
-}
-
-/// An exchange's access to one stream of a connection.
-struct StreamRef {
-    connection: Rc<Connection>,
-    id: StreamId,
-}
-
-impl StreamRef {
-    fn with<T>(&self, access: impl FnOnce(&mut Core, StreamId) -> T) -> T {
-        access(&mut self.connection.0.borrow_mut(), self.id)
-    }
-
-    /// Appends received data to `buf`, as much as fits.
-    fn poll_read(&self, context: &Context<'_>, buf: &mut Buf) -> Poll<io::Result<Read>> {
-        self.with(|core, id| {
-            let read = match core.read(id, buf) {
-                Ok(read) => read,
-                Err(error) => {
-                    core.breach(&error);
-                    0
-                }
-            };
-            core.flush_session();
-            let Some(stream) = core.streams.get_mut(&id) else { return Poll::Ready(Err(gone())) };
-            if read > 0 {
-                return Poll::Ready(Ok(Read::Data(read)));
-            }
-            if stream.ended {
-                return Poll::Ready(Ok(Read::End));
-            }
-            if let Some(cut) = stream.cut {
-                return Poll::Ready(Err(unreadable(cut)));
-            }
-            wait(&mut stream.reader, context);
-            Poll::Pending
-        })
-    }
-
-    /// Completes when a read would not wait: data, the end of the body or an error is there.
-    fn poll_readable(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|core, id| {
-            while core.streams.get(&id).is_some_and(Stream::is_waiting) {
-                match core.advance(id, HEAD_READ_BYTES) {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) => core.breach(&error),
-                }
-            }
-            core.flush_session();
-            let Some(stream) = core.streams.get_mut(&id) else { return Poll::Ready(Err(gone())) };
-            if !stream.data.is_empty() || stream.ended {
-                return Poll::Ready(Ok(()));
-            }
-            if let Some(cut) = stream.cut {
-                return Poll::Ready(Err(unreadable(cut)));
-            }
-            wait(&mut stream.reader, context);
-            Poll::Pending
-        })
-    }
-
-    /// Completes when some data can be sent, or the stream has ended.
-    fn poll_sendable(&self, context: &Context<'_>) -> Poll<()> {
-        self.with(|core, id| {
-            core.flush(id);
-            let Some(stream) = core.streams.get_mut(&id) else { return Poll::Ready(()) };
-            if !stream.is_blocked || stream.cut.is_some() || stream.sent_all {
-                return Poll::Ready(());
-            }
-            wait(&mut stream.writer, context);
-            Poll::Pending
-        })
-    }
-
-    /// Completes when the stream ends early, before we have ended our message.
-    fn poll_gone(&self, context: &Context<'_>) -> Poll<()> {
-        self.with(|core, id| match core.streams.get_mut(&id) {
-            None => Poll::Pending,
-            Some(stream) if stream.finishing => Poll::Pending,
-            Some(stream) if stream.cut.is_some() => Poll::Ready(()),
-            Some(stream) => {
-                wait(&mut stream.leaver, context);
-                Poll::Pending
-            }
-        })
-    }
-}
-
-/// The error of a body that ended too early.
-fn unreadable(cut: Cut) -> io::Error {
-    match cut {
-        Cut::Breach => io::Error::new(io::ErrorKind::InvalidData, "the peer violated HTTP/3"),
-        Cut::Reset(_) | Cut::Closed | Cut::Ours => io::Error::other("the stream was reset"),
     }
 }

@@ -16,6 +16,8 @@ pub(super) enum Cut {
     Reset(u64),
     /// The peer has broken the rules of a message.
     Breach,
+    /// The endpoint reports that it did not process the request.
+    Unprocessed,
     /// The connection has ended.
     Closed,
     /// We have reset it.

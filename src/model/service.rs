@@ -107,6 +107,8 @@ pub enum ServiceProtocol {
     Http2,
     /// gRPC over HTTP/2.
     Grpc,
+    /// HTTP/3 over QUIC (RFC 9114). It needs `tls`.
+    Http3,
     /// Opaque bytes.
     Tcp,
 }

@@ -1,6 +1,7 @@
 //! One end of many QUIC connections that share a UDP socket.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::Clock;
 use super::connection::Connection;
 use super::ids::{Ids, Place};
 use super::keys::Keys;
-use super::settings::ServerQuic;
+use super::settings::{ClientQuic, ServerQuic};
 use crate::runtime::udp::Incoming;
 use crate::time::Time;
 
@@ -35,7 +36,7 @@ pub struct Attempt(Box<quinn_proto::Incoming>);
 
 impl Attempt {
     /// The client's address.
-    pub fn from(&self) -> std::net::SocketAddr {
+    pub fn from(&self) -> SocketAddr {
         self.0.remote_address()
     }
 
@@ -129,6 +130,23 @@ impl Endpoint {
         let server = Some(Arc::clone(&server.0));
         let accepted = self.inner.borrow_mut().accept(*attempt.0, at, out, server);
         let (handle, connection) = accepted.map_err(|error| error.response)?;
+        Ok(self.adopt(handle, connection, now))
+    }
+
+    /// Begins to open a connection to `to`. `name` is the server name for TLS.
+    ///
+    /// # Errors
+    /// The reason, as a text.
+    pub fn connect(
+        self: &Rc<Self>,
+        to: SocketAddr,
+        name: &str,
+        client: &ClientQuic,
+        now: Time,
+    ) -> Result<Rc<Connection>, String> {
+        let at = self.clock.instant(now);
+        let connected = self.inner.borrow_mut().connect(at, client.config.clone(), to, name);
+        let (handle, connection) = connected.map_err(|error| error.to_string())?;
         Ok(self.adopt(handle, connection, now))
     }
 

@@ -16,7 +16,7 @@ pub use connection::{Closed, Connection, Event, ReadError, Side, WriteError};
 pub use endpoint::{Attempt, Endpoint, Received};
 pub use ids::Place;
 pub use keys::Keys;
-pub use settings::{ServerQuic, Transport};
+pub use settings::{ClientQuic, ServerQuic, Transport};
 
 pub use quinn_proto::{Dir, StreamId, Transmit};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_proto::crypto::rustls::QuicServerConfig;
-use quinn_proto::{IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn_proto::{ClientConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 
 use super::keys::Keys;
 
@@ -92,5 +92,35 @@ impl ServerQuic {
             .migration(transport.migration)
             .incoming_buffer_size(ATTEMPT_BYTES_MAX);
         Ok(Self(Arc::new(config)))
+    }
+}
+
+/// The settings with which connections to endpoints are opened.
+#[derive(Clone, Debug)]
+pub struct ClientQuic {
+    pub(super) config: ClientConfig,
+    pub(super) keys: Keys,
+}
+
+impl ClientQuic {
+    /// Compiles the settings. `tls` must support TLS 1.3.
+    ///
+    /// # Errors
+    /// If `tls` has no cipher suite for QUIC's first packets (AES-128-GCM).
+    pub fn new(
+        tls: Arc<rustls::ClientConfig>,
+        keys: &Keys,
+        transport: &Transport,
+    ) -> Result<Self, rustls::Error> {
+        let crypto = QuicClientConfig::try_from(tls)
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport.config()));
+        Ok(Self { config, keys: keys.clone() })
+    }
+
+    /// The keys of the endpoint that opens the connections.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 }

@@ -5,9 +5,11 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 
 use super::alarm::{Alarm, Alarms};
 use super::buffer::{Buf, BufferPool};
+use super::udp::Datagrams;
 use crate::net::{Address, Egress};
 use crate::time::Time;
 
@@ -15,6 +17,9 @@ use crate::time::Time;
 pub trait Io: Clone + 'static {
     /// A connected byte stream.
     type Stream: Stream;
+
+    /// A UDP socket.
+    type Datagrams: Datagrams;
 
     /// The current time.
     fn now(&self) -> Time;
@@ -42,6 +47,12 @@ pub trait Io: Clone + 'static {
         to: &Address,
         egress: Egress,
     ) -> impl Future<Output = io::Result<Self::Stream>>;
+
+    /// Opens a UDP socket that exchanges datagrams with `to`, with the socket options of `egress`.
+    ///
+    /// # Errors
+    /// The error of socket(2) or connect(2).
+    fn datagrams(&self, to: SocketAddr, egress: Egress) -> io::Result<Self::Datagrams>;
 
     /// Sleeps until `until`, or up to `alarm::GRANULARITY` longer.
     fn sleep_until(&self, until: Time) -> impl Future<Output = ()>;

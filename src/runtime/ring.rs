@@ -26,11 +26,13 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 use super::alarm::{self, Alarm, Alarms};
 use super::buffer::{Buf, BufferPool, POOLED_BUFFERS_MAX};
+use super::datagram;
 use super::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
 use super::own::Own;
 use super::socket::{self, Pipe};
 use super::spare::Spare;
 use super::timer::Timer;
+use super::udp::UdpSocket;
 use crate::net::{Address, Egress};
 use crate::time::Time;
 
@@ -217,6 +219,7 @@ impl RingIo {
 
 impl Io for RingIo {
     type Stream = RingStream;
+    type Datagrams = UdpSocket;
 
     fn now(&self) -> Time {
         let now = Time::from_micros(self.0.began.elapsed().as_micros() as u64);
@@ -255,6 +258,11 @@ impl Io for RingIo {
             socket::set_nonblocking(&stream, false)?;
         }
         Ok(stream)
+    }
+
+    fn datagrams(&self, to: SocketAddr, egress: Egress) -> io::Result<UdpSocket> {
+        let (descriptor, _) = datagram::towards(to, egress)?;
+        UdpSocket::over(self, descriptor)
     }
 
     async fn sleep_until(&self, until: Time) {

@@ -6,6 +6,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::LazyLock;
+use std::time::Instant;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -80,6 +82,12 @@ pub trait Datagrams: 'static {
 
     /// Whether the kernel may fragment large datagrams. Then the path's MTU must not be probed.
     fn may_fragment(&self) -> bool;
+}
+
+/// The instant from which QUIC counts its times. Only the differences of instants matter to it.
+pub fn epoch() -> Instant {
+    static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *EPOCH
 }
 
 /// Opens sockets at `address`, one for each worker, that share the port. The kernel gives a

@@ -180,7 +180,10 @@ impl<I: Io> UnaryCall<'_, I> {
     }
 
     async fn carry(&self, upstream: &Upstream<Wire<I::Stream>>) -> Result<Vec<u8>, CallError> {
-        let Wire::Endpoint(stream) = &upstream.stream else { return Err(CallError::Malformed) };
+        let stream = &upstream.stream;
+        if !stream.is_endpoint_stream() {
+            return Err(CallError::Malformed);
+        }
         let buffers = self.worker.io.buffers();
         upstream.stream.put_head(&mut Vec::new(), |out| self.put_head(upstream, out));
         let message = filled(buffers.take_sized(self.message.len()), self.message);

@@ -18,7 +18,7 @@ use crate::http1::encode::{self, Replaced, ResponseEdits};
 use crate::http1::framing::{self, Body, ResponseFraming};
 use crate::http1::parse::{self, Progress};
 use crate::http1::sink::{More, Sink};
-use crate::http2::{EndpointStream, Gone};
+use crate::http2::Gone;
 use crate::message::{HeadView, Method, Version};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
@@ -140,13 +140,10 @@ fn early_trailers<I: Io>(
     exchange: &Exchange<'_, I>,
     upstream: &Upstream<Wire<I::Stream>>,
 ) -> Vec<u8> {
-    match &upstream.stream {
-        Wire::Endpoint(stream)
-            if exchange.kind.is_some() && exchange.plan.retries().is_some() && stream.ended() =>
-        {
-            stream.trailers()
-        }
-        _ => Vec::new(),
+    let stream = &upstream.stream;
+    match exchange.kind.is_some() && exchange.plan.retries().is_some() && stream.ended() {
+        true => stream.trailers(),
+        false => Vec::new(),
     }
 }
 
@@ -243,8 +240,8 @@ async fn read_head<I: Io>(
     mut buf: Buf,
     Waits { between, mut heard, streamed }: Waits<'_>,
 ) -> Result<HeadRead, Failure> {
-    if let Wire::Endpoint(stream) = &upstream.stream {
-        return read_stream_head(exchange, drafts, (upstream, stream), between, buf).await;
+    if upstream.stream.is_endpoint_stream() {
+        return read_stream_head(exchange, drafts, upstream, between, buf).await;
     }
     let limits = &exchange.plan.terms.limits.message;
     loop {
@@ -295,7 +292,7 @@ async fn read_head<I: Io>(
 async fn read_stream_head<I: Io>(
     exchange: &Exchange<'_, I>,
     drafts: &mut Drafts,
-    (upstream, stream): (&Upstream<Wire<I::Stream>>, &EndpointStream),
+    upstream: &Upstream<Wire<I::Stream>>,
     between: &Between,
     buf: Buf,
 ) -> Result<HeadRead, Failure> {
@@ -306,7 +303,7 @@ async fn read_stream_head<I: Io>(
         Pace::of_head(&exchange.downstream.stream).limit(&mut buf);
         buf
     };
-    let read = pin!(stream.response(&mut drafts.response, take));
+    let read = pin!(upstream.stream.response(&mut drafts.response, take));
     match await_response(exchange, upstream, between, read).await? {
         Ok(buf) => Ok(HeadRead::Complete(buf)),
         Err(Gone::Unprocessed) => Ok(HeadRead::Unprocessed),

@@ -21,7 +21,7 @@ use crate::error::Refusal;
 use crate::grpc::{Code, Kind};
 use crate::http1::framing::{self, Body, RequestFraming, ResponseFraming};
 use crate::http1::parse::{self, Progress};
-use crate::http2::{EndpointStream, Gone};
+use crate::http2::Gone;
 use crate::jwt::Accepted;
 use crate::message::{Head, HeadView, Method};
 use crate::propagation::RequestId;
@@ -247,7 +247,9 @@ impl<I: Io> MirroredRequest<I> {
         let mut buf = self.worker.io.buffers().take();
         loop {
             buf = match &upstream.stream {
-                Wire::Endpoint(stream) => self.stream_head(stream, head, buf).await?,
+                stream if stream.is_endpoint_stream() => {
+                    self.stream_head(stream, head, buf).await?
+                }
                 _ => self.text_head(upstream, head, buf).await?,
             };
             let view = head.view(buf.block());
@@ -262,7 +264,7 @@ impl<I: Io> MirroredRequest<I> {
 
     async fn stream_head(
         &self,
-        stream: &EndpointStream,
+        stream: &Wire<I::Stream>,
         head: &mut Head,
         buf: Buf,
     ) -> Result<Buf, Lost> {

@@ -156,6 +156,7 @@ fn plain_listener(listener: &mut Listener) {
     listener.tls.clear();
     listener.proxy_protocol = false;
     listener.protocol = ListenerProtocol::Auto;
+    listener.http3 = None;
 }
 
 fn plain_service(service: &mut Service) {

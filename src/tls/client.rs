@@ -65,6 +65,14 @@ impl ClientTls {
         Ok(Self { config, bytes, terms, inputs, verifier, name })
     }
 
+    /// The settings of the handshake for HTTP/3. Sessions are not resumed: QUIC does not say
+    /// whether one was, so an expired certificate would not be noticed.
+    pub fn http3(&self) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::disabled();
+        Arc::new(config)
+    }
+
     /// Returns the server name for the endpoint at `address`.
     pub fn name_for(&self, address: &Address) -> ServerName<'static> {
         match (&self.name, address) {

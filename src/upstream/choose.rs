@@ -9,11 +9,11 @@ use super::attempt::Attempt;
 use super::connect::{ConnectError, connect};
 use super::limited::{self, ConnectionSlot};
 use super::pool::Upstream;
-use super::{LocalEndpoint, LocalService, hedge, http2, secure};
+use super::shared::SharedConnection;
+use super::{LocalEndpoint, LocalService, hedge, http2, http3, secure};
 use crate::balance::{self, Policy};
 use crate::cluster::Protocol;
 use crate::error::{Flag, Refusal};
-use crate::http2::SharedConnection;
 use crate::message::HeadView;
 use crate::net::{Address, is_shortage};
 use crate::propagation::forwarded;
@@ -201,10 +201,10 @@ pub(super) fn at_hand<I: Io>(
 pub(super) enum Opened<I: Io> {
     /// An HTTP/1 connection, which serves one exchange at a time.
     Alone(Upstream<Wire<I::Stream>>),
-    /// An HTTP/2 connection, which exchanges share. Its first streams go to the requests that wait.
-    /// Then it is added to the connections of the endpoint; if the endpoint was removed in the
-    /// meantime, it is closed.
-    Shared(Rc<SharedConnection>),
+    /// An HTTP/2 or HTTP/3 connection, which exchanges share. Its first streams go to the requests
+    /// that wait. Then it is added to the connections of the endpoint; if the endpoint was removed
+    /// in the meantime, it is closed.
+    Shared(SharedConnection),
 }
 
 /// Opens a connection that only one request can use: it carries opaque bytes, or it begins with the
@@ -233,22 +233,26 @@ pub(super) async fn open_as_chosen<I: Io>(
     endpoint: &LocalEndpoint<I>,
     taken: Option<ConnectionSlot>,
 ) -> Result<Opened<I>, Refusal> {
+    if target.service.config.protocol == Protocol::Http3 {
+        return http3::open(target, endpoint, taken).await.map(Opened::Shared);
+    }
     let upstream = open(target, endpoint, taken).await?;
     let chosen = upstream.stream.tls().map(|tls| tls.session(is_http2));
     endpoint.shared.chosen.set(chosen == Some(true));
     if is_multiplexed(target, endpoint) {
-        return http2::share(target, endpoint, upstream).map(Opened::Shared);
+        let shared = http2::share(target, endpoint, upstream)?;
+        return Ok(Opened::Shared(SharedConnection::Http2(shared)));
     }
     Ok(Opened::Alone(upstream))
 }
 
-/// Whether exchanges share the connections to the endpoint, as HTTP/2 streams. With `protocol:
-/// auto`, this is the result of ALPN in the last TLS handshake; the next handshake may have another
-/// result.
+/// Whether exchanges share the connections to the endpoint, as streams of HTTP/2 or HTTP/3. With
+/// `protocol: auto`, this is the result of ALPN in the last TLS handshake; the next handshake may
+/// have another result.
 pub(super) fn is_multiplexed<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) -> bool {
     let config = &target.service.config;
     match config.protocol {
-        Protocol::Http2 | Protocol::Grpc => true,
+        Protocol::Http2 | Protocol::Grpc | Protocol::Http3 => true,
         Protocol::Auto => config.tls.is_some() && endpoint.shared.chosen.get(),
         Protocol::Http1 | Protocol::Tcp => false,
     }
@@ -348,7 +352,7 @@ const CONNECT_FAILED: Refusal = Refusal {
 
 /// The refusal of a request for which no connection could be opened. Its detail says whether the
 /// cause is a limit of this proxy.
-fn connect_failed(error: &io::Error) -> Refusal {
+pub(super) fn connect_failed(error: &io::Error) -> Refusal {
     let overload = |detail| Refusal { status: 503, flag: Flag::Overload, detail };
     match error.raw_os_error() {
         Some(_) if is_shortage(error) => {
@@ -374,7 +378,7 @@ fn connect_failed(error: &io::Error) -> Refusal {
     }
 }
 
-const CONNECT_TIMEOUT: Refusal = Refusal {
+pub(super) const CONNECT_TIMEOUT: Refusal = Refusal {
     status: 503,
     flag: Flag::UpstreamConnectFailure,
     detail: "connecting to the endpoint took too long",

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::LocalEndpoint;
 use super::choose::{self, Target};
+use super::shared::Slot;
 use super::{EndpointState, OpenGuard, Upstream};
 use crate::error::{Flag, Refusal};
-use crate::http2::{
-    Config, Connection, End, EndpointStream, Peer, Pulse, Seen, SharedConnection, Slot,
-};
+use crate::http2::{Config, Connection, End, EndpointStream, Peer, Pulse, Seen, SharedConnection};
+use crate::http3;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::contained::Contained;
 use crate::runtime::io::Io;
@@ -23,7 +23,8 @@ use crate::wire::http2::{Transport, report};
 /// in the circuit breaker.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Opens the stream of `slot` for one exchange. Counts the use of an existing connection.
+/// Opens the stream of `slot` for one exchange, of HTTP/2 or HTTP/3. Counts the use of an existing
+/// connection.
 pub fn stream<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
@@ -35,7 +36,10 @@ pub fn stream<I: Io>(
         target.service.config.stats.worker(core.index).pool_reused.increment();
     }
     let alarm = core.io.alarms().alarm();
-    let stream = Wire::Endpoint(Box::new(EndpointStream::new(slot)));
+    let stream = match slot {
+        Slot::Http2(slot) => Wire::Endpoint(Box::new(EndpointStream::new(slot))),
+        Slot::Http3(slot) => Wire::Endpoint3(Box::new(http3::EndpointStream::new(slot))),
+    };
     endpoint.multiplexed(stream, alarm, reused)
 }
 

@@ -6,6 +6,7 @@ mod connect;
 mod families;
 mod hedge;
 pub mod http2;
+mod http3;
 mod limited;
 mod local;
 mod needed;

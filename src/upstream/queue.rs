@@ -11,8 +11,8 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
 use super::pool::Upstream;
+use super::shared::Slot;
 use crate::error::Refusal;
-use crate::http2;
 use crate::runtime::io::Stream;
 use crate::time::Time;
 
@@ -42,7 +42,7 @@ pub enum Given<S: Stream> {
     /// A connection, and the time at which it was given.
     Connection(Upstream<S>, Time),
     /// A stream of a shared connection.
-    Stream(http2::Slot),
+    Stream(Slot),
     /// No connection could be opened.
     Refused(Refusal),
 }
@@ -124,7 +124,7 @@ impl<S: Stream> Queue<S> {
     }
 
     /// Gives streams to the waiting requests, as long as `slot` returns one.
-    pub fn give_streams(&self, slot: impl Fn() -> Option<http2::Slot>) {
+    pub fn give_streams(&self, slot: impl Fn() -> Option<Slot>) {
         while !self.is_empty() {
             let Some(slot) = slot() else { return };
             let first = self.waiters.borrow_mut().pop_front();

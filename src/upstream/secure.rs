@@ -69,19 +69,19 @@ fn refusal_of(error: &HandshakeError) -> Refusal {
     }
 }
 
-const TLS_FAILED: Refusal = Refusal {
+pub(super) const TLS_FAILED: Refusal = Refusal {
     status: 503,
     flag: Flag::UpstreamConnectFailure,
     detail: "the TLS handshake with the endpoint failed",
 };
 
-const CERTIFICATE_REFUSED: Refusal = Refusal {
+pub(super) const CERTIFICATE_REFUSED: Refusal = Refusal {
     status: 503,
     flag: Flag::UpstreamConnectFailure,
     detail: "the endpoint's certificate was refused",
 };
 
-const TLS_TIMEOUT: Refusal = Refusal {
+pub(super) const TLS_TIMEOUT: Refusal = Refusal {
     status: 503,
     flag: Flag::UpstreamConnectFailure,
     detail: "the TLS handshake with the endpoint took too long",

@@ -1,14 +1,75 @@
-//! The HTTP/2 connections of one worker to one endpoint, which exchanges share.
+//! The connections of one worker to one endpoint that exchanges share: of HTTP/2 and of HTTP/3.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::http2::{SharedConnection, Slot};
+use crate::http2;
+use crate::http3;
 
-/// The shared HTTP/2 connections to an endpoint.
+/// A connection to an endpoint that exchanges share.
+#[derive(Clone)]
+pub enum SharedConnection {
+    /// A connection of HTTP/2.
+    Http2(Rc<http2::SharedConnection>),
+    /// A connection of HTTP/3.
+    Http3(Rc<http2::SharedConnection<http3::Connection>>),
+}
+
+/// The right to open one stream on a shared connection.
+pub enum Slot {
+    /// A stream of HTTP/2.
+    Http2(http2::Slot),
+    /// A stream of HTTP/3.
+    Http3(http2::Slot<http3::Connection>),
+}
+
+impl Slot {
+    /// Whether an earlier slot of this connection was reserved.
+    pub fn is_reused(&self) -> bool {
+        match self {
+            Self::Http2(slot) => slot.is_reused(),
+            Self::Http3(slot) => slot.is_reused(),
+        }
+    }
+}
+
+impl SharedConnection {
+    /// Reserves a slot for one more stream, if there is room.
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Http2(connection) => connection.slot().map(Slot::Http2),
+            Self::Http3(connection) => connection.slot().map(Slot::Http3),
+        }
+    }
+
+    /// Whether no more streams can be opened.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::Http2(connection) => connection.is_closed(),
+            Self::Http3(connection) => connection.is_closed(),
+        }
+    }
+
+    /// Prevents new streams. Open streams continue.
+    pub fn close(&self) {
+        match self {
+            Self::Http2(connection) => connection.close(),
+            Self::Http3(connection) => connection.close(),
+        }
+    }
+
+    fn streams(&self) -> usize {
+        match self {
+            Self::Http2(connection) => connection.streams(),
+            Self::Http3(connection) => connection.streams(),
+        }
+    }
+}
+
+/// The shared connections to an endpoint.
 #[derive(Default)]
 pub struct Shared {
-    connections: RefCell<Vec<Rc<SharedConnection>>>,
+    connections: RefCell<Vec<SharedConnection>>,
     /// Whether a request waits for a stream. The connections share this flag.
     wanted: Rc<Cell<bool>>,
     /// Whether the endpoint was removed from its service.
@@ -31,7 +92,7 @@ impl Shared {
 
     /// Adds a new connection. If the endpoint was removed in the meantime, the connection serves
     /// only the streams that are already open.
-    pub fn add(&self, connection: Rc<SharedConnection>) {
+    pub fn add(&self, connection: SharedConnection) {
         match self.closed.get() {
             true => connection.close(),
             false => self.connections.borrow_mut().push(connection),
@@ -42,9 +103,9 @@ impl Shared {
     /// closed by its task, shortly after this call.
     pub fn close_idle(&self) -> bool {
         let mut connections = self.connections.borrow_mut();
-        let is_idle = |it: &Rc<SharedConnection>| it.streams() == 0 && !it.is_closed();
+        let is_idle = |it: &SharedConnection| it.streams() == 0 && !it.is_closed();
         let idle = connections.iter().position(is_idle).map(|at| connections.remove(at));
-        idle.inspect(|connection| connection.close()).is_some()
+        idle.inspect(SharedConnection::close).is_some()
     }
 
     /// The flag that is set while a request waits for a stream. The connections read it.

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::http1::sink::Sink;
-use crate::http2::{ClientStream, Draft, EndpointStream, Sent};
+use crate::http2::{ClientStream, Draft, EndpointStream, Gone, Sent};
 use crate::http3;
-use crate::message::Version;
+use crate::message::{Head, Version};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Quiet, Read, SpliceError, Spliced, Stream};
@@ -37,6 +37,8 @@ pub enum Wire<S> {
     Client3(Box<http3::ClientStream>),
     /// A stream that we opened on an endpoint's HTTP/2 connection.
     Endpoint(Box<EndpointStream>),
+    /// A stream that we opened on an endpoint's HTTP/3 connection.
+    Endpoint3(Box<http3::EndpointStream>),
     /// The stream was moved to another owner.
     Moved,
 }
@@ -55,6 +57,7 @@ impl<S: Stream> Wire<S> {
         match self {
             Self::Tls(stream) => Some(stream.issued()),
             Self::Endpoint(stream) => stream.issued(),
+            Self::Endpoint3(stream) => stream.issued(),
             _ => None,
         }
     }
@@ -63,7 +66,7 @@ impl<S: Stream> Wire<S> {
     pub fn version(&self) -> Version {
         match self {
             Self::Client(_) | Self::Endpoint(_) => Version::Http2,
-            Self::Client3(_) => Version::Http3,
+            Self::Client3(_) | Self::Endpoint3(_) => Version::Http3,
             Self::Plain(_) | Self::Tls(_) | Self::Moved => Version::Http11,
         }
     }
@@ -74,6 +77,7 @@ impl<S: Stream> Wire<S> {
             Self::Client(stream) => stream.ended(),
             Self::Client3(stream) => stream.ended(),
             Self::Endpoint(stream) => stream.ended(),
+            Self::Endpoint3(stream) => stream.ended(),
             Self::Plain(_) | Self::Tls(_) | Self::Moved => false,
         }
     }
@@ -84,6 +88,7 @@ impl<S: Stream> Wire<S> {
             Self::Client(stream) => stream.take_trailers(),
             Self::Client3(stream) => stream.take_trailers(),
             Self::Endpoint(stream) => stream.take_trailers(),
+            Self::Endpoint3(stream) => stream.take_trailers(),
             Self::Plain(_) | Self::Tls(_) | Self::Moved => Vec::new(),
         }
     }
@@ -102,6 +107,10 @@ impl<S: Stream> Wire<S> {
                 stream.put_head(draft);
             }
             Self::Endpoint(stream) => {
+                write(&mut draft);
+                stream.put_head(draft);
+            }
+            Self::Endpoint3(stream) => {
                 write(&mut draft);
                 stream.put_head(draft);
             }
@@ -137,6 +146,10 @@ impl<S: Stream> Wire<S> {
                 let sent = stream.request(buf.data(), end);
                 return self.send_rest(sent, buf, end).await;
             }
+            Self::Endpoint3(stream) => {
+                let sent = stream.request(buf.data(), end);
+                return self.send_rest(sent, buf, end).await;
+            }
             Self::Plain(_) | Self::Tls(_) | Self::Moved => {}
         }
         let body_start = buf.window().start;
@@ -162,6 +175,10 @@ impl<S: Stream> Wire<S> {
                 self.send_rest(sent, buf, end).await
             }
             Self::Endpoint(stream) => {
+                let sent = stream.send_ready(buf.data(), end);
+                self.send_rest(sent, buf, end).await
+            }
+            Self::Endpoint3(stream) => {
                 let sent = stream.send_ready(buf.data(), end);
                 self.send_rest(sent, buf, end).await
             }
@@ -198,6 +215,7 @@ impl<S: Stream> Wire<S> {
             Self::Client(stream) => Box::pin(stream.send(left, end)).await,
             Self::Client3(stream) => Box::pin(stream.send(left, end)).await,
             Self::Endpoint(stream) => Box::pin(stream.send(left, end)).await,
+            Self::Endpoint3(stream) => Box::pin(stream.send(left, end)).await,
             Self::Plain(_) | Self::Tls(_) | Self::Moved => Err(moved()),
         }
     }
@@ -216,7 +234,7 @@ impl<S: Stream> Wire<S> {
         match self {
             Self::Client(stream) => stream.read_ready(buf),
             Self::Client3(stream) => stream.read_ready(buf),
-            Self::Plain(_) | Self::Tls(_) | Self::Endpoint(_) | Self::Moved => {}
+            _ => {}
         }
     }
 
@@ -225,7 +243,7 @@ impl<S: Stream> Wire<S> {
         match self {
             Self::Client(stream) => stream.refuse(),
             Self::Client3(stream) => stream.refuse(),
-            Self::Plain(_) | Self::Tls(_) | Self::Endpoint(_) | Self::Moved => {}
+            _ => {}
         }
     }
 
@@ -234,7 +252,7 @@ impl<S: Stream> Wire<S> {
         match self {
             Self::Client(stream) => stream.cancel_on_close(),
             Self::Client3(stream) => stream.cancel_on_close(),
-            Self::Plain(_) | Self::Tls(_) | Self::Endpoint(_) | Self::Moved => {}
+            _ => {}
         }
     }
 
@@ -244,7 +262,35 @@ impl<S: Stream> Wire<S> {
         match self {
             Self::Client(stream) => Some(stream.share()),
             Self::Client3(stream) => Some(stream.share()),
-            Self::Plain(_) | Self::Tls(_) | Self::Endpoint(_) | Self::Moved => None,
+            _ => None,
+        }
+    }
+
+    /// Whether this is a stream that we opened on a shared connection to an endpoint.
+    pub fn is_endpoint_stream(&self) -> bool {
+        matches!(self, Self::Endpoint(_) | Self::Endpoint3(_))
+    }
+
+    /// Waits for the next head of the response on an endpoint's stream, interim or final. Then
+    /// takes a buffer and puts the head into it. If the head is final, also the received part of
+    /// the body.
+    ///
+    /// # Errors
+    /// The reason why there is no response.
+    pub async fn response(&self, head: &mut Head, take: impl FnOnce() -> Buf) -> Result<Buf, Gone> {
+        match self {
+            Self::Endpoint(stream) => stream.response(head, take).await,
+            Self::Endpoint3(stream) => stream.response(head, take).await,
+            _ => Err(Gone::Silent),
+        }
+    }
+
+    /// A copy of the trailer lines of an endpoint's stream. Empty before the body has ended.
+    pub fn trailers(&self) -> Vec<u8> {
+        match self {
+            Self::Endpoint(stream) => stream.trailers(),
+            Self::Endpoint3(stream) => stream.trailers(),
+            _ => Vec::new(),
         }
     }
 
@@ -262,6 +308,7 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Client(stream) => Box::pin(stream.read(buf)).await,
             Self::Client3(stream) => Box::pin(stream.read(buf)).await,
             Self::Endpoint(stream) => Box::pin(stream.read(buf)).await,
+            Self::Endpoint3(stream) => Box::pin(stream.read(buf)).await,
             Self::Moved => (Err(moved()), buf),
         }
     }
@@ -273,6 +320,7 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Client(stream) => Box::pin(stream.read_or_woken(buf, alarm)).await,
             Self::Client3(stream) => Box::pin(stream.read_or_woken(buf, alarm)).await,
             Self::Endpoint(stream) => Box::pin(stream.read_or_woken(buf, alarm)).await,
+            Self::Endpoint3(stream) => Box::pin(stream.read_or_woken(buf, alarm)).await,
             Self::Moved => (Err(moved()), buf),
         }
     }
@@ -284,6 +332,7 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Client(stream) => stream.readable().await,
             Self::Client3(stream) => stream.readable().await,
             Self::Endpoint(stream) => stream.readable().await,
+            Self::Endpoint3(stream) => stream.readable().await,
             Self::Moved => Err(moved()),
         }
     }
@@ -304,6 +353,10 @@ impl<S: Stream> Stream for Wire<S> {
                 let sent = Box::pin(stream.send(buf.data(), None)).await;
                 (sent, buf)
             }
+            Self::Endpoint3(stream) => {
+                let sent = Box::pin(stream.send(buf.data(), None)).await;
+                (sent, buf)
+            }
             Self::Moved => (Err(moved()), buf),
         }
     }
@@ -315,6 +368,7 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Client(stream) => stream.room().await,
             Self::Client3(stream) => stream.room().await,
             Self::Endpoint(stream) => stream.room().await,
+            Self::Endpoint3(stream) => stream.room().await,
             Self::Moved => usize::MAX,
         }
     }
@@ -325,7 +379,7 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Tls(stream) => stream.quiet(),
             Self::Client(stream) => stream.quiet(),
             Self::Client3(stream) => stream.quiet(),
-            Self::Endpoint(_) => Quiet::Quiet,
+            Self::Endpoint(_) | Self::Endpoint3(_) => Quiet::Quiet,
             Self::Moved => Quiet::Closed,
         }
     }
@@ -337,6 +391,7 @@ impl<S: Stream> Stream for Wire<S> {
             Self::Client(stream) => Box::pin(stream.shutdown_write()).await,
             Self::Client3(stream) => Box::pin(stream.shutdown_write()).await,
             Self::Endpoint(stream) => Box::pin(stream.shutdown_write()).await,
+            Self::Endpoint3(stream) => Box::pin(stream.shutdown_write()).await,
             Self::Moved => {}
         }
     }
@@ -348,6 +403,7 @@ impl<S: Stream> Stream for Wire<S> {
             // An incomplete HTTP/2 stream is reset when it is dropped.
             Self::Client(_) | Self::Client3(_) => {}
             Self::Endpoint(stream) => stream.reset_on_close(),
+            Self::Endpoint3(stream) => stream.reset_on_close(),
             Self::Moved => {}
         }
     }
@@ -357,7 +413,8 @@ impl<S: Stream> Stream for Wire<S> {
         match self {
             Self::Plain(stream) => stream.unsent_bytes(),
             Self::Tls(stream) => stream.unsent_bytes(),
-            Self::Client(_) | Self::Client3(_) | Self::Endpoint(_) | Self::Moved => 0,
+            Self::Client(_) | Self::Client3(_) | Self::Endpoint(_) | Self::Endpoint3(_) => 0,
+            Self::Moved => 0,
         }
     }
 

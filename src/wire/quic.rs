@@ -62,19 +62,25 @@ impl<I: Io, D: Datagrams> Port<I, D> {
         self.scratch.replace(out);
     }
 
-    /// Receives datagrams until `stop` rings. `attempt` decides about new connections.
+    /// Receives datagrams until `stop` rings. `attempt` decides about new connections. `failed`
+    /// gets the errors of earlier datagrams, such as that the peer has no such port.
     ///
     /// # Errors
     /// When the ring fails.
-    pub async fn receive(&self, stop: &Alarm, attempt: impl Fn(Attempt)) -> io::Result<()> {
+    pub async fn receive(
+        &self,
+        stop: &Alarm,
+        attempt: impl Fn(Attempt),
+        failed: impl Fn(io::Error),
+    ) -> io::Result<()> {
         while let Ok(readable) = stop.guard(self.datagrams.readable()).await {
             readable?;
-            self.receive_waiting(&attempt);
+            self.receive_waiting(&attempt, &failed);
         }
         Ok(())
     }
 
-    fn receive_waiting(&self, attempt: &impl Fn(Attempt)) {
+    fn receive_waiting(&self, attempt: &impl Fn(Attempt), failed: &impl Fn(io::Error)) {
         let now = self.io.now();
         for _ in 0..BATCHES_MAX {
             let received = self.datagrams.receive(&mut |datagram| {
@@ -91,9 +97,10 @@ impl<I: Io, D: Datagrams> Port<I, D> {
                     attempt(new);
                 }
             });
-            // An error is that of a datagram, such as an ICMP message about an earlier one.
-            if received.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-                return;
+            match received {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => failed(error),
             }
         }
     }

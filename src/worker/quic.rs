@@ -11,7 +11,7 @@ use crate::quic::{Attempt, Clock, Endpoint, Place};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::io::Io as _;
 use crate::runtime::ring::RingIo;
-use crate::runtime::udp::{Datagrams as _, UdpSocket};
+use crate::runtime::udp::{self, Datagrams as _, UdpSocket};
 use crate::snapshot::{Listener, Retry};
 use crate::time::Time;
 use crate::wire::quic::{Port, Transport};
@@ -54,9 +54,9 @@ async fn serve_bound(
     let accepting = Accepting::new(thread, &acceptor);
     let worker = &thread.worker;
     let ListeningSocket { bind, descriptor, .. } = socket;
-    let udp = UdpSocket::over(&worker.io, descriptor)?;
-    let Some(endpoint) = endpoint(thread, &acceptor, &udp) else { return Ok(()) };
-    let quic = Port::new(worker.io.clone(), udp, endpoint);
+    let datagrams = UdpSocket::over(&worker.io, descriptor)?;
+    let Some(endpoint) = endpoint(thread, &acceptor, &datagrams) else { return Ok(()) };
+    let quic = Port::new(worker.io.clone(), datagrams, endpoint);
     let binding = Rc::new(Binding {
         thread: Rc::clone(thread),
         acceptor,
@@ -66,27 +66,38 @@ async fn serve_bound(
         is_closed: Cell::new(false),
     });
     stop.set(Time::NEVER);
-    quic.receive(&stop, |attempt| binding.admit(attempt)).await?;
+    quic.receive(&stop, |attempt| binding.admit(attempt), |_| {}).await?;
     binding.is_closed.set(true);
     drop(accepting);
     let end = worker.io.now() + worker.local().snapshot.drain.limit;
     while quic.endpoint.connections() > 0 && worker.io.now() < end {
         stop.set(worker.io.now() + CHECK_INTERVAL);
-        quic.receive(&stop, |attempt| binding.admit(attempt)).await?;
+        quic.receive(&stop, |attempt| binding.admit(attempt), |_| {}).await?;
     }
     Ok(())
 }
 
 /// The endpoint of a bind. `None` if its listener was removed meanwhile.
-fn endpoint(thread: &Rc<Thread>, acceptor: &Acceptor, udp: &UdpSocket) -> Option<Rc<Endpoint>> {
+fn endpoint(
+    thread: &Rc<Thread>,
+    acceptor: &Acceptor,
+    datagrams: &UdpSocket,
+) -> Option<Rc<Endpoint>> {
     let worker = &thread.worker;
     let name = acceptor.name();
     let local = worker.local_of(&name);
     let http3 = local.snapshot.listener(&name)?.http3.as_ref()?;
     let place = Place { worker: worker.index, workers: worker.workers() };
-    let clock = Clock::new(thread.began);
+    let clock = Clock::new(udp::epoch());
     let random = &mut worker.random.borrow_mut();
-    Some(Endpoint::new(&http3.keys, place, Some(&http3.server), !udp.may_fragment(), clock, random))
+    Some(Endpoint::new(
+        &http3.keys,
+        place,
+        Some(&http3.server),
+        !datagrams.may_fragment(),
+        clock,
+        random,
+    ))
 }
 
 impl Binding {

@@ -115,8 +115,6 @@ pub(super) struct Thread {
     pub(super) loads: Loads,
     reports: Reports,
     peers: Vec<Mailbox>,
-    /// The time at which the clocks of all workers began.
-    pub(super) began: Instant,
     acceptors: RefCell<HashMap<Bind, Rc<Acceptor>>>,
     prepared: RefCell<Vec<ListeningSocket>>,
     told_drained: Cell<Option<DrainStep>>,
@@ -124,7 +122,7 @@ pub(super) struct Thread {
 
 async fn run(io: RingIo, start: Start) {
     let (driver, refused) = (io.driver_name(), io.take_refusal());
-    let Start { index, stats, loads, reports, seed, peers, overload, observers, began, .. } = start;
+    let Start { index, stats, loads, reports, seed, peers, overload, observers, .. } = start;
     let Inbox { orders, wake } = start.inbox;
     let access_log = start.access_log;
     let log = LogBuffer::new(Box::new(move |lines| access_log(lines)));
@@ -135,7 +133,6 @@ async fn run(io: RingIo, start: Start) {
         loads,
         reports,
         peers,
-        began,
         acceptors: RefCell::default(),
         prepared: RefCell::default(),
         told_drained: Cell::new(None),

@@ -51,6 +51,8 @@ const VALUES: &[Word] = &[
     ("websocket", "tls", "write `auto`: WebSockets pass without a setting"),
     ("ws", "tls", "write `auto`: WebSockets pass without a setting"),
     ("h2", "grpc", "write `http2`"),
+    ("h3", "grpc", "write `http3`"),
+    ("quic", "grpc", "write `http3`"),
     ("h2c", "grpc", "write `http2`: without `tls` it is HTTP/2 in plain text"),
     ("http", "grpc", "write `http1`, or `auto`"),
     ("http/1.1", "grpc", "write `http1`"),

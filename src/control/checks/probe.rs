@@ -83,7 +83,8 @@ async fn ask(target: &Target, link: Link) -> Result<(), Failed> {
             let multiplexed = match target.service.protocol {
                 Protocol::Http2 | Protocol::Grpc => true,
                 Protocol::Auto => link.http2,
-                Protocol::Http1 | Protocol::Tcp => false,
+                // A service of HTTP/3 has no health checks.
+                Protocol::Http1 | Protocol::Http3 | Protocol::Tcp => false,
             };
             let status = match multiplexed {
                 true => http2::status(link, secure, method, host, path, limit).await?,

@@ -4,6 +4,7 @@
 //! latency and the connections that are reset. Each step of a task takes one microsecond. If no
 //! task can run, the clock jumps to the next event, so an hour of timeouts costs no real time.
 
+mod datagrams;
 mod network;
 
 use std::cell::{Cell, RefCell};
@@ -11,6 +12,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+pub use datagrams::SimDatagrams;
 pub use network::{SimListener, SimStream, Weather};
 
 use super::alarm::{self, Alarms};
@@ -54,6 +57,9 @@ struct World {
     timers: RefCell<BinaryHeap<Reverse<Timer>>>,
     timers_set: Cell<u64>,
     listeners: RefCell<HashMap<Address, network::Backlog>>,
+    ports: RefCell<HashMap<SocketAddr, datagrams::Inbox>>,
+    /// The number of the last port that was given to a client.
+    last_port: Cell<u16>,
 }
 
 /// The tasks that were woken. Wakers must be `Send`, so there is a lock, but no thread ever waits
@@ -92,6 +98,8 @@ impl Simulation {
             timers: RefCell::default(),
             timers_set: Cell::default(),
             listeners: RefCell::default(),
+            ports: RefCell::default(),
+            last_port: Cell::new(40_000),
         }))
     }
 
@@ -269,6 +277,7 @@ impl SimIo {
 
 impl Io for SimIo {
     type Stream = SimStream;
+    type Datagrams = SimDatagrams;
 
     fn now(&self) -> Time {
         self.world.now.get()
@@ -297,6 +306,10 @@ impl Io for SimIo {
 
     async fn connect(&self, to: &Address, _: Egress) -> io::Result<SimStream> {
         network::connect(self, to, self.weather.get()).await
+    }
+
+    fn datagrams(&self, to: SocketAddr, _: Egress) -> io::Result<SimDatagrams> {
+        Ok(SimDatagrams::towards(self, to))
     }
 
     async fn sleep_until(&self, until: Time) {

@@ -38,6 +38,10 @@ pub struct Weather {
     pub refuse_chance: f64,
     /// The probability that connecting neither succeeds nor fails.
     pub vanish_chance: f64,
+    /// The probability that a datagram is lost.
+    pub lost: f64,
+    /// The probability that a datagram arrives twice.
+    pub repeated: f64,
 }
 
 impl Weather {
@@ -52,6 +56,8 @@ impl Weather {
         reset_within_bytes: 1,
         refuse_chance: 0.0,
         vanish_chance: 0.0,
+        lost: 0.0,
+        repeated: 0.0,
     };
 }
 

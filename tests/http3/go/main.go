@@ -1,4 +1,5 @@
 // quic-go as a client of HTTP/3: `http3-go URL`. It checks the messages of tests/http3/origin.py.
+// As an endpoint: `http3-go serve ADDRESS CERTIFICATE KEY` answers some of the same paths.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -43,7 +45,35 @@ func get(client *http.Client, url string) (*http.Response, []byte) {
 	return body(client, request)
 }
 
+func serve(address, certificate, key string) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/bytes/{length}", func(out http.ResponseWriter, in *http.Request) {
+		length, _ := strconv.Atoi(in.PathValue("length"))
+		out.Header().Set("content-length", strconv.Itoa(length))
+		out.Write(bytes.Repeat([]byte("x"), length))
+	})
+	mux.HandleFunc("/sum", func(out http.ResponseWriter, in *http.Request) {
+		digest := sha256.New()
+		length, err := io.Copy(digest, in.Body)
+		if err == nil {
+			fmt.Fprintf(out, "%d %x", length, digest.Sum(nil))
+		}
+	})
+	mux.HandleFunc("/trailers", func(out http.ResponseWriter, in *http.Request) {
+		out.Header().Set("trailer", "x-sum")
+		io.WriteString(out, "hello")
+		out.Header().Set("x-sum", "7")
+	})
+	mux.HandleFunc("/", func(out http.ResponseWriter, in *http.Request) { io.WriteString(out, in.URL.Path) })
+	server := &http3.Server{Addr: address, Handler: mux}
+	fmt.Println(server.ListenAndServeTLS(certificate, key))
+	os.Exit(1)
+}
+
 func main() {
+	if os.Args[1] == "serve" {
+		serve(os.Args[2], os.Args[3], os.Args[4])
+	}
 	base := os.Args[1]
 	transport := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	client := &http.Client{Transport: transport, Timeout: time.Minute}

@@ -123,6 +123,8 @@ pub enum ServiceProtocol {
     Http2,
     /// gRPC over HTTP/2. Responses of the proxy itself always have a gRPC status.
     Grpc,
+    /// HTTP/3 over QUIC (RFC 9114). It needs `tls`.
+    Http3,
     /// Opaque bytes.
     Tcp,
 }

@@ -42,6 +42,7 @@ pub(super) fn service(
             grammar::ServiceProtocol::Http1 => ServiceProtocol::Http1,
             grammar::ServiceProtocol::Http2 => ServiceProtocol::Http2,
             grammar::ServiceProtocol::Grpc => ServiceProtocol::Grpc,
+            grammar::ServiceProtocol::Http3 => ServiceProtocol::Http3,
             grammar::ServiceProtocol::Tcp => ServiceProtocol::Tcp,
         },
         addresses: value
