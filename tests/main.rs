@@ -28,6 +28,7 @@ mod moved_services;
 mod netns;
 mod properties;
 mod qpack_corpus;
+mod quic_loss;
 mod retention;
 mod second_source;
 mod server_first;

@@ -22,7 +22,7 @@ use crate::net::DnsName;
 use crate::snapshot::Snapshot;
 use crate::sources::Documents;
 use crate::sources::files::ProcessEnvironment;
-use crate::sources::files::diagnostic::{Diagnostic, Diagnostics};
+use crate::sources::files::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::sources::files::redact::Texts;
 use crate::sources::files::{self, Loaded};
 use crate::telemetry::logs::AccessLog;
@@ -133,7 +133,10 @@ impl Applier {
         let began = Instant::now();
         let loaded = Arc::new(self.loaded.with_documents(documents));
         self.version += 1;
-        let result = self.try_apply(&loaded, true).await;
+        // The warnings about the files are in the log already.
+        let of_document = |place: Place| loaded.sources.is_remote(place.file);
+        let warns = |warning: &Diagnostic| warning.place.is_some_and(of_document);
+        let result = self.try_apply(&loaded, warns).await;
         loaded.release();
         let (snapshot, applied) = result.map_err(|errors| first_line(&errors))?;
         if Arc::ptr_eq(&self.tried, &self.loaded) {
@@ -157,7 +160,7 @@ impl Applier {
         let began = Instant::now();
         self.short = loaded.is_short();
         let is_new = self.version == 1 || !Arc::ptr_eq(&loaded, &self.loaded);
-        let result = self.try_apply(&loaded, is_new).await;
+        let result = self.try_apply(&loaded, |_| is_new).await;
         self.short &= result.is_err();
         loaded.release();
         self.note(result, began)
@@ -247,17 +250,18 @@ impl Applier {
         });
     }
 
-    /// Compiles `loaded` and applies it. Logs the warnings about it if it is new.
+    /// Compiles `loaded` and applies it. Logs the warnings about it for which `warns` is true.
     async fn try_apply(
         &mut self,
         loaded: &Loaded,
-        is_new: bool,
+        warns: impl Fn(&Diagnostic) -> bool,
     ) -> Result<(Arc<Snapshot>, Applied), String> {
         let Self { resources, version, registry, resolutions, .. } = self;
         let compiled = files::compile_with(loaded, resources, *version, registry, resolutions)
             .map_err(|errors| errors.to_string())?;
         let files = loaded.shown();
-        let warnings = is_new.then(|| files::warnings(loaded, &compiled));
+        let mut warnings = files::warnings(loaded, &compiled);
+        warnings.list.retain(warns);
         let Compiled { snapshot, bind_places, refusals, .. } = compiled;
         let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
         let sources = compiled.sources;
@@ -305,7 +309,7 @@ impl Applier {
                  previous one"
             );
         }
-        warnings.iter().for_each(log_warnings);
+        log_warnings(&warnings);
         self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
         let applied =
             Applied { names, gone_after, key_sources, admin, admin_token, files, dns, sources };

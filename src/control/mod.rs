@@ -11,12 +11,13 @@ mod cpus;
 mod fallback;
 pub mod outliers;
 mod overload;
+#[cfg(feature = "uring")]
+mod quic_key;
 mod resolver;
 #[cfg(feature = "uring")]
 mod retry;
 #[cfg(feature = "uring")]
 pub mod run;
-#[cfg(feature = "uring")]
 mod shift_file;
 #[cfg(feature = "uring")]
 mod shifts;

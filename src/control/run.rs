@@ -14,6 +14,7 @@ use super::checks::Checks;
 use super::cpus::Cpus;
 use super::outliers::{Clock, Outliers};
 use super::overload::{Monitor, READ_INTERVAL};
+use super::quic_key;
 use super::resolver::Resolver;
 use super::retry::{Need, Retry};
 use super::shifts::Shifts;
@@ -102,6 +103,9 @@ async fn serve(
     let places = cpus.places(workers, trial.pin);
     let lookups = Lookups::new(Outward::with_mark(trial.control.dns.mark));
     let mut registry = Registry::new(workers);
+    if let Some(keys) = trial.state_dir.as_deref().and_then(quic_key::keys) {
+        registry.quic = keys;
+    }
     let stats = Arc::new(PerWorker::<WorkerCells>::new(workers));
     let status = Status::new(Arc::clone(&stats), Arc::new(observers(workers)));
     let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;

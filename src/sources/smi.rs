@@ -75,8 +75,10 @@ fn group(r: &mut Reader<'_>, object: &Object, groups: &mut Groups) {
         let mut headers = Vec::new();
         if let Some(node) = fields.get("headers") {
             for (name, value) in items(r, node, "headers") {
-                let regex = whole(value.text());
-                headers.extend(regex.map(|regex| (name, ValueMatch::Regex(regex))));
+                match whole(value.text()) {
+                    Ok(regex) => headers.push((name, ValueMatch::Regex(regex))),
+                    Err(error) => r.item(&name, &error.message, error.help),
+                }
             }
         }
         fields.finish(r);

@@ -331,8 +331,8 @@ fn the_examples_are_valid_for_the_check_and_for_the_schema() {
         let mut check = Command::new(env!("CARGO_BIN_EXE_ringway"));
         let output = check.args(["check", "-c"]).arg(&example).env("CA", &ca).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        // A directory below an example has objects of Istio.
         let entries = std::fs::read_dir(example).unwrap().map(|entry| entry.unwrap().path());
+        // A directory below an example has objects of another grammar.
         files.extend(entries.filter(|path| path.is_file()));
     }
     let broken = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();

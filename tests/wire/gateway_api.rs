@@ -78,6 +78,34 @@ spec:
       filters: [{type: RequestRedirect, requestRedirect: {scheme: https, statusCode: 301}}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: echo}
+spec:
+  parentRefs: [{name: edge, sectionName: http}]
+  hostnames: [grpc.example.com]
+  rules:
+    - matches: [{method: {service: pkg.Echo, method: Say}}]
+      backendRefs: [{name: one, port: 80}]
+    - matches: [{method: {service: pkg.Echo}}, {method: {method: Any}}]
+      backendRefs: [{name: two, port: 80}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: aa-newer, creationTimestamp: '2026-02-01T00:00:00Z'}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [same.example.com]
+  rules: [{matches: [{path: {value: /same}}], backendRefs: [{name: two, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: zz-older, creationTimestamp: '2026-01-01T00:00:00Z'}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [same.example.com]
+  rules: [{matches: [{path: {value: /same}}], backendRefs: [{name: one, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
 kind: ReferenceGrant
 metadata: {name: shop, namespace: other}
 spec:
@@ -115,6 +143,15 @@ fn routes_of_a_gateway() {
         assert_eq!(answer.status, status, "{path}");
         assert!(status != 200 || answer.text() == body, "{path}: {}", answer.text());
     }
+    for (host, path, body) in [
+        ("grpc.example.com", "/pkg.Echo/Say", "one"),
+        ("grpc.example.com", "/pkg.Echo/Other", "two"),
+        ("grpc.example.com", "/pkg.More/Any", "two"),
+        ("same.example.com", "/same", "one"),
+    ] {
+        assert_eq!(client.get(host, path).text(), body, "{host} {path}");
+    }
+    assert_eq!(client.get("grpc.example.com", "/pkg.More/Say").status, 404);
     let with_field = "GET /two HTTP/1.1\r\nHost: shop.example.com\r\nX-To: one\r\n\r\n";
     assert_eq!(client.request(with_field).text(), "one");
     // A missing backend answers 500 in its share.

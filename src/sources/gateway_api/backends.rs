@@ -1,6 +1,6 @@
 //! Backends of routes: services, and the grants for references to other namespaces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{Context, Settings};
 use crate::model::{Endpoints, Item, Items, Origin, Service};
@@ -22,7 +22,7 @@ struct Grant {
 pub(super) struct Backends {
     namespace: String,
     domain: String,
-    known: Vec<String>,
+    known: HashSet<String>,
     grants: Vec<Grant>,
     /// Services without endpoints, in the place of those that do not exist.
     missing: BTreeMap<String, Origin>,
@@ -134,7 +134,7 @@ impl Backends {
         let of_port = port.map(|port| format!("{full}|{}", port.value));
         let mut names: Vec<String> = of_port.into_iter().chain([full.clone()]).collect();
         names.extend(self.aliases(&name.value, namespace));
-        if let Some(found) = names.into_iter().find(|name| self.known.contains(name)) {
+        if let Some(found) = names.into_iter().find(|name| self.known.contains(name.as_str())) {
             return Some(Item::new(found, name.origin));
         }
         let message = format!("there is no service {full}");

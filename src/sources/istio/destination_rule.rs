@@ -90,6 +90,7 @@ fn set(service: &mut Service, policy: &Traffic) {
 /// Reads a DestinationRule.
 pub(super) fn destination_rule(cx: &mut Context<'_>, object: &Object, hosts: &mut Hosts) {
     let Some(mut spec) = cx.spec(object) else { return };
+    let before = cx.reader.count();
     let r = &mut cx.reader;
     let host = spec.string(r, "host");
     let traffic = traffic(cx, &mut spec, "trafficPolicy");
@@ -123,6 +124,12 @@ pub(super) fn destination_rule(cx: &mut Context<'_>, object: &Object, hosts: &mu
         return;
     }
     let full = hosts.full(&host.value, &object.namespace);
+    if cx.reader.count() == before && !hosts.knows(&full) {
+        let message = format!("no service has the host {full}");
+        let help = "write a ServiceEntry, or a service of this name in `services`";
+        cx.reader.warn_item(&host, message, help);
+        return;
+    }
     let rule = RuleOfHost { title: object.title(), traffic, subsets };
     hosts.add_rule(cx, &Item::new(full, host.origin), rule);
 }

@@ -1,6 +1,6 @@
 //! The hosts of the mesh: services of objects, and services of Ringway's own files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::destination_rule::{Subset, Traffic, apply};
@@ -68,7 +68,8 @@ pub(super) struct RuleOfHost {
 pub(super) struct Hosts {
     namespace: String,
     domain: String,
-    own: Items<Service>,
+    /// The services of Ringway's own files, by name.
+    own: HashMap<String, Arc<Item<Service>>>,
     hosts: BTreeMap<String, Host>,
     rules: BTreeMap<String, RuleOfHost>,
     /// Services without endpoints, for destinations that do not exist: requests to them get 503.
@@ -91,7 +92,7 @@ impl Hosts {
         Self {
             namespace: settings.namespace.clone(),
             domain: settings.domain.clone(),
-            own: own.clone(),
+            own: own.iter().map(|it| (it.value.name.value.clone(), Arc::clone(it))).collect(),
             hosts: BTreeMap::new(),
             rules: BTreeMap::new(),
             missing: BTreeMap::new(),
@@ -157,6 +158,14 @@ impl Hosts {
         self.rules.insert(host.value.clone(), rule);
     }
 
+    /// Whether a service has this host, or one that this wildcard matches.
+    pub(super) fn knows(&self, full: &str) -> bool {
+        match full.strip_prefix('*') {
+            Some(suffix) => self.hosts.keys().any(|host| host.ends_with(suffix)),
+            None => self.hosts.contains_key(full) || self.own_service(full, true).is_some(),
+        }
+    }
+
     /// The rule for a host: its own one, or the one of the longest wildcard.
     fn rule(&self, full: &str) -> Option<&RuleOfHost> {
         if let Some(rule) = self.rules.get(full) {
@@ -165,13 +174,14 @@ impl Hosts {
         let fits = |wildcard: &str| {
             wildcard.strip_prefix('*').is_some_and(|suffix| full.ends_with(suffix))
         };
-        let wildcards = self.rules.iter().filter(|(host, _)| fits(host));
+        // In ASCII, `+` is next to `*`, so these are all names that begin with `*`.
+        let wildcards = self.rules.range("*".to_owned().."+".to_owned());
+        let wildcards = wildcards.filter(|(host, _)| fits(host));
         wildcards.max_by_key(|(host, _)| host.len()).map(|(_, rule)| rule)
     }
 
     /// The service of Ringway's own files for a host.
     fn own_service(&self, full: &str, in_own_namespace: bool) -> Option<&Arc<Item<Service>>> {
-        let named = |name: &str| self.own.iter().find(|own| own.value.name.value == name);
         let mut names = vec![full.to_owned()];
         names.extend(self.aliases(full));
         if in_own_namespace && let Some(short) = full.split('.').next() {
@@ -180,7 +190,7 @@ impl Hosts {
                 names.push(short.to_owned());
             }
         }
-        names.iter().find_map(|name| named(name))
+        names.iter().find_map(|name| self.own.get(name))
     }
 
     /// The service that `to` names, as a rule of the model refers to it. A destination that does
@@ -367,13 +377,8 @@ impl Hosts {
     }
 
     /// Routes for the hosts that no other routes name: all requests go to the service.
-    pub(super) fn default_routes(&self, taken: &[Item<Routes>]) -> Vec<Item<Routes>> {
-        let is_taken = |name: &str| {
-            taken.iter().filter(|routes| routes.value.scope.is_none()).any(|routes| {
-                let Routes { host, aliases, .. } = &routes.value;
-                std::iter::once(host).chain(aliases).any(|host| host.value == name)
-            })
-        };
+    pub(super) fn default_routes(&self, taken: &HashSet<String>) -> Vec<Item<Routes>> {
+        let is_taken = |name: &str| taken.contains(name);
         let mut all = Vec::new();
         for (full, host) in &self.hosts {
             let single = host.ports.len() == 1;

@@ -16,6 +16,7 @@ mod telemetry;
 mod text_match;
 mod virtual_service;
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -100,7 +101,9 @@ pub fn add(
     cx.reader.object.clear();
     virtual_service::without_conflicts(cx, &mut routes);
     let taken = routes.iter().chain(model.routes.iter().map(|item| &**item));
-    let taken: Vec<_> = taken.cloned().collect();
+    let of_mesh = taken.filter(|routes| routes.value.scope.is_none());
+    let names = of_mesh.flat_map(|it| std::iter::once(&it.value.host).chain(&it.value.aliases));
+    let taken: HashSet<String> = names.map(|name| name.value.clone()).collect();
     routes.extend(hosts.default_routes(&taken));
     model.services.extend(services.into_iter().chain(hosts.missing()).map(Arc::new));
     model.routes.extend(routes.into_iter().map(Arc::new));

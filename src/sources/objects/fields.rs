@@ -38,6 +38,16 @@ impl<'m> Reader<'m> {
         self.mistakes.push(mistake.warning());
     }
 
+    /// Warns about a value.
+    pub fn warn_item<T>(
+        &mut self,
+        item: &Item<T>,
+        message: impl AsRef<str>,
+        help: impl Into<String>,
+    ) {
+        self.warn(place_of(&item.origin), message, help);
+    }
+
     /// The number of mistakes so far.
     pub fn count(&self) -> usize {
         self.mistakes.len()
@@ -333,7 +343,7 @@ fn duration(text: &str) -> Option<Duration> {
             "ns" => 1e-9,
             _ => return None,
         };
-        total += Duration::try_from_secs_f64(number * seconds).ok()?;
+        total = total.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
         rest = &unit[end..];
     }
     (!text.is_empty()).then_some(total)
@@ -356,6 +366,7 @@ mod tests {
             ("s", None),
             ("-1s", None),
             ("1d", None),
+            ("5000000000000000h5000000000000000h", None),
         ] {
             assert_eq!(duration(text), expected.map(Duration::from_millis), "{text}");
         }

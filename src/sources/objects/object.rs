@@ -1,5 +1,7 @@
 //! An object: its kind, its name and its namespace.
 
+use std::collections::HashMap;
+
 use super::{Fields, Reader};
 use crate::model::{Item, Place};
 use crate::sources::yaml::node::{Kind, Node};
@@ -61,18 +63,19 @@ pub fn objects(
         }
         read(reader, document, namespace, kinds, &mut found);
     }
-    let mut unique: Vec<Object> = Vec::new();
-    for object in found {
-        let same = |other: &&Object| other.title() == object.title();
-        if let Some(first) = unique.iter().find(same) {
-            let line = reader.file_line(first.place);
-            let message = format!("{} is here twice, first at {line}", object.title());
-            reader.at(object.place, message, "keep one of them");
-            continue;
-        }
-        unique.push(object);
-    }
-    unique
+    let mut places: HashMap<String, Place> = HashMap::with_capacity(found.len());
+    found.retain(|object| {
+        let title = object.title();
+        let Some(first) = places.get(&title) else {
+            places.insert(title, object.place);
+            return true;
+        };
+        let line = reader.file_line(*first);
+        reader.object.clone_from(&title);
+        reader.at(object.place, format!("it is here twice, first at {line}"), "keep one of them");
+        false
+    });
+    found
 }
 
 fn read(

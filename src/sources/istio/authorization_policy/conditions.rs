@@ -119,15 +119,16 @@ fn of_request(
     };
     let Choices { wanted, unwanted } = choices;
     let name = |text: String| Item::new(text, key.origin.clone());
+    let (wanted, unwanted) = (any_of(cx, &wanted), any_of(cx, &unwanted));
     if text == "request.auth.principal" {
-        others.principals.extend(any_of(&wanted));
-        others.not_principals.extend(any_of(&unwanted));
+        others.principals.extend(wanted);
+        others.not_principals.extend(unwanted);
     } else if let Some(claim) = of_claim {
-        others.claims.extend(any_of(&wanted).map(|value| (name(claim.clone()), value)));
-        others.not_claims.extend(any_of(&unwanted).map(|value| (name(claim.clone()), value)));
+        others.claims.extend(wanted.map(|value| (name(claim.clone()), value)));
+        others.not_claims.extend(unwanted.map(|value| (name(claim), value)));
     } else if let Some(header) = named("request.headers") {
-        others.headers.extend(any_of(&wanted).map(|value| (name(header.clone()), value)));
-        others.not_headers.extend(any_of(&unwanted).map(|value| (name(header.clone()), value)));
+        others.headers.extend(wanted.map(|value| (name(header.clone()), value)));
+        others.not_headers.extend(unwanted.map(|value| (name(header), value)));
     } else {
         let message = format!("{:?} is not a key that Ringway knows", key.value);
         cx.reader.item(key, message, spelling(&key.value, &KEYS));
@@ -223,17 +224,20 @@ fn has_conditions(when: &PolicyCondition) -> bool {
 }
 
 /// A condition that one of `values` matches. `None` if there are none.
-fn any_of(values: &[Item<String>]) -> impl Iterator<Item = ValueMatch> {
-    let condition = match values {
-        [] => None,
-        [one] => Some(value(&one.value)),
-        all => {
-            let parts: Vec<String> = all.iter().map(|it| pattern(&it.value)).collect();
-            // Escaped text and `.*` are a valid regex.
-            whole(&parts.join("|")).ok().map(ValueMatch::Regex)
+fn any_of(cx: &mut Context<'_>, values: &[Item<String>]) -> Option<ValueMatch> {
+    let (first, more) = values.split_first()?;
+    if more.is_empty() {
+        return Some(value(&first.value));
+    }
+    let parts: Vec<String> = values.iter().map(|it| pattern(&it.value)).collect();
+    match whole(&parts.join("|")) {
+        Ok(regex) => Some(ValueMatch::Regex(regex)),
+        // A condition that is left out would allow more than its author intended.
+        Err(error) => {
+            cx.reader.item(first, "these are too many values", error.help);
+            None
         }
-    };
-    condition.into_iter()
+    }
 }
 
 /// A condition on one value: `exact`, `prefix*`, `*suffix`, or `*` for any that is not empty.
