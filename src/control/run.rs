@@ -1,7 +1,7 @@
 //! `ringway run`: starts the process, runs the control thread, and ends the process.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -102,7 +102,7 @@ async fn serve(
     let workers = trial.workers.unwrap_or_else(|| cpus.workers());
     let places = cpus.places(workers, trial.pin);
     let lookups = Lookups::new(Outward::with_mark(trial.control.dns.mark));
-    let mut registry = registry(workers, trial.state_dir.as_deref());
+    let mut registry = quic_key::registry(workers, trial.state_dir.as_deref());
     let stats = Arc::new(PerWorker::<WorkerCells>::new(workers));
     let status = Status::new(Arc::clone(&stats), Arc::new(observers(workers)));
     let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
@@ -160,15 +160,6 @@ async fn serve(
     }
     memory::give_back_with_code();
     Box::pin(control.until_told_to_end()).await
-}
-
-/// The registry of a process that begins. QUIC's keys come from the directory for state.
-fn registry(workers: usize, state_dir: Option<&Path>) -> Registry {
-    let mut registry = Registry::new(workers);
-    if let Some(keys) = state_dir.and_then(quic_key::keys) {
-        registry.quic = keys;
-    }
-    registry
 }
 
 /// The needs of the first configuration, if it has documents of a server.
