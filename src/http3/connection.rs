@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 use super::code::{Code, ConnectionError, Error};
 use super::flood::Excess;
 use super::inbound::{Event, Inbound};
+use super::priority::{CRITICAL_PRIORITY, apply_updates, prioritize};
 use super::session::{Config, Session};
 use super::streams::{Cut, Stream, wake};
 use super::unidirectional::Uni;
@@ -244,6 +245,8 @@ impl Core {
                     return Ok(());
                 }
             }
+            let begun = |id: &StreamId| self.streams.get(id).is_some_and(|stream| stream.in_body);
+            apply_updates(&mut self.session, &self.quic, begun);
             self.unblock()?;
         }
     }
@@ -324,10 +327,11 @@ impl Core {
             }
             Some(Ok(Event::Head(message))) => {
                 stream.in_body = message.head.status == 0 || message.head.status >= 200;
-                stream.heads.push_back(message);
                 if self.peer == Peer::Client {
+                    prioritize(session, quic, id, &message);
                     accepted.push_back(id);
                 }
+                stream.heads.push_back(message);
                 wake(&mut stream.reader);
             }
             Some(Ok(Event::Data(_))) => {}
@@ -378,6 +382,7 @@ impl Core {
     pub(super) fn flush_session(&mut self) {
         while self.critical.len() < CRITICAL {
             let Some(id) = self.quic.open(Dir::Uni) else { break };
+            self.quic.prioritize(id, CRITICAL_PRIORITY);
             self.critical.push(id);
         }
         (0..self.critical.len()).for_each(|which| self.flush_critical(which));

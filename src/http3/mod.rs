@@ -16,6 +16,7 @@ mod flood;
 mod frame;
 mod inbound;
 mod opening;
+mod priority;
 mod session;
 mod settings;
 mod stream;

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use super::code::{Code, ConnectionError};
 use super::flood::{ANSWER_BYTES_MAX, Flood, FloodLimits, Meter};
 use super::frame::{DATA, GOAWAY, HEADERS, write_frame, write_varint};
+use super::priority::{Updates, Urgency};
 use super::settings::{OurSettings, PeerSettings};
 use super::unidirectional::{CONTROL_STREAM, Control, Critical, DECODER_STREAM, ENCODER_STREAM};
 use crate::error::Refusal;
@@ -62,6 +63,7 @@ pub struct Session {
     /// The id in the peer's last GOAWAY.
     pub(super) goaway: Option<u64>,
     pub(super) push_id_max: Option<u64>,
+    pub(super) updates: Updates,
     /// The id in our last GOAWAY.
     left: Option<u64>,
 }
@@ -89,6 +91,7 @@ impl Session {
             settings: None,
             goaway: None,
             push_id_max: None,
+            updates: Updates::default(),
             left: None,
         };
         write_varint(&mut session.out, CONTROL_STREAM);
@@ -134,6 +137,16 @@ impl Session {
     /// ones are not processed.
     pub const fn goaway(&self) -> Option<u64> {
         self.goaway
+    }
+
+    /// Takes the client's last PRIORITY_UPDATE for the response on a stream.
+    pub fn take_update(&mut self, stream: u64) -> Option<Urgency> {
+        self.updates.take(stream)
+    }
+
+    /// The streams with a PRIORITY_UPDATE that was not taken. Their requests may not have arrived.
+    pub fn updated(&self) -> impl Iterator<Item = u64> {
+        self.updates.streams()
     }
 
     /// Begins a graceful shutdown: writes GOAWAY. To a client, the first one refuses no request;

@@ -4,6 +4,7 @@
 use super::code::{Code, ConnectionError};
 use super::flood::Flood;
 use super::frame::{FrameHead, HeadReader, Kind, only_varint, read_varint};
+use super::priority::Urgency;
 use super::session::Session;
 use super::settings::{self, PeerSettings};
 use crate::http2::Peer;
@@ -17,8 +18,8 @@ pub(super) const DECODER_STREAM: u64 = 0x3;
 /// The number of streams whose type has not arrived completely.
 const UNTYPED_MAX: usize = 16;
 
-/// The beginning of PRIORITY_UPDATE that is read: the id of the stream.
-const PRIORITY_BYTES: usize = 8;
+/// The beginning of PRIORITY_UPDATE that is read: the id of the stream, and the priority.
+const PRIORITY_BYTES: usize = 64;
 
 /// The result of reading from a unidirectional stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,11 +228,15 @@ impl Session {
                 // Neither side has promised a push (RFC 9114 7.2.3).
                 Err(error(Code::ID_ERROR, "CANCEL_PUSH of a push that nobody has promised"))
             }
-            Kind::PriorityUpdate => match read_varint(&mut &payload[..]) {
-                None => Err(WRONG_SIZE),
-                Some(id) if id.is_multiple_of(4) => Ok(()),
-                Some(_) => Err(error(Code::ID_ERROR, "PRIORITY_UPDATE of a wrong stream")),
-            },
+            Kind::PriorityUpdate => {
+                let mut value = payload;
+                let id = read_varint(&mut value).ok_or(WRONG_SIZE)?;
+                if !id.is_multiple_of(4) {
+                    return Err(error(Code::ID_ERROR, "PRIORITY_UPDATE of a wrong stream"));
+                }
+                self.updates.put(id, Urgency::parse(value));
+                Ok(())
+            }
             Kind::PushPriorityUpdate => match read_varint(&mut &payload[..]) {
                 None => Err(WRONG_SIZE),
                 Some(_) => Err(error(Code::ID_ERROR, "PRIORITY_UPDATE of an unknown push")),

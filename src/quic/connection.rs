@@ -312,6 +312,13 @@ impl Connection {
         self.wake();
     }
 
+    /// Sets the priority of our side of the stream. Data of streams with larger values is sent
+    /// first.
+    pub fn prioritize(&self, id: StreamId, priority: i32) {
+        // The stream may be closed already.
+        self.inner.borrow_mut().send_stream(id).set_priority(priority).ok();
+    }
+
     /// Ends the stream early, with an application error code.
     pub fn reset(&self, id: StreamId, code: u64) {
         // The stream may be closed already.

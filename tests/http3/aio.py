@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.buffer import encode_uint_var
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
@@ -141,6 +142,42 @@ async def hundred_streams(port):
         expect("100 streams", [answer.length for answer in answers], [1000 + n for n in range(100)])
 
 
+async def priorities(port):
+    """A response of low urgency waits for a large one, until PRIORITY_UPDATE makes it urgent."""
+    def update(it, stream, value):
+        payload = encode_uint_var(stream) + value
+        frame = encode_uint_var(0xf0700) + encode_uint_var(len(payload)) + payload
+        it._quic.send_stream_data(it.h3._local_control_stream_id, frame)
+        it.transmit()
+
+    async def large(it):
+        _, response = it.begin("GET", "/bytes/30000000", [(b"priority", b"u=1")])
+        while response.length < 3_000_000:
+            await asyncio.sleep(0.01)
+        return response
+
+    async with client(port) as it:
+        first = await large(it)
+        waiting = await it.ask("/bytes/1000", fields=[(b"priority", b"u=7, i")])
+        # Fair turns would send it after about one more megabyte.
+        if first.length < 10_000_000:
+            raise AssertionError(f"a response of low urgency came after {first.length} bytes of the other one")
+        await first.done.wait()
+        first = await large(it)
+        stream, waiting = it.begin("GET", "/bytes/1000", [(b"priority", b"u=7")])
+        update(it, stream, b"u=0")
+        await waiting.done.wait()
+        expect("the response that became urgent comes before", first.done.is_set(), False)
+        await first.done.wait()
+        # The update may arrive before the request.
+        first = await large(it)
+        update(it, it._quic.get_next_available_stream_id(), b"u=7")
+        await it.ping()
+        waiting = await it.ask("/bytes/1000")
+        if first.length < 10_000_000:
+            raise AssertionError(f"the early update: it came after {first.length} bytes")
+
+
 async def key_update(port):
     async with client(port) as it:
         for n in range(3):
@@ -189,4 +226,4 @@ async def wait_until(holds):
         await asyncio.sleep(0.01)
 
 
-CASES = [messages, hundred_streams, key_update, migration, nat_rebinding, version_negotiation, resumption]
+CASES = [messages, priorities, hundred_streams, key_update, migration, nat_rebinding, version_negotiation, resumption]
