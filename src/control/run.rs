@@ -265,6 +265,14 @@ impl Control {
         if let Some((documents, copied)) = self.sources.take_first() {
             self.take_documents(documents, copied).await;
         }
+        let copy = self.sources.take_copy();
+        if let Some((documents, copied)) = copy
+            && self.applier.status.known().snapshot.is_none()
+        {
+            let revision = documents.revision;
+            tracing::warn!(revision, "the first state is refused; the copy on the disk is used");
+            self.take_documents(documents, copied).await;
+        }
         if self.applier.status.known().snapshot.is_some() {
             return Ok(());
         }
