@@ -102,10 +102,7 @@ async fn serve(
     let workers = trial.workers.unwrap_or_else(|| cpus.workers());
     let places = cpus.places(workers, trial.pin);
     let lookups = Lookups::new(Outward::with_mark(trial.control.dns.mark));
-    let mut registry = Registry::new(workers);
-    if let Some(keys) = trial.state_dir.as_deref().and_then(quic_key::keys) {
-        registry.quic = keys;
-    }
+    let mut registry = quic_key::registry(workers, trial.state_dir.as_deref());
     let stats = Arc::new(PerWorker::<WorkerCells>::new(workers));
     let status = Status::new(Arc::clone(&stats), Arc::new(observers(workers)));
     let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
@@ -266,6 +263,14 @@ impl Control {
     /// Applies the first configuration, with the first documents of a server if they can be used.
     async fn begin(&mut self) -> Result<(), RunError> {
         if let Some((documents, copied)) = self.sources.take_first() {
+            self.take_documents(documents, copied).await;
+        }
+        let copy = self.sources.take_copy();
+        if let Some((documents, copied)) = copy
+            && self.applier.status.known().snapshot.is_none()
+        {
+            let revision = documents.revision;
+            tracing::warn!(revision, "the first state is refused; the copy on the disk is used");
             self.take_documents(documents, copied).await;
         }
         if self.applier.status.known().snapshot.is_some() {

@@ -26,6 +26,8 @@ pub struct Sources {
     plan: SourcePlan,
     copies: Option<Copies>,
     first: Option<First>,
+    /// The copy on the disk, if the server's first state is another one.
+    copy: Option<First>,
 }
 
 /// The first documents, and the time of their copy if they are a copy.
@@ -49,7 +51,8 @@ impl Sources {
     pub async fn begin(status: &Status, lookups: &Lookups, plan: &SourcePlan) -> Self {
         let etcd = Etcd::new(status.clone(), lookups.clone());
         let (status, plan_before) = (status.clone(), SourcePlan::default());
-        let mut sources = Self { status, etcd, plan: plan_before, copies: None, first: None };
+        let (copies, first, copy) = (None, None, None);
+        let mut sources = Self { status, etcd, plan: plan_before, copies, first, copy };
         sources.follow(plan);
         sources.first = sources.await_first().await;
         sources
@@ -58,6 +61,12 @@ impl Sources {
     /// The first documents.
     pub fn first(&self) -> Option<&Documents> {
         self.first.as_ref().map(|(documents, _)| &**documents)
+    }
+
+    /// Takes the copy on the disk, if the server's answer at the start was another state. It is
+    /// used if that state is refused: the files alone may lack the policies that the server has.
+    pub fn take_copy(&mut self) -> Option<First> {
+        self.copy.take()
     }
 
     /// Takes the first documents, to apply them.
@@ -91,6 +100,10 @@ impl Sources {
                 Some(Ok(Some((known, copied)))) if is_lost(&known, &documents) => {
                     self.refuse(&documents, known.revision, &lost(&known, &documents));
                     return Some((Arc::new(known), Some(copied)));
+                }
+                Some(Ok(Some((known, copied)))) => {
+                    self.copy = Some((Arc::new(known), Some(copied)));
+                    return Some((documents, None));
                 }
                 _ => return Some((documents, None)),
             }

@@ -88,6 +88,17 @@ fn a_document_reads_nothing_of_this_machine() {
 }
 
 #[test]
+fn a_secret_in_the_place_of_a_file_is_not_shown() {
+    let text = "listeners:\n  x:\n    bind: 127.0.0.1:2\n    hosts: [a]\n    tls:\n\
+                \x20     cert: |\n        a secret\n        of two lines\n      key: |\n        \
+                another\n        secret\n";
+    let errors = errors(&[("etcd:/a", text)]);
+    let message = errors.lines().find(|line| line.contains("error: ")).unwrap();
+    assert!(message.contains("this machine: write the text"), "{message}");
+    assert!(!message.contains("secret"), "{message}");
+}
+
+#[test]
 fn a_document_has_the_text_of_a_certificate_and_its_key_is_not_shown() {
     let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
     let indented = |pem: String| pem.replace('\n', "\n        ");

@@ -47,6 +47,9 @@ impl PartialEq for Materials {
     }
 }
 
+/// A longer text in the place of a file's name is not shown in a message.
+const NAME_BYTES_MAX: usize = 200;
+
 impl Materials {
     /// Reads every file that `config` refers to. Issues the workload's certificate if `config`
     /// names a local CA.
@@ -115,15 +118,20 @@ impl Materials {
         if !sources.is_remote(name.place.file) {
             return self.at(&path_of(sources, name));
         }
-        // A server writes the text itself in the place of the name of a file.
-        match name.value.trim_start().starts_with("-----BEGIN ") {
-            true => Material::new(name.value.clone().into_bytes()),
-            false => Material::unreadable(&format!(
-                "a document of a server cannot name files of this machine, such as {:?}: write \
-                 the text of the PEM file here",
-                name.value
-            )),
+        // A server writes the text itself in the place of the name of a file. Text may come before
+        // the first part of it.
+        if name.value.contains("-----BEGIN ") {
+            return Material::new(name.value.clone().into_bytes());
         }
+        // A value that is no path may be a secret in another form, so it is not repeated.
+        let named = match name.value.contains('\n') || name.value.len() > NAME_BYTES_MAX {
+            true => String::new(),
+            false => format!(", such as {:?}", name.value),
+        };
+        Material::unreadable(&format!(
+            "a document of a server cannot name files of this machine{named}: write the text of \
+             the PEM file here"
+        ))
     }
 
     /// The content of a file in the directory `name`.
