@@ -106,7 +106,7 @@ async fn serve(
     let stats = Arc::new(PerWorker::<WorkerCells>::new(workers));
     let status = Status::new(Arc::clone(&stats), Arc::new(observers(workers)));
     let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
-    watch.follow(&watched(&arguments, &loaded), loaded.materials.paths());
+    watch.follow(&loaded.watched(&arguments), loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
     let clock = Clock { began: Instant::now() };
@@ -427,7 +427,7 @@ impl Control {
         let mut applied = self.applier.reload(force).await;
         for _ in 0..LOOKS_MAX {
             let Applier { arguments, tried, .. } = &self.applier;
-            if !self.watch.follow(&watched(arguments, tried), tried.materials.paths()) {
+            if !self.watch.follow(&tried.watched(arguments), tried.materials.paths()) {
                 break;
             }
             // A file that was not watched yet may have changed after it was read.
@@ -596,9 +596,4 @@ fn raise_descriptor_limit() {
              (`ulimit -n`, LimitNOFILE=)"
         );
     }
-}
-
-/// The files and directories to watch: the `-c` arguments, and the directories of other grammars.
-fn watched(arguments: &[PathBuf], loaded: &Loaded) -> Vec<PathBuf> {
-    arguments.iter().chain(loaded.directories()).cloned().collect()
 }
