@@ -271,8 +271,7 @@ impl Core {
                     return Ok(());
                 }
             }
-            let begun = |id: &StreamId| self.streams.get(id).is_some_and(|stream| stream.in_body);
-            apply_updates(&mut self.session, &self.quic, begun);
+            apply_updates(&mut self.session, &self.quic, &self.streams);
             self.unblock()?;
         }
     }
@@ -336,7 +335,7 @@ impl Core {
         };
         stream.rest = whole.slice(whole.len() - bytes.len()..);
         match event {
-            None => {}
+            None | Some(Ok(Event::Data(_))) => {}
             Some(Ok(Event::NeedMore)) => return Ok(stream.can_fill()),
             Some(Ok(Event::Blocked)) => {
                 blocked.insert(id.into(), id);
@@ -354,7 +353,6 @@ impl Core {
                     return Err(ConnectionError::new(Code::EXCESSIVE_LOAD, TOO_MANY_HEADS));
                 }
             }
-            Some(Ok(Event::Data(_))) => {}
             Some(Ok(Event::Trailers(lines))) => stream.trailers = lines,
             Some(Ok(Event::End)) => stream.ended = true,
             Some(Err(Error::Stream(code, _))) => {
