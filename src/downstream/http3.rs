@@ -33,6 +33,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a connection without requests waits until the client has all responses.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A client that has been silent for so long does not wait for a response any more.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+
 /// The part of a probe timeout that does not depend on the round trip.
 const PROBE_MIN: Duration = Duration::from_millis(100);
 
@@ -280,7 +283,12 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
                     self.leaving = Leaving::Refusing(now + DELIVERY_TIMEOUT);
                     step.next
                 }
-                Leaving::Refusing(end) if now < end && !self.connection.is_delivered() => end,
+                Leaving::Refusing(end)
+                    if !self.connection.is_delivered()
+                        && now < end.min(self.quic.heard() + SILENCE_MAX) =>
+                {
+                    end.min(self.quic.heard() + SILENCE_MAX)
+                }
                 Leaving::Refusing(_) => {
                     self.connection.close(now);
                     return finish(&self.downstream, &mut self.transport).await;
