@@ -441,8 +441,9 @@ impl Core {
         self.session.response(id.into(), head, &mut stream.pending);
         stream.head_sent |= head.status() >= 200;
         stream.finishing |= ends;
-        self.flush(id);
+        // The table's entries first, so that the head is not blocked by them.
         self.flush_session();
+        self.flush(id);
         Ok(())
     }
 
@@ -497,8 +498,8 @@ impl Core {
                 said.map_err(|refusal| io::Error::other(refusal.detail))?;
             }
             stream.finishing = true;
-            self.flush(id);
             self.flush_session();
+            self.flush(id);
         }
         Ok(Sent::All)
     }

@@ -94,8 +94,8 @@ impl Connection {
         session.request(id.into(), head, true, &mut stream.pending);
         stream.head_sent = true;
         stream.finishing = ends;
-        core.flush(id);
         core.flush_session();
+        core.flush(id);
         drop(core);
         Some(StreamRef { connection: Rc::clone(self), id })
     }
