@@ -1,7 +1,7 @@
 //! HTTP/3 on lossy virtual links: a proxy asks another one over QUIC, and datagrams are lost,
 //! repeated and overtaken. Every body arrives, and nothing is left.
 //!
-//! `SIM_SEED=n` runs only this seed, and `SIM_SEEDS=n` sets the number of seeds.
+//! `QUIC_SEED=n` runs only this seed, and `QUIC_SEEDS=n` sets the number of seeds.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -35,13 +35,20 @@ const PART_BYTES: usize = 8 * 1024;
 #[test]
 fn bodies_arrive_although_datagrams_are_lost() {
     let keys = Keys::new();
-    if let Ok(seed) = std::env::var("SIM_SEED") {
+    if let Ok(seed) = std::env::var("QUIC_SEED") {
         return world(seed.parse().unwrap(), &keys);
     }
-    let seeds = std::env::var("SIM_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
-    for seed in 0..seeds {
-        world(seed, &keys);
-    }
+    let seeds = std::env::var("QUIC_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    std::thread::scope(|scope| {
+        for first in 0..threads {
+            let keys = &keys;
+            scope.spawn(move || {
+                let own = (first..seeds).step_by(threads as usize);
+                own.for_each(|seed| world(seed, keys));
+            });
+        }
+    });
 }
 
 /// A certificate in files. Its signatures have one length, so the same seed sends the same bytes.
