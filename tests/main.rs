@@ -21,6 +21,7 @@ mod floors;
 mod hpack_corpus;
 mod http2_format;
 mod istio_objects;
+mod istio_policies;
 mod metrics_page;
 mod mistakes;
 mod moved_services;
