@@ -57,9 +57,8 @@ fn authorization_policies() {
     let unless =
         "  action: DENY\n  rules:\n    - when: [{key: 'request.headers[x-team]', notValues: [a]}]";
     let remote = |action: &str, network: &str| {
-        format!(
-            "  action: {action}\n  rules:\n    - from: [{{source: {{remoteIpBlocks: [{network}]}}}}]"
-        )
+        let source = format!("{{source: {{remoteIpBlocks: [{network}]}}}}");
+        format!("  action: {action}\n  rules:\n    - from: [{source}]")
     };
     let remote_when =
         "  action: DENY\n  rules:\n    - when: [{key: remote.ip, values: [10.1.2.3]}]";

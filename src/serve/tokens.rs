@@ -17,8 +17,8 @@ const TOKENS_MAX: usize = 1024;
 pub struct Tokens(RefCell<HashMap<Box<[u8]>, Rc<Accepted>>>);
 
 impl Tokens {
-    /// Checks the token `found` at the time `now_unix_s`. The signature of a cached token is not verified
-    /// again; only its validity period is checked.
+    /// Checks the token `found` at the time `now_unix_s`. The signature of a cached token is not
+    /// verified again; only its validity period is checked.
     ///
     /// # Errors
     /// The reason why the token is refused.
