@@ -55,6 +55,11 @@ impl Files {
         files::load(&[self.directory.path().join("a.conf")], &HashMap::new())
     }
 
+    /// The model, without what is wrong in the files.
+    pub(crate) fn model(&self) -> std::sync::Arc<ringway::model::Model> {
+        self.load().model()
+    }
+
     /// The compiled configuration, or all messages.
     pub(crate) fn compiled(&self) -> Result<Compiled, String> {
         let resolutions = Resolutions::new();

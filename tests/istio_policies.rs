@@ -108,8 +108,8 @@ fn authorization_policies() {
     }
 }
 
-/// Opaque bytes have no method, no path and no host: an ALLOW policy that asks for one, even for any,
-/// does not allow them.
+/// Opaque bytes have no method, no path and no host: an ALLOW policy that asks for one, even for
+/// any, does not allow them.
 #[test]
 fn conditions_on_requests_do_not_allow_opaque_bytes() {
     use ringway::authz::{Peer, Target};

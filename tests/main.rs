@@ -20,6 +20,7 @@ mod explain;
 mod floors;
 mod hpack_corpus;
 mod http2_format;
+mod istio_gateways;
 mod istio_objects;
 mod istio_policies;
 mod metrics_page;

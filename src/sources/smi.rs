@@ -30,8 +30,8 @@ type Conditions = (Match, PolicyOperation);
 type Groups = BTreeMap<String, Vec<(String, Conditions)>>;
 
 /// Reads the objects of `documents` and adds them to `model`. `own` is the namespace and the
-/// service account of this workload: targets for other destinations do not concern it. Without an account,
-/// all targets of the namespace do.
+/// service account of this workload: targets for other destinations do not concern it. Without an
+/// account, all targets of the namespace do.
 pub fn add(
     documents: &[Node],
     own: (&str, Option<&str>),
