@@ -79,6 +79,7 @@ pub const FLOORS: [(&str, &[&str]); 50] = [
             "dns",
             "grpc",
             "proxy_protocol",
+            "quic",
             "tls",
             "resilience",
             "runtime",

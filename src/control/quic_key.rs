@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use crate::compile::registry::Registry;
 use crate::error::plain;
 use crate::file;
 use crate::quic::Keys;
@@ -14,9 +15,18 @@ const NAME: &str = "quic.key";
 /// The length of the secret.
 const SECRET_BYTES: usize = 32;
 
+/// The registry of a process that begins. QUIC's keys come from the directory for state.
+pub fn registry(workers: usize, state_dir: Option<&Path>) -> Registry {
+    let mut registry = Registry::new(workers);
+    if let Some(keys) = state_dir.and_then(keys) {
+        registry.quic = keys;
+    }
+    registry
+}
+
 /// The keys of QUIC from the secret in `directory`. Without a file, makes one. `None` if there is
 /// none, so that each start has other keys.
-pub fn keys(directory: &Path) -> Option<Keys> {
+fn keys(directory: &Path) -> Option<Keys> {
     match secret(directory) {
         Ok(secret) => Some(Keys::derive(&secret)),
         Err(error) => {

@@ -102,14 +102,11 @@ async fn serve(
     let workers = trial.workers.unwrap_or_else(|| cpus.workers());
     let places = cpus.places(workers, trial.pin);
     let lookups = Lookups::new(Outward::with_mark(trial.control.dns.mark));
-    let mut registry = Registry::new(workers);
-    if let Some(keys) = trial.state_dir.as_deref().and_then(quic_key::keys) {
-        registry.quic = keys;
-    }
+    let mut registry = quic_key::registry(workers, trial.state_dir.as_deref());
     let stats = Arc::new(PerWorker::<WorkerCells>::new(workers));
     let status = Status::new(Arc::clone(&stats), Arc::new(observers(workers)));
     let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
-    watch.follow(&watched(&arguments, &loaded), loaded.materials.paths());
+    watch.follow(&loaded.watched(&arguments), loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
     let clock = Clock { began: Instant::now() };
@@ -430,7 +427,7 @@ impl Control {
         let mut applied = self.applier.reload(force).await;
         for _ in 0..LOOKS_MAX {
             let Applier { arguments, tried, .. } = &self.applier;
-            if !self.watch.follow(&watched(arguments, tried), tried.materials.paths()) {
+            if !self.watch.follow(&tried.watched(arguments), tried.materials.paths()) {
                 break;
             }
             // A file that was not watched yet may have changed after it was read.
@@ -599,9 +596,4 @@ fn raise_descriptor_limit() {
              (`ulimit -n`, LimitNOFILE=)"
         );
     }
-}
-
-/// The files and directories to watch: the `-c` arguments, and the directories of other grammars.
-fn watched(arguments: &[PathBuf], loaded: &Loaded) -> Vec<PathBuf> {
-    arguments.iter().chain(loaded.directories()).cloned().collect()
 }

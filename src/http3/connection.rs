@@ -245,8 +245,7 @@ impl Core {
                     return Ok(());
                 }
             }
-            let begun = |id: &StreamId| self.streams.get(id).is_some_and(|stream| stream.in_body);
-            apply_updates(&mut self.session, &self.quic, begun);
+            apply_updates(&mut self.session, &self.quic, &self.streams);
             self.unblock()?;
         }
     }
@@ -319,7 +318,7 @@ impl Core {
         };
         stream.rest = whole.slice(whole.len() - bytes.len()..);
         match event {
-            None => {}
+            None | Some(Ok(Event::Data(_))) => {}
             Some(Ok(Event::NeedMore)) => return Ok(stream.can_fill()),
             Some(Ok(Event::Blocked)) => {
                 blocked.insert(id.into(), id);
@@ -334,7 +333,6 @@ impl Core {
                 stream.heads.push_back(message);
                 wake(&mut stream.reader);
             }
-            Some(Ok(Event::Data(_))) => {}
             Some(Ok(Event::Trailers(lines))) => stream.trailers = lines,
             Some(Ok(Event::End)) => stream.ended = true,
             Some(Err(Error::Stream(code, _))) => {

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
+use rustc_hash::FxHashMap;
+
 use super::session::Session;
+use super::streams::Stream;
 use crate::http2::Message;
 use crate::quic::{Connection, Dir, Side, StreamId};
 
@@ -94,9 +97,10 @@ pub(super) fn prioritize(
 pub(super) fn apply_updates(
     session: &mut Session,
     quic: &Connection,
-    has_begun: impl Fn(&StreamId) -> bool,
+    streams: &FxHashMap<StreamId, Stream>,
 ) {
     let ids = session.updated().map(|number| StreamId::new(Side::Client, Dir::Bi, number / 4));
+    let has_begun = |id: &StreamId| streams.get(id).is_some_and(|stream| stream.in_body);
     let begun: Vec<StreamId> = ids.filter(has_begun).collect();
     for id in begun {
         if let Some(urgency) = session.take_update(id.into()) {

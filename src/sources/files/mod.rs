@@ -154,9 +154,10 @@ impl Loaded {
         self.model().settings.sources.etcd.is_some()
     }
 
-    /// The directories with files of other grammars, to watch them for changes.
-    pub fn directories(&self) -> &[PathBuf] {
-        &self.outside.directories
+    /// The files and directories to watch for changes: the `-c` arguments, and the directories with
+    /// files of other grammars.
+    pub fn watched(&self, arguments: &[PathBuf]) -> Vec<PathBuf> {
+        arguments.iter().chain(&self.outside.directories).cloned().collect()
     }
 
     /// Drops the model to save memory. It is rarely needed after the configuration was applied.
