@@ -1,5 +1,5 @@
-//! Tests of Istio's Gateways: their servers, the hosts that they serve, and their mistakes. Endpoints
-//! that objects may not have are here, too.
+//! Tests of Istio's Gateways: their servers, the hosts that they serve, and their mistakes.
+//! Endpoints that objects may not have are here, too.
 
 use crate::istio_objects::Files;
 
