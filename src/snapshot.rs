@@ -291,6 +291,8 @@ pub struct Http3 {
     pub keys: Keys,
     /// The value of `alt-svc` in responses over TCP. `None` means that it is not added.
     pub alt_svc: Option<Box<str>>,
+    /// How many streams a client may have open.
+    pub streams_max: u32,
     /// When a client must prove its address.
     pub retry: Retry,
     /// The maximum number of handshakes in progress on a worker.

@@ -25,6 +25,12 @@ impl Time {
         self.0
     }
 
+    /// The time `duration` before this one; the start of the process if there is none.
+    pub fn before(self, duration: Duration) -> Self {
+        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(us))
+    }
+
     /// The time passed since `earlier`; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

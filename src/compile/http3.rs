@@ -78,6 +78,7 @@ pub(super) fn listener(
         server,
         keys,
         alt_svc: tells.then(|| alt_svc(&written.binds)),
+        streams_max: transport.streams_max,
         retry: match settings.retry {
             model::Retry::Auto => Retry::Auto,
             model::Retry::Always => Retry::Always,

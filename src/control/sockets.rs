@@ -38,6 +38,11 @@ pub struct Sockets {
     /// The removed addresses on which workers may still accept, each with the time at which it is
     /// closed.
     closing: HashMap<Bind, Instant>,
+    /// The removed sockets for QUIC, each with the time at which its workers have ended. A socket
+    /// that leaves the group earlier would change the place of the others, which the kernel's
+    /// filter counts on.
+    draining: Vec<(Instant, Vec<OwnedFd>)>,
+    drain: Duration,
     passed: Vec<(String, OwnedFd)>,
 }
 
@@ -67,7 +72,14 @@ impl Sockets {
     /// Creates an empty set for `workers` workers. `passed` are the sockets that systemd has
     /// passed, by name.
     pub fn new(workers: usize, passed: Vec<(String, OwnedFd)>) -> Self {
-        Self { workers, open: HashMap::new(), closing: HashMap::new(), passed }
+        Self {
+            workers,
+            open: HashMap::new(),
+            closing: HashMap::new(),
+            draining: Vec::new(),
+            drain: Duration::ZERO,
+            passed,
+        }
     }
 
     /// Binds the addresses of `snapshot` that are not bound yet. Returns the sockets of each
@@ -111,7 +123,8 @@ impl Sockets {
     }
 
     /// Sets how the kernel detects a dead TCP peer. Accepted sockets inherit the setting.
-    pub fn configure(&self, snapshot: &Snapshot) {
+    pub fn configure(&mut self, snapshot: &Snapshot) {
+        self.drain = snapshot.drain.limit;
         for listener in &snapshot.listeners {
             let sockets = listener.binds.iter().filter(|bind| bind.is_stream());
             for socket in sockets.filter_map(|bind| self.open.get(bind)).flatten() {
@@ -132,6 +145,7 @@ impl Sockets {
     pub fn close_unless(&mut self, keep: impl Fn(&Bind) -> bool) {
         let now = Instant::now();
         self.closing.retain(|_, closed| *closed > now);
+        self.draining.retain(|(ended, _)| *ended > now);
         for (bind, sockets) in self.open.extract_if(|bind, _| !keep(bind)) {
             match &bind {
                 Bind::Tcp(_) => {
@@ -145,6 +159,9 @@ impl Sockets {
                 Bind::Unix(path) => _ = std::fs::remove_file(path),
                 // systemd keeps its socket open, so the accept queue is not lost.
                 Bind::Udp(_) | Bind::Quic(_) | Bind::Systemd(_) => {}
+            }
+            if let Bind::Quic(_) = &bind {
+                self.draining.push((now + self.drain, sockets));
             }
             self.closing.insert(bind, now + CLOSED_AFTER);
         }

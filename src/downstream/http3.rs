@@ -3,9 +3,10 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::secure;
@@ -28,6 +29,15 @@ use crate::wire::quic::Transport;
 
 /// How long a connection may take to tell the client that it is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a connection without requests waits until the client has all responses.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client that has been silent for so long does not wait for a response any more.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+
+/// The part of a probe timeout that does not depend on the round trip.
+const PROBE_MIN: Duration = Duration::from_millis(100);
 
 /// The shortest time between the two GOAWAY frames. A request that the client sends before it
 /// receives the first one is served.
@@ -77,12 +87,6 @@ async fn begin<I: Io, D: Datagrams>(
         let (listener, _) = downstream.listener(&local)?;
         (Arc::clone(listener), local.snapshot.limits)
     };
-    if downstream.count_source(&listener).is_err() {
-        listener.stats.worker(worker.index).source_overflow.increment();
-        quic.close(now, REFUSED, "too many connections");
-        poll_fn(|context| transport.poll(context)).await;
-        return None;
-    }
     downstream.alarm.set(now + listener.timeouts.handshake);
     match handshake(&downstream, &quic, &mut transport).await {
         Ok(()) => {}
@@ -97,6 +101,13 @@ async fn begin<I: Io, D: Datagrams>(
             let (failure, why) = failed(&closed);
             return secure::refused(&downstream, &listener, failure, &why);
         }
+    }
+    // Only now the address of the client is proven.
+    if downstream.count_source(&listener).is_err() {
+        listener.stats.worker(worker.index).source_overflow.increment();
+        quic.close(worker.io.now(), REFUSED, "too many connections");
+        finish(&downstream, &mut transport).await;
+        return None;
     }
     secure_peer(&mut downstream, &listener, &quic);
     let config = Config { peer: Peer::Client, message: &limits.message, floods: limits.http3 };
@@ -115,6 +126,10 @@ async fn begin<I: Io, D: Datagrams>(
         limits: limits.message,
         requests_max: listener.requests_max,
         pulse,
+        header_timeout: listener.timeouts.header,
+        streams_max: listener.http3.as_ref().map_or(u32::MAX, |http3| http3.streams_max),
+        next: Time::NEVER,
+        moved: None,
         open: Rc::default(),
         opened: 0,
         leaving: Leaving::No,
@@ -196,8 +211,9 @@ enum Leaving {
     No,
     /// The first GOAWAY was sent. The second one is due at this time.
     Told(Time),
-    /// The second GOAWAY was sent: no more requests are served.
-    Refusing,
+    /// The second GOAWAY was sent: no more requests are served. Without requests, the connection
+    /// closes at this time, or when the client has all responses.
+    Refusing(Time),
 }
 
 /// Handles the events of a connection, and starts an exchange for each request stream.
@@ -210,6 +226,13 @@ struct Driver<I: Io, D: Datagrams> {
     /// The number of requests after which the connection closes.
     requests_max: u32,
     pulse: Pulse,
+    /// The time limit for the head of a request.
+    header_timeout: Duration,
+    streams_max: u32,
+    /// The time for which the alarm is set.
+    next: Time,
+    /// Another address from which the client sends, and since when.
+    moved: Option<(SocketAddr, Time)>,
     /// The number of streams that are being served.
     open: Rc<Cell<usize>>,
     opened: u64,
@@ -233,9 +256,14 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
             let (now, busy) = (io.now(), self.open.get() > 0);
             let seen = Seen { heard: self.quic.heard(), busy, opened: self.opened };
             let step = self.pulse.step(now, seen);
+            if step.dead {
+                self.connection.close(now);
+                return finish(&self.downstream, &mut self.transport).await;
+            }
             if step.ping {
                 self.quic.ping();
             }
+            self.connection.end_heads(now.before(self.header_timeout));
             let full = self.opened >= u64::from(self.requests_max);
             let next = match self.leaving {
                 Leaving::No if step.leave || full || self.downstream.draining() => {
@@ -247,16 +275,26 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
                 Leaving::No => step.next,
                 Leaving::Told(at) if now >= at => {
                     self.connection.refuse_later();
-                    self.leaving = Leaving::Refusing;
+                    self.leaving = Leaving::Refusing(now + DELIVERY_TIMEOUT);
                     continue;
                 }
                 Leaving::Told(at) => at,
-                Leaving::Refusing if busy || !self.connection.is_delivered() => step.next,
-                Leaving::Refusing => {
+                Leaving::Refusing(_) if busy => {
+                    self.leaving = Leaving::Refusing(now + DELIVERY_TIMEOUT);
+                    step.next
+                }
+                Leaving::Refusing(end)
+                    if !self.connection.is_delivered()
+                        && now < end.min(self.quic.heard() + SILENCE_MAX) =>
+                {
+                    end.min(self.quic.heard() + SILENCE_MAX)
+                }
+                Leaving::Refusing(_) => {
                     self.connection.close(now);
                     return finish(&self.downstream, &mut self.transport).await;
                 }
             };
+            self.next = next;
             self.downstream.alarm.set(next);
             match self.next().await {
                 Event::Opened(accepted) => self.begin(accepted),
@@ -274,7 +312,7 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        let Self { connection, quic, transport, downstream, leaving, open, .. } = self;
+        let Self { connection, quic, transport, downstream, leaving, open, next, .. } = self;
         let now = downstream.worker.io.recent();
         let mut handled = false;
         while let Some(event) = quic.poll() {
@@ -287,6 +325,13 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
         if connection.end().is_some() {
             return Poll::Ready(Event::Over);
         }
+        if let Some(began) = connection.oldest_head() {
+            let late = began + self.header_timeout;
+            if late < *next {
+                *next = late;
+                downstream.alarm.set(late);
+            }
+        }
         if handled {
             // Let the woken streams write first, so that their frames share datagrams.
             quic.wait(context);
@@ -296,7 +341,12 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
         if transport.poll(context).is_ready() {
             return Poll::Ready(Event::Over);
         }
-        let is_done = *leaving == Leaving::Refusing && open.get() == 0 && connection.is_delivered();
+        // An address that is not proven is given up by QUIC, which happens in its timers.
+        if downstream.peer.address == Some(quic.remote()) {
+            self.moved = None;
+        }
+        let refusing = matches!(leaving, Leaving::Refusing(_));
+        let is_done = refusing && open.get() == 0 && connection.is_delivered();
         if is_done {
             return Poll::Ready(Event::Woken);
         }
@@ -308,20 +358,37 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
         self.opened += 1;
         let Accepted { id, request } = accepted;
         let stream = Box::new(ClientStream::new(Rc::clone(&self.connection), id));
-        if self.leaving == Leaving::Refusing {
+        let is_full = self.open.get() >= 2 * self.streams_max as usize;
+        if is_full || matches!(self.leaving, Leaving::Refusing(_)) {
             return stream.refuse();
         }
-        let remote = self.quic.remote();
-        if self.downstream.peer.address != Some(remote) {
-            // The client has moved: authorization must see its new address.
-            self.downstream.peer_mut().set_address(remote);
-        }
+        self.follow();
         let worker = Rc::clone(&self.downstream.worker);
         let part = self.downstream.beside();
         let open = Open::new(&self.open, self.downstream.alarm.wake());
         let limits = self.limits;
         let task = || serve_stream(part, request, Wire::Client3(stream), limits, open);
         worker.io.spawn(Contained::new(Rc::clone(worker.core()), task));
+    }
+
+    /// Uses the new address of a client that has moved, once it is proven: QUIC gives up an address
+    /// that does not answer within three times its probe timeout. Until then, authorization sees
+    /// the old one.
+    fn follow(&mut self) {
+        let (remote, now) = (self.quic.remote(), self.downstream.worker.io.recent());
+        if self.downstream.peer.address == Some(remote) {
+            return;
+        }
+        let probe = 3 * self.quic.rtt() + PROBE_MIN;
+        match self.moved {
+            Some((known, since)) if known == remote => {
+                if now.since(since) > 3 * probe {
+                    self.downstream.peer_mut().set_address(remote);
+                    self.moved = None;
+                }
+            }
+            _ => self.moved = Some((remote, now)),
+        }
     }
 
     /// Logs why the connection has ended, if the client broke the protocol.
@@ -353,5 +420,16 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
             let message = "HTTP/3 connection closed: the client broke the protocol";
             tracing::info!(peer, ?code, reason = why, suppressed, "{message}");
         });
+    }
+}
+
+impl<I: Io, D: Datagrams> Drop for Driver<I, D> {
+    /// Ends the streams, so that none waits for a connection without a task, and tells the client.
+    fn drop(&mut self) {
+        let closes = !self.quic.is_closed();
+        self.connection.close(self.downstream.worker.io.now());
+        if closes {
+            _ = self.transport.poll(&mut Context::from_waker(Waker::noop()));
+        }
     }
 }

@@ -29,6 +29,11 @@ pub(super) const HEAD_READ_BYTES: usize = 16 * 1024;
 /// How many bytes may be written to a stream at once. QUIC copies what its window takes.
 pub(super) const WRITE_BYTES_MAX: usize = 64 * 1024;
 
+/// How many interim heads of an endpoint may wait for their exchange.
+const HEADS_MAX: usize = 64;
+
+const TOO_MANY_HEADS: &str = "too many interim responses that nobody reads";
+
 /// Our critical streams (RFC 9114 6.2, RFC 9204 4.2), in the order in which they are opened.
 const CRITICAL: usize = 3;
 
@@ -58,7 +63,7 @@ pub struct Accepted {
 pub(super) struct Core {
     pub(super) quic: Rc<quic::Connection>,
     pub(super) session: Session,
-    peer: Peer,
+    pub(super) peer: Peer,
     /// How many streams we open at once.
     pub(super) streams_max: usize,
     /// Our critical streams, once they are open.
@@ -66,7 +71,11 @@ pub(super) struct Core {
     pub(super) streams: FxHashMap<StreamId, Stream>,
     accepted: VecDeque<StreamId>,
     /// The streams that wait for entries of the QPACK table, by their number.
-    blocked: FxHashMap<u64, StreamId>,
+    pub(super) blocked: FxHashMap<u64, StreamId>,
+    /// The requests whose heads were not complete at first, the oldest first.
+    pub(super) heads: VecDeque<(StreamId, Time)>,
+    /// The time of the last event.
+    now: Time,
     /// The first stream id that we do not serve.
     next_unserved: u64,
     /// The tasks that wait for the peer's SETTINGS.
@@ -86,6 +95,8 @@ impl Connection {
             streams: FxHashMap::default(),
             accepted: VecDeque::new(),
             blocked: FxHashMap::default(),
+            heads: VecDeque::new(),
+            now,
             next_unserved: 0,
             streams_max: usize::MAX,
             greeters: Vec::new(),
@@ -109,6 +120,7 @@ impl Connection {
     pub fn handle(&self, event: quic::Event, now: Time) {
         let mut core = self.0.borrow_mut();
         core.session.pass_time(now);
+        core.now = now;
         if let Err(error) = core.handle(event) {
             core.fail(&error, now);
         }
@@ -150,10 +162,24 @@ impl Connection {
         core.flush_session();
     }
 
-    /// Closes the connection without an error.
+    /// Closes the connection without an error. Streams that are still open end.
     pub fn close(&self, now: Time) {
-        let core = self.0.borrow();
-        core.quic.close(now, Code::NO_ERROR.0, "");
+        let mut core = self.0.borrow_mut();
+        if !core.quic.is_closed() {
+            core.quic.close(now, Code::NO_ERROR.0, "");
+        }
+        core.close(End::Closed(Closed::Ours));
+        core.leave_with_peer();
+    }
+
+    /// The time when the oldest request began whose head is not complete.
+    pub fn oldest_head(&self) -> Option<Time> {
+        self.0.borrow_mut().oldest_head()
+    }
+
+    /// Ends the requests that began before `began`, and whose heads are not complete.
+    pub fn end_heads(&self, began: Time) {
+        self.0.borrow_mut().end_heads(began);
     }
 
     /// Whether the peer has all messages that we have sent.
@@ -202,10 +228,7 @@ impl Core {
             quic::Event::Stopped(id, _) if self.critical.contains(&id) => {
                 Err(Session::uni_stopped())
             }
-            quic::Event::Stopped(id, code) => {
-                self.stopped(id, code);
-                Ok(())
-            }
+            quic::Event::Stopped(id, code) => self.stopped(id, code),
             quic::Event::Lost(why) => {
                 self.close(End::Closed(why));
                 Ok(())
@@ -224,6 +247,9 @@ impl Core {
             self.next_unserved = self.next_unserved.max(u64::from(id) + 4);
             self.streams.insert(id, Stream::new(Inbound::request()));
             self.readable(id)?;
+            if self.streams.get(&id).is_some_and(|stream| !stream.in_body) {
+                self.heads.push_back((id, self.now));
+            }
         }
         Ok(())
     }
@@ -266,7 +292,7 @@ impl Core {
         if stream.in_body {
             wake(&mut stream.reader);
             if stream.leaver.is_some() {
-                self.look_for_reset(id);
+                return self.look_for_reset(id);
             }
             return Ok(());
         }
@@ -276,15 +302,6 @@ impl Core {
             }
         }
         Ok(())
-    }
-
-    /// A stream whose exchange does not read now may have been reset.
-    fn look_for_reset(&mut self, id: StreamId) {
-        if let Some(code) = self.quic.received_reset(id)
-            && let Some(stream) = self.streams.get_mut(&id)
-        {
-            stream.cut(Cut::Reset(code));
-        }
     }
 
     /// Reads at most `bytes_max` bytes of the stream, and handles one event. Returns false if there
@@ -332,6 +349,9 @@ impl Core {
                 }
                 stream.heads.push_back(message);
                 wake(&mut stream.reader);
+                if stream.heads.len() > HEADS_MAX {
+                    return Err(ConnectionError::new(Code::EXCESSIVE_LOAD, TOO_MANY_HEADS));
+                }
             }
             Some(Ok(Event::Trailers(lines))) => stream.trailers = lines,
             Some(Ok(Event::End)) => stream.ended = true,
@@ -362,20 +382,6 @@ impl Core {
         }
     }
 
-    fn stopped(&mut self, id: StreamId, code: u64) {
-        self.quic.reset(id, code);
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.pending.clear();
-            // A server that has sent a complete response may stop the rest of the request with
-            // NO_ERROR (RFC 9114 4.1).
-            stream.sent_all = true;
-            if self.peer == Peer::Client || code != Code::NO_ERROR.0 {
-                stream.cut(Cut::Reset(code));
-            }
-            wake(&mut stream.writer);
-        }
-    }
-
     /// Opens our critical streams, and writes to them.
     pub(super) fn flush_session(&mut self) {
         while self.critical.len() < CRITICAL {
@@ -393,7 +399,9 @@ impl Core {
             1 => outputs.encoder,
             _ => outputs.decoder,
         };
-        if let (false, Some(id)) = (out.is_empty(), self.critical.get(which))
+        let Some(id) = self.critical.get(which) else { return };
+        // Only a write that is blocked is told when it can go on.
+        while !out.is_empty()
             && let Ok(written) = self.quic.write(*id, out)
         {
             out.drain(..written);
@@ -493,60 +501,6 @@ impl Core {
             self.flush_session();
         }
         Ok(Sent::All)
-    }
-
-    /// Ends an open stream early.
-    pub(super) fn abandon(&mut self, id: StreamId, code: Code) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if !stream.sent_all {
-            stream.sent_all = true;
-            stream.pending.clear();
-            self.quic.reset(id, code.0);
-        }
-        stream.cut(Cut::Ours);
-    }
-
-    /// Ends a stream early, unless our message is complete.
-    pub(super) fn abandon_unfinished(&mut self, id: StreamId, code: Code) {
-        if self.streams.get(&id).is_some_and(|stream| !stream.finishing) {
-            self.abandon(id, code);
-        }
-    }
-
-    /// Forgets a stream that no exchange uses any more. If it is open, ends it with `code`.
-    pub(super) fn release(&mut self, id: StreamId, code: Code) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.is_released = true;
-        if !stream.ended && stream.cut.is_none() {
-            // After a complete response, NO_ERROR stops the rest of the upload.
-            let stop = if stream.finishing { Code::NO_ERROR } else { code };
-            self.quic.stop(id, stop.0);
-            self.session.reset_by_us(id.into(), stop).ok();
-        }
-        if !stream.finishing && !stream.sent_all {
-            self.quic.reset(id, code.0);
-        } else if !stream.sent_all {
-            return; // its last bytes are still to be written
-        }
-        self.forget(id);
-    }
-
-    /// Forgets the stream of a client that has ended before its head was complete. No exchange
-    /// knows it.
-    fn forget_unserved(&mut self, id: StreamId) {
-        let stream = self.streams.get(&id);
-        if self.peer == Peer::Client && stream.is_some_and(|stream| !stream.in_body) {
-            self.release(id, Code::REQUEST_CANCELLED);
-        }
-    }
-
-    fn forget(&mut self, id: StreamId) {
-        let stream = self.streams.remove(&id);
-        self.blocked.remove(&id.into());
-        // Only a complete response earns credit, or a flood of resets would pay for itself.
-        if stream.is_some_and(|stream| stream.finishing) {
-            self.session.answered();
-        }
     }
 
     fn fail(&mut self, error: &ConnectionError, now: Time) {

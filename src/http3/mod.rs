@@ -11,6 +11,7 @@
 
 mod code;
 mod connection;
+mod ending;
 mod endpoint_stream;
 mod flood;
 mod frame;

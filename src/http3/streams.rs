@@ -121,6 +121,11 @@ impl Stream {
         self.fin && self.ahead.is_empty()
     }
 
+    /// Whether QUIC has given all bytes of the stream.
+    pub(super) fn is_read_to_end(&self) -> bool {
+        self.fin
+    }
+
     /// Whether a reader would have to wait for bytes.
     pub(super) fn is_waiting(&self) -> bool {
         self.data.is_empty() && !self.ended && self.cut.is_none()

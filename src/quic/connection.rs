@@ -343,7 +343,10 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.endpoint.forget(self.handle);
+        // After the end, the handle may belong to another connection.
+        if !self.is_drained.get() {
+            self.endpoint.forget(self.handle);
+        }
     }
 }
 

@@ -93,6 +93,28 @@ pub struct ServerParameters {
     pub mode: Mode,
 }
 
+/// No session is resumed.
+#[derive(Debug)]
+struct NoTickets;
+
+impl ProducesTickets for NoTickets {
+    fn enabled(&self) -> bool {
+        false
+    }
+
+    fn lifetime(&self) -> u32 {
+        0
+    }
+
+    fn encrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn decrypt(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
 impl ServerTls {
     /// Compiles `parameters`.
     ///
@@ -128,6 +150,8 @@ impl ServerTls {
         config.alpn_protocols = vec![ALPN_HTTP3.to_vec()];
         if self.verifier.is_some() {
             config.send_tls13_tickets = 0;
+            // A ticket of the same listener over TCP would be accepted, too.
+            config.ticketer = Arc::new(NoTickets);
         }
         Arc::new(config)
     }

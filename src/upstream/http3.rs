@@ -340,6 +340,13 @@ impl<I: Io> Driver<I> {
     }
 }
 
+impl<I: Io> Drop for Driver<I> {
+    /// Ends the streams, so that none waits for a connection without a task.
+    fn drop(&mut self) {
+        self.connection.close(self.io.now());
+    }
+}
+
 const NO_ADDRESS: Refusal = Refusal {
     status: 503,
     flag: Flag::UpstreamConnectFailure,
