@@ -18,6 +18,7 @@ mod endpoint_sets;
 #[cfg(feature = "uring")]
 mod explain;
 mod floors;
+mod gateway_objects;
 mod hpack_corpus;
 mod http2_format;
 mod istio_gateways;

@@ -70,9 +70,10 @@ impl Operation {
         if !paths {
             return Some(self.paths.field(PATHS));
         }
-        let is_method =
-            |m: &Box<str>, method: &[u8], _| **m == *ANY_METHOD || m.as_bytes() == method;
-        if !self.methods.holds(method, certainty, is_method) {
+        let methods = self.methods.holds(method, certainty, |wanted, method, _| {
+            **wanted == *ANY_METHOD || wanted.as_bytes() == method
+        });
+        if !methods {
             return Some(self.methods.field(METHODS));
         }
         if !self.hosts.holds(host, certainty, |p, host, _| p.fits_in_any_case(host)) {
