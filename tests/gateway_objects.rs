@@ -47,6 +47,19 @@ fn certificates_of_other_namespaces_need_a_grant() {
     }
 }
 
+#[test]
+fn a_port_has_one_protocol() {
+    let tls = "tls: {certificateRefs: [{name: tls}]}";
+    let listeners = format!(
+        "{{listeners: [{{name: a, port: 443, protocol: HTTPS, {tls}}}, \
+         {{name: b, port: 443, protocol: HTTP, hostname: b.example.com}}]}}"
+    );
+    let certificates = ", certificates: {tls: {cert: a.pem, key: a.key}}";
+    let files = Files::new(&object("Gateway", "shop", &listeners), &settings(certificates));
+    let errors = files.compiled().err().unwrap();
+    assert!(errors.contains("the listener \"a\" of this port has another protocol"), "{errors}");
+}
+
 /// The places of the rules: hosts, each with the name of its first rule.
 fn places(objects: &str) -> Vec<String> {
     let model = Files::new(objects, &settings("")).model();

@@ -1,10 +1,13 @@
 //! Tests of Istio's Gateways: their servers, the hosts that they serve, and their mistakes.
 //! Endpoints that objects may not have are here, too.
 
+use ringway::model::{ClientAuth, ServerTls};
+
 use crate::istio_objects::Files;
 
 const SETTINGS: &str = "sources: {istio: {files: objects.yaml, namespace: shop, certificates: \
-    {plain: {cert: a.pem, key: a.key}, ca: {cert: a.pem, key: a.key, client_ca: ca.pem}}}}\n";
+    {plain: {cert: a.pem, key: a.key}, \
+    ca: {cert: a.pem, key: a.key, client_ca: ca.pem, client_auth: optional}}}}\n";
 
 fn gateway(servers: &[&str]) -> String {
     let servers: Vec<String> = servers.iter().map(|it| format!("    - {it}\n")).collect();
@@ -58,6 +61,30 @@ fn tls_of_servers_is_whole() {
         let texts: Vec<&str> = servers.iter().map(String::as_str).collect();
         let errors = Files::new(&gateway(&texts), SETTINGS).compiled().err().unwrap();
         assert!(errors.contains(message), "{servers:?}: {errors}");
+    }
+}
+
+/// MUTUAL requires certificates of clients, also if the entry of the certificate does not.
+#[test]
+fn modes_decide_about_certificates_of_clients() {
+    for (mode, expected) in
+        [("MUTUAL", ClientAuth::Require), ("OPTIONAL_MUTUAL", ClientAuth::Optional)]
+    {
+        let of = |host: &str| {
+            let tls = format!(", tls: {{mode: {mode}, credentialName: ca}}");
+            server(443, "HTTPS", host, &tls)
+        };
+        let objects = gateway(&[&of("a.example.com"), &of("b.example.com")]);
+        let model = Files::new(&objects, SETTINGS).model();
+        let tls = model.listeners.iter().flat_map(|listener| &listener.value.tls);
+        let found: Vec<Option<ClientAuth>> = tls
+            .map(|tls| match &tls.value {
+                ServerTls::Certificate(files) => files.client_auth.as_ref().map(|it| it.value),
+                ServerTls::Mesh => None,
+            })
+            .collect();
+        // The first certificate has the settings of the whole port.
+        assert_eq!(found, [Some(expected), None], "{mode}");
     }
 }
 

@@ -95,6 +95,13 @@ impl Gateways {
                         && it.hostname == section.hostname
                         && it.gateway == section.gateway
                 };
+                let other =
+                    |it: &&Section| it.scope() == section.scope() && it.is_tls != section.is_tls;
+                if let Some(first) = self.0.iter().find(other) {
+                    let message =
+                        format!("the listener {:?} of this port has another protocol", first.name);
+                    cx.reader.at(node.place, message, "take another port for one of them");
+                }
                 if let Some(first) = self.0.iter().find(same) {
                     let message = format!("the listener {:?} has this port and host", first.name);
                     cx.reader.at(node.place, message, "keep one of them");
