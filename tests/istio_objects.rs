@@ -32,13 +32,13 @@ spec:
 ---
 ";
 
-struct Files {
+pub(crate) struct Files {
     directory: tempfile::TempDir,
 }
 
 impl Files {
     /// Objects in a file beside a configuration with a listener; `more` are more sections.
-    fn new(objects: &str, more: &str) -> Self {
+    pub(crate) fn new(objects: &str, more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let settings = "files: objects.yaml, labels: {app: web}, namespace: shop";
         let own = match more.contains("sources:") {
@@ -55,8 +55,13 @@ impl Files {
         files::load(&[self.directory.path().join("a.conf")], &HashMap::new())
     }
 
+    /// The model, without what is wrong in the files.
+    pub(crate) fn model(&self) -> std::sync::Arc<ringway::model::Model> {
+        self.load().model()
+    }
+
     /// The compiled configuration, or all messages.
-    fn compiled(&self) -> Result<Compiled, String> {
+    pub(crate) fn compiled(&self) -> Result<Compiled, String> {
         let resolutions = Resolutions::new();
         let result = files::compile(&self.load(), 1, &mut Registry::new(1), &resolutions);
         result.map_err(|errors| {
@@ -336,87 +341,6 @@ fn weights_have_any_sum_and_retries_have_istios_defaults() {
     assert_eq!(retries.attempts, 2);
     assert_eq!(on, ["connect-failure", "refused-stream", "unavailable", "cancelled"]);
     assert!(rule.place.ends_with("objects.yaml:27"), "{}", rule.place);
-}
-
-/// Checks a request to this workload, and returns whether it is allowed.
-fn allowed(compiled: &Compiled, identity: Option<&str>, line: &str, fields: &str) -> bool {
-    use ringway::authz::{Peer, Request, Target};
-    let text = format!("{line} HTTP/1.1\r\nHost: web.example.com\r\n{fields}\r\n");
-    let mut head = Head::default();
-    let limits = &compiled.snapshot.limits.message;
-    ringway::http1::parse::request(text.as_bytes(), 0..text.len(), limits, &mut head).unwrap();
-    let head = head.view(text.as_bytes());
-    let request = Request {
-        method: head.method_name(),
-        host: head.authority(),
-        path: head.path(),
-        head,
-        claims: None,
-    };
-    let ip = Some("10.1.2.3".parse().unwrap());
-    let peer = Peer { identity, ip, forwarded_ip: None };
-    let target = |outbound| Target {
-        service: "mesh/inbound",
-        port: 8080,
-        ip: None,
-        outbound,
-        request: Some(request),
-    };
-    let policies = &compiled.snapshot.authorization;
-    assert!(policies.decide(&peer, &target(true)).verdict.is_allowed(), "outbound traffic");
-    policies.decide(&peer, &target(false)).verdict.is_allowed()
-}
-
-fn policy(name: &str, spec: &str) -> String {
-    format!(
-        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
-         metadata: {{name: {name}}}\nspec:\n{spec}\n---\n"
-    )
-}
-
-#[test]
-fn authorization_policies() {
-    const FRONTEND: Option<&str> = Some("spiffe://cluster.local/ns/shop/sa/frontend");
-    const OTHER: Option<&str> = Some("spiffe://cluster.local/ns/other/sa/job");
-    let read = "\x20 rules:
-    - from: [{source: {principals: [cluster.local/ns/shop/sa/frontend]}}]
-      to: [{operation: {methods: [GET], paths: ['/api*']}}]";
-    let deny =
-        "  action: DENY\n  rules:\n    - to: [{operation: {paths: ['*/secret', '/a/{*}/b']}}]";
-    let when = "\x20 rules:
-    - when:
-        - {key: 'request.headers[x-team]', values: [a, 'b*']}
-        - {key: source.ip, notValues: [10.1.9.0/24]}";
-    let unless =
-        "  action: DENY\n  rules:\n    - when: [{key: 'request.headers[x-team]', notValues: [a]}]";
-    let elsewhere = "  selector: {matchLabels: {app: other}}\n  action: DENY\n  rules: [{}]";
-    for (objects, identity, line, fields, expected) in [
-        (policy("a", "  {}"), FRONTEND, "GET /", "", false),
-        (policy("a", "  rules: [{}]"), None, "GET /", "", true),
-        (policy("a", "  action: DENY"), None, "GET /", "", true),
-        (policy("a", "  action: DENY\n  rules: [{}]"), FRONTEND, "GET /", "", false),
-        (policy("a", elsewhere), None, "GET /", "", true),
-        (policy("a", read), FRONTEND, "GET /apis", "", true),
-        (policy("a", read), FRONTEND, "POST /api", "", false),
-        (policy("a", read), FRONTEND, "GET /ap", "", false),
-        (policy("a", read), OTHER, "GET /api", "", false),
-        (policy("a", read), None, "GET /api", "", false),
-        (policy("a", deny), None, "GET /x/secret", "", false),
-        (policy("a", deny), None, "GET /a/x/b", "", false),
-        (policy("a", deny), None, "GET /a/x/y/b", "", true),
-        (policy("a", read) + &policy("b", deny), FRONTEND, "GET /api/secret", "", false),
-        (policy("a", when), None, "GET /", "x-team: a\r\n", true),
-        (policy("a", when), None, "GET /", "x-team: bcd\r\n", true),
-        (policy("a", when), None, "GET /", "x-team: c\r\n", false),
-        (policy("a", when), None, "GET /", "", false),
-        (policy("a", unless), None, "GET /", "x-team: a\r\n", true),
-        (policy("a", unless), None, "GET /", "x-team: b\r\n", false),
-        (policy("a", unless), None, "GET /", "", false),
-    ] {
-        let compiled = Files::new(&objects, "").compiled().unwrap();
-        let found = allowed(&compiled, identity, line, fields);
-        assert_eq!(found, expected, "{identity:?} {line} {fields}\n{objects}");
-    }
 }
 
 #[test]

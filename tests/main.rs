@@ -18,9 +18,12 @@ mod endpoint_sets;
 #[cfg(feature = "uring")]
 mod explain;
 mod floors;
+mod gateway_objects;
 mod hpack_corpus;
 mod http2_format;
+mod istio_gateways;
 mod istio_objects;
+mod istio_policies;
 mod metrics_page;
 mod mistakes;
 mod moved_services;

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use ringway::cells::PerWorker;
 use ringway::http1::parse;
-use ringway::jwt::{KeySet, KeysWanted, Provider, Requirement};
+use ringway::jwt::{KeySet, KeysWanted, Presented, Provider, Requirement};
 use ringway::message::Head;
 use ringway::message::Limits;
 
@@ -30,7 +30,8 @@ static REQUIREMENT: LazyLock<Requirement> = LazyLock::new(|| {
 });
 
 pub fn holds(bytes: &[u8]) {
-    assert!(REQUIREMENT.check(bytes, 1_800_000_000).is_err());
+    let found = Presented { token: bytes, field: "authorization" };
+    assert!(REQUIREMENT.check(found, 1_800_000_000).is_err());
     if let Ok(keys) = KeySet::parse(bytes) {
         assert!(!keys.is_empty());
     }

@@ -14,6 +14,8 @@ pub(super) struct Facts<'a> {
     pub(super) identity: Option<Identity<'a>>,
     pub(super) ip: Option<IpAddr>,
     pub(super) forwarded_ip: Option<IpAddr>,
+    /// The address that a trusted proxy reported, or else that of the peer.
+    pub(super) remote_ip: Option<IpAddr>,
     pub(super) service: &'a str,
     pub(super) port: u16,
     pub(super) destination: Option<IpAddr>,
@@ -36,6 +38,7 @@ impl<'a> Facts<'a> {
             identity: peer.identity.and_then(Identity::parse),
             ip: peer.ip,
             forwarded_ip: peer.forwarded_ip,
+            remote_ip: peer.forwarded_ip.or(peer.ip),
             service: target.service,
             port: target.port,
             destination: target.ip,

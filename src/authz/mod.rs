@@ -26,7 +26,7 @@ pub use condition::When;
 pub use decision::{Decision, Outcome, Report, Verdict};
 pub use identity::identity_pattern;
 pub use mismatch::{Entries, Mismatch};
-pub use operation::{Operation, host_pattern};
+pub use operation::{ANY_METHOD, Operation, host_pattern};
 pub use path::{EscapedSlashes, Normal};
 pub use path_pattern::PathPattern;
 pub use pattern::{Certainty, Choice};

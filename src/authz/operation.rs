@@ -17,7 +17,7 @@ pub struct Operation {
     pub ips: Choice<Network>,
     /// The host without its port, compared case-insensitively.
     pub hosts: Choice<Pattern>,
-    /// The request method.
+    /// The request method. [`ANY_METHOD`] is the method of every request.
     pub methods: Choice<Box<str>>,
     /// The normalised path.
     pub paths: Choice<PathPattern>,
@@ -70,7 +70,10 @@ impl Operation {
         if !paths {
             return Some(self.paths.field(PATHS));
         }
-        if !self.methods.holds(method, certainty, |m, method, _| m.as_bytes() == method) {
+        let methods = self.methods.holds(method, certainty, |wanted, method, _| {
+            **wanted == *ANY_METHOD || wanted.as_bytes() == method
+        });
+        if !methods {
             return Some(self.methods.field(METHODS));
         }
         if !self.hosts.holds(host, certainty, |p, host, _| p.fits_in_any_case(host)) {
@@ -79,6 +82,9 @@ impl Operation {
         None
     }
 }
+
+/// The method that stands for all methods. It needs a request: opaque bytes do not match it surely.
+pub const ANY_METHOD: &str = "*";
 
 /// The names of the fields, and of their negations.
 const HOSTS: [&str; 2] = ["hosts", "not_hosts"];

@@ -18,6 +18,8 @@ pub struct Source {
     pub ips: Choice<Network>,
     /// The client address that a trusted proxy reported.
     pub forwarded_ips: Choice<Network>,
+    /// The client address that a trusted proxy reported, or else the peer address.
+    pub remote_ips: Choice<Network>,
 }
 
 impl Source {
@@ -40,6 +42,9 @@ impl Source {
         }
         if !self.forwarded_ips.holds(facts.forwarded_ip, certainty, address) {
             return Some(self.forwarded_ips.field(["forwarded_ips", "not_forwarded_ips"]));
+        }
+        if !self.remote_ips.holds(facts.remote_ip, certainty, address) {
+            return Some(self.remote_ips.field(["remoteIpBlocks", "notRemoteIpBlocks"]));
         }
         None
     }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::mesh::{INBOUND_SERVICE, PASSTHROUGH_SERVICE};
 use super::{Compiler, is_token, suggestion};
 use crate::authz::{
-    Action, Choice, Operation, PathPattern, Policies, Rule, Source, When, host_pattern,
+    ANY_METHOD, Action, Choice, Operation, PathPattern, Policies, Rule, Source, When, host_pattern,
     identity_pattern,
 };
 use crate::jwt::ClaimMatch;
@@ -109,8 +109,9 @@ fn rule_of(
 }
 
 fn source(compiler: &mut Compiler<'_>, action: Action, item: &Item<PolicySource>) -> Source {
-    let PolicySource { identities, namespaces, trust_domains, ips, forwarded_ips } = &item.value;
-    let all = [identities, namespaces, trust_domains, ips, forwarded_ips];
+    let PolicySource { identities, namespaces, trust_domains, ips, forwarded_ips, remote_ips } =
+        &item.value;
+    let all = [identities, namespaces, trust_domains, ips, forwarded_ips, remote_ips];
     if all.into_iter().all(Choices::is_empty) {
         let help = "leave `from` out to match every client";
         compiler.missing(&item.origin, "`from` has no condition", help);
@@ -125,6 +126,7 @@ fn source(compiler: &mut Compiler<'_>, action: Action, item: &Item<PolicySource>
         trust_domains: names(trust_domains, Pattern::parse),
         ips: choice(compiler, ips, Network::parse),
         forwarded_ips: choice(compiler, forwarded_ips, Network::parse),
+        remote_ips: choice(compiler, remote_ips, Network::parse),
     }
 }
 
@@ -137,6 +139,7 @@ fn operation(
 ) -> Operation {
     let PolicyOperation { services, ports, ips, hosts, methods, paths } = &item.value;
     not_everything(compiler, action, &hosts.unwanted);
+    not_everything(compiler, action, &methods.unwanted);
     not_everything(compiler, action, &paths.unwanted);
     let plain = |ports: &List<u16>| ports.iter().map(|port| port.value).collect();
     for port in ports.wanted.iter().chain(&ports.unwanted).filter(|port| port.value == 0) {
@@ -239,7 +242,11 @@ fn when(compiler: &mut Compiler<'_>, written: &List<PolicyCondition>) -> When {
     all
 }
 
+/// Parses a method. `*` is any: a condition that only an HTTP request can match.
 fn method(text: &str) -> Result<Box<str>, PatternError> {
+    if text == ANY_METHOD {
+        return Ok(text.into());
+    }
     if !is_token(text) || text.contains('*') || text.bytes().any(|b| b.is_ascii_lowercase()) {
         return Err(PatternError {
             message: format!("{text:?} is not a method").into(),

@@ -59,6 +59,7 @@ use crate::resilience::RateLimits;
 use crate::route::{Action, Matcher, Rule, Shift};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
+pub use settings::admin as admin_address;
 
 /// Results of DNS lookups and key fetches that the snapshot needs. The control thread provides
 /// them.

@@ -37,7 +37,8 @@ pub(super) fn drain(model: &Model) -> Drain {
     }
 }
 
-pub(super) fn admin(model: &Model) -> Option<SocketAddr> {
+/// The address of the admin interface. `None` means that there is none.
+pub fn admin(model: &Model) -> Option<SocketAddr> {
     match model.settings.admin {
         AdminBind::Default => Some(ADMIN_BIND),
         AdminBind::Off => None,

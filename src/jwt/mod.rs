@@ -13,5 +13,5 @@ mod token;
 pub use cells::ProviderCells;
 pub use claims::{ClaimMatch, Claims};
 pub use keys::{KeySet, KeySetError};
-pub use provider::{Accepted, KeysWanted, Provider, Requirement};
+pub use provider::{Accepted, KeysWanted, Presented, Provider, Requirement};
 pub use token::Rejection;

@@ -66,6 +66,15 @@ pub struct Requirement {
     pub optional: bool,
 }
 
+/// A token of a request, and the place where it was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'r> {
+    /// The token.
+    pub token: &'r [u8],
+    /// The name of its header field, in lower case.
+    pub field: &'r str,
+}
+
 /// A token that was accepted.
 #[derive(Debug)]
 pub struct Accepted {
@@ -90,8 +99,8 @@ impl Requirement {
     ///
     /// # Errors
     /// When there is more than one token, or none although one is required.
-    pub fn token<'r>(&self, request: HeadView<'r>) -> Result<Option<&'r [u8]>, Rejection> {
-        let mut found: Option<&[u8]> = None;
+    pub fn token<'r>(&'r self, request: HeadView<'r>) -> Result<Option<Presented<'r>>, Rejection> {
+        let mut found: Option<Presented<'r>> = None;
         for (index, provider) in self.providers.iter().enumerate() {
             // Several providers often use the same field. Read each field once.
             if self.providers[..index].iter().any(|other| other.field == provider.field) {
@@ -99,7 +108,7 @@ impl Requirement {
             }
             for value in request.values(provider.field.as_bytes()) {
                 let Some(token) = bearer(&provider.field, value) else { continue };
-                if found.replace(token).is_some() {
+                if found.replace(Presented { token, field: &provider.field }).is_some() {
                     return Err(Rejection::Ambiguous);
                 }
             }
@@ -110,15 +119,19 @@ impl Requirement {
         }
     }
 
-    /// Checks that a trusted issuer issued `token` and that it is valid at `now_unix_s`.
+    /// Checks that a trusted issuer issued a token and that it is valid at `now_unix_s`. It counts
+    /// only for the issuers of the header field that has it, because this field is the one that is
+    /// dropped before forwarding.
     ///
     /// # Errors
     /// The reason for the rejection.
-    pub fn check(&self, token: &[u8], now_unix_s: i64) -> Result<Accepted, Rejection> {
+    pub fn check(&self, found: Presented<'_>, now_unix_s: i64) -> Result<Accepted, Rejection> {
+        let Presented { token, field } = found;
         let issuer = token::issuer(token)?;
         let mut rejection = Rejection::Issuer;
         // Several providers may have the same issuer and different audiences.
-        for provider in self.providers.iter().filter(|provider| *provider.issuer == *issuer) {
+        let is_asked = |it: &&Arc<Provider>| *it.issuer == *issuer && *it.field == *field;
+        for provider in self.providers.iter().filter(is_asked) {
             match token::check(token, provider, now_unix_s) {
                 Ok(claims) => return Ok(Accepted { provider: Arc::clone(provider), claims }),
                 Err(because) => rejection = because,

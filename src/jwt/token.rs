@@ -188,7 +188,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::cells::PerWorker;
-    use crate::jwt::{KeySet, KeysWanted, Requirement};
+    use crate::jwt::{KeySet, KeysWanted, Presented, Requirement};
 
     const NOW: i64 = 1_800_000_000;
 
@@ -257,7 +257,8 @@ pub(super) mod tests {
     }
 
     fn checked(requirement: &Requirement, token: &str) -> Result<Claims, Rejection> {
-        requirement.check(token.as_bytes(), NOW).map(|accepted| accepted.claims)
+        let found = Presented { token: token.as_bytes(), field: "authorization" };
+        requirement.check(found, NOW).map(|accepted| accepted.claims)
     }
 
     #[test]
@@ -295,6 +296,17 @@ pub(super) mod tests {
             claims[claim] = value.clone();
             let result = checked(&requirement, &signer.sign(&claims));
             assert_eq!(result.err(), expected, "{claim}: {value}");
+        }
+    }
+
+    #[test]
+    fn a_token_counts_only_for_the_issuers_of_its_field() {
+        let signer = Signer::es256("a");
+        let requirement = requirement(&[&signer]);
+        let token = signer.sign(&good());
+        for (field, expected) in [("authorization", None), ("x-token", Some(Rejection::Issuer))] {
+            let found = Presented { token: token.as_bytes(), field };
+            assert_eq!(requirement.check(found, NOW).err(), expected, "{field}");
         }
     }
 

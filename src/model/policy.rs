@@ -64,6 +64,8 @@ pub struct PolicySource {
     pub ips: Choices,
     /// Client addresses that a trusted proxy reported.
     pub forwarded_ips: Choices,
+    /// Client addresses that a trusted proxy reported, or else peer addresses.
+    pub remote_ips: Choices,
 }
 
 /// Conditions on the request. All must match.

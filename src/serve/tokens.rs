@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::jwt::{Accepted, Provider, Rejection, Requirement};
+use crate::jwt::{Accepted, Presented, Provider, Rejection, Requirement};
 
 /// The maximum number of cached tokens. A full cache is cleared.
 const TOKENS_MAX: usize = 1024;
@@ -17,32 +17,33 @@ const TOKENS_MAX: usize = 1024;
 pub struct Tokens(RefCell<HashMap<Box<[u8]>, Rc<Accepted>>>);
 
 impl Tokens {
-    /// Checks `token` at the time `now_unix_s`. The signature of a cached token is not verified
-    /// again; only its validity period is checked.
+    /// Checks the token `found` at the time `now_unix_s`. The signature of a cached token is not
+    /// verified again; only its validity period is checked.
     ///
     /// # Errors
     /// The reason why the token is refused.
     pub fn check(
         &self,
         requirement: &Requirement,
-        token: &[u8],
+        found: Presented<'_>,
         now_unix_s: i64,
     ) -> Result<Rc<Accepted>, Rejection> {
         let is_asked = |provider: &Arc<Provider>| {
-            requirement.providers.iter().any(|asked| Arc::ptr_eq(asked, provider))
+            *provider.field == *found.field
+                && requirement.providers.iter().any(|asked| Arc::ptr_eq(asked, provider))
         };
-        if let Some(known) = self.0.borrow().get(token)
+        if let Some(known) = self.0.borrow().get(found.token)
             && is_asked(&known.provider)
         {
             known.still_holds(now_unix_s)?;
             return Ok(Rc::clone(known));
         }
-        let accepted = Rc::new(requirement.check(token, now_unix_s)?);
+        let accepted = Rc::new(requirement.check(found, now_unix_s)?);
         let mut tokens = self.0.borrow_mut();
         if tokens.len() >= TOKENS_MAX {
             tokens.clear();
         }
-        tokens.insert(token.into(), Rc::clone(&accepted));
+        tokens.insert(found.token.into(), Rc::clone(&accepted));
         Ok(accepted)
     }
 

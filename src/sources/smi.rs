@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::objects::{self, Fields, Object, Reader, items};
+use super::objects::{self, Fields, Object, Reader, items, spelling};
 use super::yaml::diagnostic::{Diagnostic, SourceMap};
 use super::yaml::node::Node;
 use crate::matching::{PathMatch, ValueMatch, whole};
@@ -20,21 +20,26 @@ const KINDS: [(&str, &str); 3] = [
     ("TrafficTarget", "access.smi-spec.io"),
 ];
 
+/// The method that stands for all methods.
+const ANY_METHOD: &str = "*";
+
 /// The conditions of one element of a group.
 type Conditions = (Match, PolicyOperation);
 
 /// The elements of all groups, by `NAMESPACE/GROUP`, each with its name.
 type Groups = BTreeMap<String, Vec<(String, Conditions)>>;
 
-/// Reads the objects of `documents` and adds them to `model`. `account` is the service account of
-/// this workload: targets for other destinations do not concern it. `None` means all targets.
+/// Reads the objects of `documents` and adds them to `model`. `own` is the namespace and the
+/// service account of this workload: targets for other destinations do not concern it. Without an
+/// account, all targets of the namespace do.
 pub fn add(
     documents: &[Node],
-    (namespace, account): (&str, Option<&str>),
+    own: (&str, Option<&str>),
     sources: &SourceMap,
     model: &mut Model,
     mistakes: &mut Vec<Diagnostic>,
 ) {
+    let namespace = own.0;
     let mut reader = Reader::new(sources, mistakes);
     let r = &mut reader;
     let objects = objects::objects(r, documents, namespace, &KINDS);
@@ -53,14 +58,20 @@ pub fn add(
         model.routes.extend(routes.map(Arc::new));
     }
     for object in of("TrafficTarget") {
-        let policy = target(r, object, account, &groups);
+        let policy = target(r, object, own, &groups);
         model.policies.extend(policy.map(Arc::new));
     }
 }
 
 fn spec<'n>(r: &mut Reader<'_>, object: &'n Object) -> Option<Fields<'n>> {
     r.object = object.title();
-    Fields::of(r, object.spec.as_ref()?, "`spec`")
+    match &object.spec {
+        Some(node) => Fields::of(r, node, "`spec`"),
+        None => {
+            r.at(object.place, "there is no `spec`", "write `spec:` and its fields");
+            None
+        }
+    }
 }
 
 fn group(r: &mut Reader<'_>, object: &Object, groups: &mut Groups) {
@@ -68,9 +79,16 @@ fn group(r: &mut Reader<'_>, object: &Object, groups: &mut Groups) {
     let mut all = Vec::new();
     for node in spec.list(r, "matches") {
         let Some(mut fields) = Fields::of(r, node, "an element of `matches`") else { continue };
-        let name = fields.string(r, "name").map_or_else(String::new, |name| name.value);
-        let methods = fields.strings(r, "methods");
-        let methods: Vec<_> = methods.into_iter().filter(|method| method.value != "*").collect();
+        if fields.refuse_empty(r) {
+            continue;
+        }
+        let name = fields.string(r, "name");
+        let written = fields.strings(r, "methods");
+        let any = |method: &Item<String>| method.value == ANY_METHOD;
+        let methods = match written.iter().any(any) {
+            true => Vec::new(),
+            false => written,
+        };
         let path = fields.string(r, "pathRegex");
         let mut headers = Vec::new();
         if let Some(node) = fields.get("headers") {
@@ -82,6 +100,10 @@ fn group(r: &mut Reader<'_>, object: &Object, groups: &mut Groups) {
             }
         }
         fields.finish(r);
+        let Some(name) = name else {
+            r.at(node.place, "this element has no name", "write `name: NAME`");
+            continue;
+        };
         let regex = path.as_ref().and_then(|path| match whole(&path.value) {
             Ok(regex) => Some(Item::new(PathMatch::Regex(regex), path.origin.clone())),
             Err(error) => {
@@ -91,15 +113,27 @@ fn group(r: &mut Reader<'_>, object: &Object, groups: &mut Groups) {
         });
         let paths = path.map(|path| Item::new(format!("~{}", path.value), path.origin));
         let operation = PolicyOperation {
-            methods: Choices { wanted: methods.clone(), unwanted: Vec::new() },
+            methods: Choices { wanted: of_policy(&methods, node), unwanted: Vec::new() },
             paths: Choices { wanted: paths.into_iter().collect(), unwanted: Vec::new() },
             ..PolicyOperation::default()
         };
         let matches = Match { path: regex, methods, headers, ..Match::default() };
-        all.push((name, (matches, operation)));
+        all.push((name.value, (matches, operation)));
+    }
+    if all.is_empty() && !spec.refuse_empty(r) {
+        r.at(object.place, "this group has no `matches`", "write `matches: [{name: NAME}]`");
     }
     spec.finish(r);
     groups.insert(format!("{}/{}", object.namespace, object.name), all);
+}
+
+/// The methods of an operation of a policy. A group is about requests: without methods it is about
+/// all methods, but never about opaque bytes.
+fn of_policy(methods: &[Item<String>], node: &Node) -> Vec<Item<String>> {
+    match methods {
+        [] => vec![Item::new(ANY_METHOD.to_owned(), Origin::File(node.place))],
+        named => named.to_vec(),
+    }
 }
 
 /// The conditions that references to groups name. `chosen` lists the names of elements.
@@ -109,10 +143,16 @@ fn chosen(r: &mut Reader<'_>, object: &Object, nodes: &[Node], groups: &Groups) 
         let Some(mut fields) = Fields::of(r, node, "a reference to a group") else { continue };
         fields.one_of(r, "kind", &[("HTTPRouteGroup", ())]);
         fields.ignore("apiGroup");
+        if fields.refuse_empty(r) {
+            continue;
+        }
         let name = fields.string(r, "name");
         let names = fields.strings(r, "matches");
         fields.finish(r);
-        let Some(name) = name else { continue };
+        let Some(name) = name else {
+            r.at(node.place, "this reference has no name", "write `name: GROUP`");
+            continue;
+        };
         let Some(group) = groups.get(&format!("{}/{}", object.namespace, name.value)) else {
             let message = format!("there is no HTTPRouteGroup {:?}", name.value);
             r.item(&name, message, "write it into a file of this source");
@@ -120,6 +160,11 @@ fn chosen(r: &mut Reader<'_>, object: &Object, nodes: &[Node], groups: &Groups) 
         };
         let wanted =
             |element: &str| names.is_empty() || names.iter().any(|name| name.value == element);
+        for name in names.iter().filter(|it| group.iter().all(|(known, _)| *known != it.value)) {
+            let known: Vec<&str> = group.iter().map(|(known, _)| known.as_str()).collect();
+            let message = format!("the group has no element {:?}", name.value);
+            r.item(name, message, spelling(&name.value, &known));
+        }
         let elements = group.iter().filter(|(element, _)| wanted(element));
         all.extend(elements.map(|(_, conditions)| conditions.clone()));
     }
@@ -174,10 +219,22 @@ fn split(
 fn target(
     r: &mut Reader<'_>,
     object: &Object,
-    own: Option<&str>,
+    (namespace, own): (&str, Option<&str>),
     groups: &Groups,
 ) -> Option<Item<Policy>> {
     let mut spec = spec(r, object)?;
+    if spec.refuse_empty(r) {
+        return None;
+    }
+    for (name, help) in [
+        ("destination", "write `destination: {kind: ServiceAccount, name: NAME}`"),
+        ("sources", "write `sources: [{kind: ServiceAccount, name: NAME}]`"),
+        ("rules", "write `rules: [{kind: HTTPRouteGroup, name: GROUP}]`"),
+    ] {
+        if spec.get(name).is_none() {
+            r.at(object.place, format!("this target has no `{name}`"), help);
+        }
+    }
     let destination = spec.map(r, "destination").and_then(|it| account(r, object, it));
     let mut identities = Vec::new();
     for node in spec.list(r, "sources") {
@@ -188,7 +245,9 @@ fn target(
     spec.finish(r);
     let conditions = chosen(r, object, nodes, groups);
     let destination = destination?;
-    if own.is_some_and(|own| !destination.value.ends_with(&format!("/sa/{own}"))) {
+    let of_namespace = format!("*/ns/{namespace}/sa/");
+    let account = destination.value.strip_prefix(&of_namespace)?;
+    if own.is_some_and(|own| account != own) {
         return None;
     }
     if let Some(first) = conditions.iter().find_map(|(matches, _)| matches.headers.first()) {
@@ -215,11 +274,15 @@ fn target(
 
 /// The SPIFFE IDs of a service account.
 fn account(r: &mut Reader<'_>, object: &Object, mut fields: Fields<'_>) -> Option<Item<String>> {
+    let place = fields.place;
     fields.one_of(r, "kind", &[("ServiceAccount", ())]);
     let name = fields.string(r, "name");
     let namespace = fields.string(r, "namespace");
     fields.finish(r);
-    let name = name?;
+    let Some(name) = name else {
+        r.at(place, "this reference has no name", "write `name: ACCOUNT`");
+        return None;
+    };
     let namespace = namespace.map_or_else(|| object.namespace.clone(), |it| it.value);
     let origin: Origin = name.origin;
     Some(Item::new(format!("*/ns/{namespace}/sa/{}", name.value), origin))

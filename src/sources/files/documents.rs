@@ -69,6 +69,8 @@ fn a_document_reads_nothing_of_this_machine() {
         (ca("/etc/passwd"), "a document of a server cannot name files of this machine"),
         (listener("cert: a.pem, key: a.key"), "a document of a server cannot name files"),
         ("services: {x: {endpoints: ['unix:/a']}}".into(), "sockets of this machine"),
+        ("services: {x: {endpoints: [127.0.0.1:9900]}}".into(), "is the admin interface"),
+        ("services: {x: {versions: {a: [0.0.0.0:9900]}}}".into(), "is the admin interface"),
         ("listeners: {x: {bind: 'unix:/a'}}".into(), "sockets of this machine"),
         ("listeners: {x: {bind: 'systemd:a'}}".into(), "sockets of this machine"),
         ("routes: {x: [{respond: {body: '${PATH}'}}]}".into(), "cannot read variables"),

@@ -14,6 +14,7 @@ mod outside;
 mod own;
 pub mod read;
 pub mod redact;
+mod reserved;
 mod unions;
 mod validity;
 pub mod values;
@@ -215,6 +216,7 @@ impl Parts<'_> {
         let written = config.sources.clone();
         let mut model = lower::lower(config, self.sources, self.materials, mistakes);
         self.outside.add(&written, self, &mut model, mistakes);
+        reserved::check(&model, self.sources, self.outside, mistakes);
         model
     }
 }

@@ -29,6 +29,11 @@ pub(super) struct Outside {
 }
 
 impl Outside {
+    /// Whether the file with this index has objects.
+    pub(super) fn has(&self, file: u16) -> bool {
+        [&self.istio, &self.gateway_api, &self.smi].into_iter().any(|files| files.contains(&file))
+    }
+
     /// Reads the files that `written` names.
     pub(super) fn read(
         written: &Sources,

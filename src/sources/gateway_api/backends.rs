@@ -10,12 +10,12 @@ use crate::sources::yaml::node::Node;
 /// The status of a request to a backend that does not exist.
 const MISSING_STATUS: u16 = 500;
 
-/// A permission for routes of one namespace to refer to services of another.
+/// A permission for objects of one namespace to refer to services or secrets of another.
 struct Grant {
     namespace: String,
     from: Vec<(String, String)>,
-    /// The names of services. `None` means all services.
-    to: Vec<Option<String>>,
+    /// Kinds and names. No name means all objects of the kind.
+    to: Vec<(String, Option<String>)>,
 }
 
 /// The services that routes may name.
@@ -61,9 +61,7 @@ impl Backends {
             let kind = to.string(r, "kind");
             let name = to.string(r, "name");
             to.finish(r);
-            if kind.is_some_and(|kind| kind.value == "Service") {
-                grant.to.push(name.map(|name| name.value));
-            }
+            grant.to.extend(kind.map(|kind| (kind.value, name.map(|name| name.value))));
         }
         spec.finish(r);
         self.grants.push(grant);
@@ -123,7 +121,7 @@ impl Backends {
             let message = format!("a {} is not a backend here", kind.value);
             return Some(self.absent(cx, full, &kind.origin, &message, "write `kind: Service`"));
         }
-        if namespace != own && !self.is_granted(object, namespace, &name.value) {
+        if namespace != own && !self.is_granted(object, namespace, ("Service", &name.value)) {
             let message = format!("no ReferenceGrant in {namespace} permits this reference");
             let help = format!(
                 "write a ReferenceGrant in {namespace}, from {} in {own} to Service",
@@ -142,14 +140,23 @@ impl Backends {
         Some(self.absent(cx, full, &name.origin, &message, help))
     }
 
-    fn is_granted(&self, object: &Object, namespace: &str, name: &str) -> bool {
+    /// Whether a ReferenceGrant of `namespace` permits `object` to refer to a kind and name there.
+    pub(super) fn is_granted(
+        &self,
+        object: &Object,
+        namespace: &str,
+        (kind, name): (&str, &str),
+    ) -> bool {
+        let is_meant = |(its, only): &(String, Option<String>)| {
+            its == kind && only.as_deref().is_none_or(|only| only == name)
+        };
         self.grants.iter().any(|grant| {
             grant.namespace == namespace
                 && grant
                     .from
                     .iter()
                     .any(|(kind, from)| *kind == object.kind && *from == object.namespace)
-                && grant.to.iter().any(|to| to.as_deref().is_none_or(|to| to == name))
+                && grant.to.iter().any(is_meant)
         })
     }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use super::backends::Backends;
 use super::{Context, at};
-use crate::model::{Item, Listener, Origin, ServerTls};
+use crate::model::{Action, Item, Listener, Match, Origin, Respond, Routes, Rule, ServerTls};
 use crate::net::Bind;
 use crate::sources::objects::{Fields, Object};
 use crate::sources::yaml::node::Node;
@@ -53,6 +54,17 @@ impl Section {
         format!("Gateway {}:{}", self.gateway, self.port)
     }
 
+    /// How well its host fits `host`, or a wildcard of hosts: the higher, the more specific. `None`
+    /// if requests to `host` are not all for this listener.
+    fn fit(&self, host: &str) -> Option<(u8, usize)> {
+        match self.hostname.as_deref() {
+            None => Some((0, 0)),
+            Some(own) if own == host && own.starts_with('*') => Some((1, own.len())),
+            Some(own) if own == host => Some((2, own.len())),
+            Some(own) => is_below(host, own).then_some((1, own.len())),
+        }
+    }
+
     fn accepts(&self, parent: &Parent<'_>) -> bool {
         self.gateway == format!("{}/{}", parent.namespace, parent.name)
             && parent.section.is_none_or(|section| section == self.name)
@@ -64,7 +76,7 @@ impl Section {
 
 impl Gateways {
     /// Reads a Gateway. One of another class is left out.
-    pub(super) fn read(&mut self, cx: &mut Context<'_>, object: &Object) {
+    pub(super) fn read(&mut self, cx: &mut Context<'_>, object: &Object, grants: &Backends) {
         let Some(mut spec) = cx.spec(object) else { return };
         let r = &mut cx.reader;
         let class = spec.string(r, "gatewayClassName");
@@ -77,12 +89,19 @@ impl Gateways {
         let served =
             class.as_ref().is_none_or(|class| classes.is_empty() || classes.contains(&class.value));
         for node in nodes {
-            if let Some(section) = section(cx, object, node) {
+            if let Some(section) = section(cx, object, grants, node) {
                 let same = |it: &&Section| {
                     it.port == section.port
                         && it.hostname == section.hostname
                         && it.gateway == section.gateway
                 };
+                let other =
+                    |it: &&Section| it.scope() == section.scope() && it.is_tls != section.is_tls;
+                if let Some(first) = self.0.iter().find(other) {
+                    let message =
+                        format!("the listener {:?} of this port has another protocol", first.name);
+                    cx.reader.at(node.place, message, "take another port for one of them");
+                }
                 if let Some(first) = self.0.iter().find(same) {
                     let message = format!("the listener {:?} has this port and host", first.name);
                     cx.reader.at(node.place, message, "keep one of them");
@@ -102,7 +121,12 @@ impl Gateways {
                 [] => vec![own.unwrap_or("*").to_owned()],
                 all => all.iter().filter_map(|host| common(own, host)).collect(),
             };
-            places.extend(hosts.into_iter().map(|host| Attached {
+            // A request is only for the most specific listener of its port.
+            let hosts = hosts.into_iter().filter(|host| {
+                let same = self.0.iter().filter(|other| other.scope() == section.scope());
+                section.fit(host) == same.filter_map(|other| other.fit(host)).max()
+            });
+            places.extend(hosts.map(|host| Attached {
                 scope: section.scope(),
                 host,
                 port: section.port,
@@ -110,6 +134,28 @@ impl Gateways {
             }));
         }
         places
+    }
+
+    /// Routes for hosts of listeners that have no routes, beside a listener whose host includes
+    /// them: its routes are not for these hosts, so that their requests get 404.
+    pub(super) fn unserved(&self, routes: &[Item<Routes>]) -> Vec<Item<Routes>> {
+        let mut all = Vec::new();
+        for section in &self.0 {
+            let Some(host) = &section.hostname else { continue };
+            let scope = section.scope();
+            let is_included = self.0.iter().any(|other| {
+                other.scope() == scope
+                    && other.hostname != section.hostname
+                    && other.fit(host).is_some()
+            });
+            let is_served = routes.iter().any(|routes| {
+                routes.value.scope.as_deref() == Some(&*scope) && routes.value.host.value == *host
+            });
+            if is_included && !is_served {
+                all.push(not_found(&scope, host, &section.origin));
+            }
+        }
+        all
     }
 
     /// One listener of the model for each gateway and port.
@@ -136,18 +182,42 @@ impl Gateways {
 /// The host that both a listener and a route have. `None` if they have none in common.
 fn common(listener: Option<&str>, route: &str) -> Option<String> {
     let Some(listener) = listener else { return Some(route.to_owned()) };
-    let below = |host: &str, wildcard: &str| {
-        wildcard
-            .strip_prefix('*')
-            .is_some_and(|suffix| host.len() > suffix.len() && host.ends_with(suffix))
-    };
-    if listener == route || below(route, listener) {
+    if listener == route || is_below(route, listener) {
         return Some(route.to_owned());
     }
-    below(listener, route).then(|| listener.to_owned())
+    is_below(listener, route).then(|| listener.to_owned())
 }
 
-fn section(cx: &mut Context<'_>, object: &Object, node: &Node) -> Option<Section> {
+fn is_below(host: &str, wildcard: &str) -> bool {
+    let suffix = wildcard.strip_prefix('*');
+    suffix.is_some_and(|suffix| host.len() > suffix.len() && host.ends_with(suffix))
+}
+
+/// Routes of a host that answer 404.
+fn not_found(scope: &str, host: &str, origin: &Origin) -> Item<Routes> {
+    let respond = Respond { status: Some(Item::new(404, origin.clone())), body: String::new() };
+    let rule = Rule {
+        name: Some(Item::new(format!("{scope} without routes"), origin.clone())),
+        matches: Match::default(),
+        action: Some(Action::Respond(respond)),
+        ..Rule::default()
+    };
+    let routes = Routes {
+        host: Item::new(host.to_owned(), origin.clone()),
+        aliases: Vec::new(),
+        scope: Some(scope.into()),
+        tolerant: true,
+        rules: vec![Item::new(rule, origin.clone())],
+    };
+    Item::new(routes, origin.clone())
+}
+
+fn section(
+    cx: &mut Context<'_>,
+    object: &Object,
+    grants: &Backends,
+    node: &Node,
+) -> Option<Section> {
     let r = &mut cx.reader;
     let mut fields = Fields::of(r, node, "a listener")?;
     let name = fields.string(r, "name");
@@ -173,7 +243,7 @@ fn section(cx: &mut Context<'_>, object: &Object, node: &Node) -> Option<Section
         tls.finish(r);
         is_named = !nodes.is_empty();
         for node in nodes {
-            certificates.extend(certificate(cx, object, node));
+            certificates.extend(certificate(cx, object, grants, node));
         }
     }
     let (is_open, kinds) = allowed(cx, &mut fields);
@@ -231,7 +301,12 @@ fn allowed(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> (bool, Vec<String>)
 }
 
 /// The certificate that a gateway names.
-fn certificate(cx: &mut Context<'_>, object: &Object, node: &Node) -> Option<Item<ServerTls>> {
+fn certificate(
+    cx: &mut Context<'_>,
+    object: &Object,
+    grants: &Backends,
+    node: &Node,
+) -> Option<Item<ServerTls>> {
     let r = &mut cx.reader;
     let mut fields = Fields::of(r, node, "a certificate")?;
     fields.ignore("group");
@@ -242,8 +317,19 @@ fn certificate(cx: &mut Context<'_>, object: &Object, node: &Node) -> Option<Ite
     let name = name?;
     let namespace = namespace.map_or_else(|| object.namespace.clone(), |it| it.value);
     let full = format!("{namespace}/{}", name.value);
+    let is_own = namespace == object.namespace;
+    if !is_own && !grants.is_granted(object, &namespace, ("Secret", &name.value)) {
+        let message = format!("no ReferenceGrant in {namespace} permits this reference");
+        let help = format!(
+            "write a ReferenceGrant in {namespace}, from Gateway in {} to Secret",
+            object.namespace
+        );
+        cx.reader.item(&name, message, help);
+        return None;
+    }
     let known = &cx.settings.certificates;
-    let found = known.iter().find(|(known, _)| *known == full || *known == name.value);
+    let named = |wanted: &str| known.iter().find(|(known, _)| known == wanted);
+    let found = named(&full).or_else(|| named(&name.value));
     if found.is_none() {
         let message = format!("no certificate {full:?} is known");
         let help = format!(

@@ -68,13 +68,15 @@ pub fn add(
     }
     let mut gateways = Gateways::default();
     for object in of("Gateway") {
-        gateways.read(cx, object);
+        gateways.read(cx, object, &backends);
     }
     let mut rules = Vec::new();
     for object in of("HTTPRoute").chain(of("GRPCRoute")) {
         rules.extend(routes::route(cx, object, &gateways, &mut backends));
     }
-    model.routes.extend(order::routes(rules).into_iter().map(Arc::new));
+    let routes = order::routes(rules);
+    let unserved = gateways.unserved(&routes);
+    model.routes.extend(routes.into_iter().chain(unserved).map(Arc::new));
     model.listeners.extend(gateways.listeners(cx).into_iter().map(Arc::new));
     model.services.extend(backends.missing().into_iter().map(Arc::new));
 }

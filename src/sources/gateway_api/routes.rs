@@ -94,6 +94,16 @@ fn served(
     };
     let namespace = namespace.map_or_else(|| object.namespace.clone(), |it| it.value);
     if is_service {
+        let own = [namespace.as_str(), cx.settings.namespace.as_str()];
+        if !own.contains(&object.namespace.as_str()) {
+            let message = format!(
+                "a route of {} cannot change the requests to a service of {namespace}",
+                object.namespace
+            );
+            let help = "it is not served; write it in the namespace of the service";
+            cx.reader.warn(node.place, message, help);
+            return Vec::new();
+        }
         let with_port = |host: String| match port {
             Some(port) => format!("{host}:{port}"),
             None => host,

@@ -9,7 +9,7 @@ use crate::model::{
     Choices, Item, Policy, PolicyAction, PolicyCondition, PolicyOperation, PolicySource,
 };
 use crate::sources::objects::{Fields, Object};
-use crate::sources::yaml::node::Node;
+use crate::sources::yaml::node::{Kind, Node};
 
 /// The annotation that makes a policy report only.
 const DRY_RUN: &str = "istio.io/dry-run";
@@ -33,12 +33,16 @@ pub(super) fn authorization_policy(cx: &mut Context<'_>, object: &Object) -> Vec
     }
     spec.refuse(r, "provider", "leave it out: only the action CUSTOM has one");
     let rules = spec.list(r, "rules");
+    if rules.is_empty() && spec.is_null("rules") {
+        let help = "leave it out for a policy that no request matches";
+        r.at(spec.place_of("rules"), "`rules` is empty", help);
+    }
     spec.finish(r);
     let action = action.map_or(Some(PolicyAction::Allow), |action| action.value);
     let dry_run = object.annotations.iter().any(|(name, value)| name == DRY_RUN && value == "true");
     let mut policies = Vec::new();
     for (number, node) in (1..).zip(rules) {
-        for mut policy in rule(cx, node) {
+        for mut policy in rule(cx, object, node) {
             let part = policies.len() + 1;
             let name = match rules.len() {
                 1 if part == 1 => object.title(),
@@ -77,12 +81,20 @@ fn nothing(object: &Object) -> Item<Policy> {
 }
 
 /// Reads one rule: `from`, `to` and `when`.
-fn rule(cx: &mut Context<'_>, node: &Node) -> Vec<Policy> {
-    let Some(mut fields) = Fields::of(&mut cx.reader, node, "a rule") else { return Vec::new() };
+fn rule(cx: &mut Context<'_>, object: &Object, node: &Node) -> Vec<Policy> {
+    let r = &mut cx.reader;
+    if node.kind == Kind::Null {
+        r.at(node.place, "this rule is empty", "write `{}` for a rule that every request matches");
+        return Vec::new();
+    }
+    let Some(mut fields) = Fields::of(r, node, "a rule") else { return Vec::new() };
+    if fields.refuse_empty(r) {
+        return Vec::new();
+    }
     let mut sources = Vec::new();
     for element in fields.list(&mut cx.reader, "from") {
         sources.extend(wrapped(cx, element, "source").map(|(mut it, place)| {
-            let source = source(cx, &mut it);
+            let source = source(cx, &object.namespace, &mut it);
             it.finish(&mut cx.reader);
             (source, place)
         }));
@@ -95,7 +107,8 @@ fn rule(cx: &mut Context<'_>, node: &Node) -> Vec<Policy> {
             Item::new(operation, at(place))
         }));
     }
-    let mut when = Conditions::default();
+    let namespace = object.namespace.clone();
+    let mut when = Conditions::of(namespace);
     for element in fields.list(&mut cx.reader, "when") {
         conditions(cx, element, &mut when);
     }
@@ -118,7 +131,15 @@ fn wrapped<'n>(
 ) -> Option<(Fields<'n>, crate::model::Place)> {
     let r = &mut cx.reader;
     let mut outer = Fields::of(r, node, "an element")?;
-    let inner = outer.map(r, name);
+    if outer.is_empty() {
+        let help = "leave the list out, if every request matches";
+        r.at(node.place, format!("this element has no `{name}`"), help);
+        return None;
+    }
+    if outer.refuse_empty(r) {
+        return None;
+    }
+    let inner = outer.map(r, name).filter(|inner| !inner.refuse_empty(r));
     for field in ["principals", "namespaces", "methods", "paths", "ipBlocks", "hosts", "ports"] {
         outer.hint(
             field,
@@ -134,8 +155,11 @@ fn wrapped<'n>(
 }
 
 /// Reads a source, and its conditions on the token.
-fn source(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> (PolicySource, PolicyCondition) {
-    let namespace = cx.settings.namespace.clone();
+fn source(
+    cx: &mut Context<'_>,
+    namespace: &str,
+    fields: &mut Fields<'_>,
+) -> (PolicySource, PolicyCondition) {
     let r = &mut cx.reader;
     let mut choices = |wanted: &'static str, unwanted: &'static str| Choices {
         wanted: fields.strings(r, wanted),
@@ -144,10 +168,10 @@ fn source(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> (PolicySource, Polic
     let mut identities = choices("principals", "notPrincipals");
     let namespaces = choices("namespaces", "notNamespaces");
     let ips = choices("ipBlocks", "notIpBlocks");
-    let forwarded_ips = choices("remoteIpBlocks", "notRemoteIpBlocks");
+    let remote_ips = choices("remoteIpBlocks", "notRemoteIpBlocks");
     let accounts = choices("serviceAccounts", "notServiceAccounts");
     let tokens = choices("requestPrincipals", "notRequestPrincipals");
-    let account = |item: Item<String>| conditions::account(item, &namespace);
+    let account = |item: Item<String>| conditions::account(item, namespace);
     identities.wanted.extend(accounts.wanted.into_iter().map(account));
     identities.unwanted.extend(accounts.unwanted.into_iter().map(account));
     let values =
@@ -158,7 +182,7 @@ fn source(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> (PolicySource, Polic
         ..PolicyCondition::default()
     };
     let source =
-        PolicySource { identities, namespaces, ips, forwarded_ips, ..PolicySource::default() };
+        PolicySource { identities, namespaces, ips, remote_ips, ..PolicySource::default() };
     (source, token)
 }
 
@@ -185,14 +209,7 @@ fn operation(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> PolicyOperation {
     PolicyOperation {
         ports: Choices { wanted: ports(written.wanted), unwanted: ports(written.unwanted) },
         hosts,
-        methods: Choices {
-            // Any method.
-            wanted: match methods.wanted.iter().any(|method| method.value == "*") {
-                true => Vec::new(),
-                false => methods.wanted,
-            },
-            unwanted: methods.unwanted,
-        },
+        methods,
         paths: Choices {
             wanted: paths.wanted.into_iter().map(conditions::path).collect(),
             unwanted: paths.unwanted.into_iter().map(conditions::path).collect(),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::destination_rule::{Subset, Traffic, apply};
 use super::{Context, Settings};
 use crate::model::{
-    self, Action, Endpoints, Item, Items, Match, Origin, Routes, Rule, Service, ServiceProtocol,
+    self, Action, ClientTls, Endpoints, Item, Items, Match, Origin, Routes, Rule, Service,
+    ServiceProtocol,
 };
 use crate::net::DnsName;
 
@@ -54,6 +55,18 @@ pub(super) struct Host {
     /// The addresses that captured connections go to.
     pub(super) addresses: Vec<Item<std::net::IpAddr>>,
     pub(super) identities: Vec<Item<String>>,
+    pub(super) accounts: Accounts,
+}
+
+/// The SPIFFE IDs of the service accounts of endpoints.
+#[derive(Clone, Debug)]
+pub(super) enum Accounts {
+    /// No endpoint has one.
+    None,
+    /// Some endpoints have one, and the first of them is here.
+    OfSome(Origin),
+    /// All endpoints have one of these.
+    OfAll(Vec<Item<String>>),
 }
 
 /// The rule for a host.
@@ -343,7 +356,7 @@ impl Hosts {
     }
 
     /// The services of all hosts, with a service for each subset.
-    pub(super) fn services(&self) -> Vec<Item<Service>> {
+    pub(super) fn services(&self, cx: &mut Context<'_>) -> Vec<Item<Service>> {
         let mut services = Vec::new();
         for (full, host) in &self.hosts {
             let rule = self.rule(full);
@@ -364,12 +377,14 @@ impl Hosts {
                     let traffic: Vec<&Traffic> =
                         above.into_iter().chain([&subset.traffic]).collect();
                     apply(&mut its, &traffic, port.number);
+                    with_accounts(cx, host, &mut its);
                     services.push(Item::new(its, subset.name.origin.clone()));
                 }
                 let mut whole = whole;
                 if let Some(rule) = rule {
                     apply(&mut whole, &[&rule.traffic], port.number);
                 }
+                with_accounts(cx, host, &mut whole);
                 services.push(Item::new(whole, host.origin.clone()));
             }
         }
@@ -443,6 +458,26 @@ fn service(host: &Host, port: &Port, name: String) -> Service {
         endpoints: Some(chosen(&port.endpoints, None)),
         identities: host.identities.clone(),
         ..Service::default()
+    }
+}
+
+/// With mutual TLS of the mesh, endpoints must have the service accounts that their entries name.
+fn with_accounts(cx: &mut Context<'_>, host: &Host, service: &mut Service) {
+    let is_mesh = service.tls.as_ref().is_some_and(|tls| matches!(tls.value, ClientTls::Mesh));
+    if !is_mesh || !service.identities.is_empty() {
+        return;
+    }
+    match &host.accounts {
+        Accounts::None => {}
+        Accounts::OfAll(ids) => service.identities.clone_from(ids),
+        Accounts::OfSome(origin) => {
+            cx.reader.object.clone_from(&host.title);
+            if let Origin::File(place) = origin {
+                let message = "only some endpoints have a `serviceAccount`, so none is checked";
+                let help = "write it for all endpoints, or `subjectAltNames` in the ServiceEntry";
+                cx.reader.warn(*place, message, help);
+            }
+        }
     }
 }
 

@@ -88,7 +88,7 @@ pub fn add(
     for object in of("DestinationRule") {
         destination_rule::destination_rule(cx, object, &mut hosts);
     }
-    let services = hosts.services();
+    let services = hosts.services(cx);
     let mut gateways = Gateways::default();
     for object in of("Gateway") {
         gateways.read(cx, object);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::hosts::{Host, Hosts, Port, PortProtocol, Reached};
+use super::hosts::{Accounts, Host, Hosts, Port, PortProtocol, Reached};
 use super::{Context, has_labels};
 use crate::model::{Endpoint, Item, Place};
 use crate::net::{Address, DnsName, Families};
@@ -17,6 +17,8 @@ pub(super) struct Workload {
     ports: Vec<(String, u16)>,
     weight: u32,
     zone: Option<String>,
+    /// The SPIFFE ID of the service account.
+    identity: Option<Item<String>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -58,10 +60,20 @@ fn endpoint(cx: &mut Context<'_>, fields: &mut Fields<'_>, namespace: &str) -> O
     let weight = fields.number::<u32>(r, "weight");
     let zone = fields.string(r, "locality");
     fields.ignore("network");
-    fields.ignore("serviceAccount");
+    let account = fields.string(r, "serviceAccount");
     let Some(address) = address else {
         r.at(fields.place, "this endpoint has no address", "write `address: IP`");
         return None;
+    };
+    if address.value.starts_with("unix:") {
+        let help = "write a service with `endpoints: [unix:PATH]` in Ringway's own files";
+        r.item(&address, "an object cannot name a socket of this host", help);
+        return None;
+    }
+    let domain = &cx.settings.domain;
+    let identity = |account: Item<String>| {
+        let id = format!("spiffe://{domain}/ns/{namespace}/sa/{}", account.value);
+        Item::new(id, account.origin)
     };
     Some(Workload {
         namespace: namespace.to_owned(),
@@ -70,6 +82,7 @@ fn endpoint(cx: &mut Context<'_>, fields: &mut Fields<'_>, namespace: &str) -> O
         ports,
         weight: weight.map_or(1, |weight| weight.value),
         zone: zone.map(|zone| zone.value),
+        identity: account.map(identity),
     })
 }
 
@@ -136,11 +149,27 @@ pub(super) fn service_entry(
             ports: ports.iter().filter_map(port).collect(),
             addresses: addresses.clone(),
             identities: identities.clone(),
+            accounts: accounts(&endpoints),
         };
         if host.ports.len() == ports.len() {
             hosts.add(cx, &full, host);
         }
     }
+}
+
+/// The identities of endpoints.
+fn accounts(endpoints: &[Workload]) -> Accounts {
+    let with = endpoints.iter().filter_map(|endpoint| endpoint.identity.clone());
+    let mut ids: Vec<Item<String>> = with.collect();
+    if ids.is_empty() {
+        return Accounts::None;
+    }
+    if ids.len() < endpoints.len() {
+        return Accounts::OfSome(ids.swap_remove(0).origin);
+    }
+    ids.sort_by(|one, other| one.value.cmp(&other.value));
+    ids.dedup_by(|one, other| one.value == other.value);
+    Accounts::OfAll(ids)
 }
 
 /// The endpoints of a ServiceEntry, and those that its selector chooses.
@@ -256,10 +285,9 @@ fn reached(
     let mut names = Vec::new();
     for workload in endpoints {
         let text = workload.address.value.as_str();
-        let address = match (text.parse::<IpAddr>(), text.strip_prefix("unix://")) {
-            (Ok(ip), _) => Address::Tcp((ip, number(workload)).into()),
-            (_, Some(path)) => Address::Unix(path.into()),
-            _ => {
+        let address = match text.parse::<IpAddr>() {
+            Ok(ip) => Address::Tcp((ip, number(workload)).into()),
+            Err(_) => {
                 names.push((workload, format!("{text}:{}", number(workload))));
                 continue;
             }

@@ -47,14 +47,15 @@ pub(super) fn virtual_service(
                 all.extend(in_mesh(cx, object, hosts, &full, http));
                 continue;
             };
-            let Some(ports) = known.ports(gateway, &full.value) else {
+            let Some(ports) = known.ports(gateway, &full.value, &object.namespace) else {
                 let message =
                     format!("there is no Gateway {gateway}, so its routes are not served");
                 cx.reader.warn(object.place, message, "write it into a file of this source");
                 continue;
             };
-            for port in ports {
-                all.extend(of_host(cx, object, hosts, &full, (Some(gateway), Some(port)), http));
+            for (port, host) in ports {
+                let host = Item::new(host, full.origin.clone());
+                all.extend(of_host(cx, object, hosts, &host, (Some(gateway), Some(port)), http));
             }
         }
     }

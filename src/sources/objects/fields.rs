@@ -130,6 +130,36 @@ impl<'n> Fields<'n> {
         (node.kind != Kind::Null).then_some(node)
     }
 
+    /// Whether there are no fields.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether the field `name` is here without a value.
+    pub fn is_null(&self, name: &str) -> bool {
+        self.entries.iter().any(|(key, node)| key.text == name && node.kind == Kind::Null)
+    }
+
+    /// Reports each field whose value is null, an empty list or an empty map. Returns whether there
+    /// is one. In a policy, such a field could mean everything as well as nothing.
+    pub fn refuse_empty(&self, reader: &mut Reader<'_>) -> bool {
+        let mut found = false;
+        for (key, node) in self.entries {
+            let is_empty = match &node.kind {
+                Kind::Null => true,
+                Kind::List(items) => items.is_empty(),
+                Kind::Map(entries) => entries.is_empty(),
+                Kind::Scalar { .. } => false,
+            };
+            if is_empty {
+                let help = "leave it out, or write its values";
+                reader.at(key.place, format!("`{}` is empty", key.text), help);
+            }
+            found |= is_empty;
+        }
+        found
+    }
+
     /// The place of the name of a field.
     pub fn place_of(&self, name: &str) -> Place {
         let key = self.entries.iter().find(|(key, _)| key.text == name);

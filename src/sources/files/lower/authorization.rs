@@ -46,6 +46,7 @@ fn source(written: Source) -> PolicySource {
         trust_domains: choices(written.trust_domains, written.not_trust_domains),
         ips: choices(written.ips, written.not_ips),
         forwarded_ips: choices(written.forwarded_ips, written.not_forwarded_ips),
+        remote_ips: Choices::default(),
     }
 }
 

@@ -27,6 +27,8 @@ const KEYS: [&str; 14] = [
 /// The conditions of all elements of `when`, by what they are about. All must match.
 #[derive(Default)]
 pub(super) struct Conditions {
+    /// The namespace of the policy, which is that of service accounts without one.
+    namespace: String,
     sources: Vec<Item<PolicySource>>,
     operations: Vec<Item<PolicyOperation>>,
     others: PolicyCondition,
@@ -36,6 +38,9 @@ pub(super) struct Conditions {
 pub(super) fn conditions(cx: &mut Context<'_>, node: &Node, all: &mut Conditions) {
     let r = &mut cx.reader;
     let Some(mut fields) = Fields::of(r, node, "a condition") else { return };
+    if fields.refuse_empty(r) {
+        return;
+    }
     let key = fields.string(r, "key");
     let wanted = fields.strings(r, "values");
     let unwanted = fields.strings(r, "notValues");
@@ -54,14 +59,13 @@ pub(super) fn conditions(cx: &mut Context<'_>, node: &Node, all: &mut Conditions
     let mut operation = PolicyOperation::default();
     match key.value.as_str() {
         "source.ip" => source.ips = choices,
-        "remote.ip" => source.forwarded_ips = choices,
+        "remote.ip" => source.remote_ips = choices,
         "source.namespace" => source.namespaces = choices,
         "source.principal" => source.identities = choices,
         "source.trustDomain" => source.trust_domains = choices,
         "source.serviceAccount" => {
-            let namespace = cx.settings.namespace.as_str();
             let accounts = |items: Vec<Item<String>>| {
-                items.into_iter().map(|item| account(item, namespace)).collect()
+                items.into_iter().map(|item| account(item, &all.namespace)).collect()
             };
             source.identities =
                 Choices { wanted: accounts(choices.wanted), unwanted: accounts(choices.unwanted) };
@@ -136,6 +140,11 @@ fn of_request(
 }
 
 impl Conditions {
+    /// No conditions, in a policy of `namespace`.
+    pub(super) fn of(namespace: String) -> Self {
+        Self { namespace, ..Self::default() }
+    }
+
     /// The policy of one source and all operations, with these conditions. Reports conditions
     /// that cannot be joined with those of the source or an operation.
     pub(super) fn joined(
@@ -148,14 +157,13 @@ impl Conditions {
     ) -> Policy {
         let mut from = source;
         for more in &self.sources {
-            let PolicySource { identities, namespaces, trust_domains, ips, forwarded_ips } =
-                &more.value;
+            let more_of = &more.value;
             let joined = [
-                join(&mut from.identities, identities),
-                join(&mut from.namespaces, namespaces),
-                join(&mut from.trust_domains, trust_domains),
-                join(&mut from.ips, ips),
-                join(&mut from.forwarded_ips, forwarded_ips),
+                join(&mut from.identities, &more_of.identities),
+                join(&mut from.namespaces, &more_of.namespaces),
+                join(&mut from.trust_domains, &more_of.trust_domains),
+                join(&mut from.ips, &more_of.ips),
+                join(&mut from.remote_ips, &more_of.remote_ips),
             ];
             self.report(cx, &joined, &more.origin);
         }
@@ -180,7 +188,7 @@ impl Conditions {
         when.not_principals.extend(not_principals);
         Policy {
             from: (!is_empty(&from)).then(|| Item::new(from, origin.clone())).into_iter().collect(),
-            to: to.into_iter().filter(|to| !is_any(&to.value)).collect(),
+            to,
             when: has_conditions(&when).then(|| Item::new(when, origin)).into_iter().collect(),
             ..Policy::default()
         }
@@ -206,15 +214,10 @@ fn join<T: Clone>(one: &mut Choices<T>, other: &Choices<T>) -> bool {
 }
 
 fn is_empty(source: &PolicySource) -> bool {
-    let PolicySource { identities, namespaces, trust_domains, ips, forwarded_ips } = source;
-    [identities, namespaces, trust_domains, ips, forwarded_ips].into_iter().all(Choices::is_empty)
-}
-
-fn is_any(operation: &PolicyOperation) -> bool {
-    let PolicyOperation { services, ports, ips, hosts, methods, paths } = operation;
-    services.is_empty()
-        && ports.is_empty()
-        && [ips, hosts, methods, paths].into_iter().all(Choices::is_empty)
+    let PolicySource { identities, namespaces, trust_domains, ips, forwarded_ips, remote_ips } =
+        source;
+    let all = [identities, namespaces, trust_domains, ips, forwarded_ips, remote_ips];
+    all.into_iter().all(Choices::is_empty)
 }
 
 fn has_conditions(when: &PolicyCondition) -> bool {
@@ -280,7 +283,7 @@ pub(super) fn path(item: Item<String>) -> Item<String> {
     Item::new(format!("~{regex}"), item.origin)
 }
 
-/// The SPIFFE IDs of a service account: `NAMESPACE/NAME`, or a name in this namespace.
+/// The SPIFFE IDs of a service account: `NAMESPACE/NAME`, or a name in the namespace of the policy.
 pub(super) fn account(item: Item<String>, namespace: &str) -> Item<String> {
     let (namespace, name) = item.value.split_once('/').unwrap_or((namespace, &item.value));
     Item::new(format!("*/ns/{namespace}/sa/{name}"), item.origin)
