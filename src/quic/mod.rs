@@ -36,7 +36,29 @@ impl Clock {
         self.0 + time.since(Time::default())
     }
 
+    /// The first time that is not before `instant`: at an earlier one, its timer would not be due,
+    /// and be asked for again and again.
     fn time(self, instant: Instant) -> Time {
-        Time::default() + instant.saturating_duration_since(self.0)
+        let passed = instant.saturating_duration_since(self.0);
+        Time::from_micros(u64::try_from(passed.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_time_is_never_before_its_instant() {
+        let start = Instant::now();
+        let clock = Clock::new(start);
+        for (nanoseconds, microseconds) in [(0, 0), (1, 1), (999, 1), (1000, 1), (1001, 2)] {
+            let instant = start + Duration::from_nanos(nanoseconds);
+            let time = clock.time(instant);
+            assert_eq!(time, Time::from_micros(microseconds), "{nanoseconds}");
+            assert!(clock.instant(time) >= instant);
+        }
     }
 }
