@@ -183,6 +183,16 @@ async def retry(world):
     replace(world.config, text)
 
 
+async def eventually_open(world):
+    """Waits until clients without a certificate may ask again."""
+    for _ in range(200):
+        async with client(world.port) as it:
+            if (await it.ask("/a")).status == 200:
+                return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the old configuration does not come back")
+
+
 async def identities(world):
     """Clients with certificates: those of the CA may ask, and a service sees their name. Others are refused."""
     with open(world.config) as file:
@@ -209,3 +219,4 @@ async def identities(world):
         expect("the alert for a client without a certificate", it.ended.error_code, 0x100 + 116)
     finally:
         replace(world.config, text)
+        await eventually_open(world)
