@@ -164,15 +164,13 @@ async fn handshake<I: Io, D: Datagrams>(
 
 /// The kind of a failed handshake, and the reason for a log line.
 fn failed(closed: &Closed) -> (Failure, String) {
-    /// Alerts about a certificate (RFC 8446 6.2).
-    const CERTIFICATE: [u8; 6] = [42, 43, 44, 45, 46, 48];
     const CERTIFICATE_REQUIRED: u8 = 116;
     match closed {
         Closed::Failed { why, by_peer: true, .. } => (Failure::Alert, why.clone()),
         Closed::Failed { why, alert: Some(CERTIFICATE_REQUIRED), .. } => {
             (Failure::NoCertificate, why.clone())
         }
-        Closed::Failed { why, alert: Some(alert), .. } if CERTIFICATE.contains(alert) => {
+        Closed::Failed { why, .. } if closed.blames_certificate() => {
             (Failure::Certificate, why.clone())
         }
         Closed::Failed { why, .. } => (Failure::Protocol, why.clone()),

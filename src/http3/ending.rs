@@ -2,8 +2,7 @@
 
 use super::code::{Code, ConnectionError};
 use super::connection::Core;
-use super::streams::Cut;
-use super::streams::wake;
+use super::streams::{Cut, wake};
 use crate::http2::Peer;
 use crate::quic::StreamId;
 use crate::time::Time;

@@ -54,6 +54,15 @@ pub enum Closed {
     },
 }
 
+impl Closed {
+    /// Whether we have ended the handshake because of the peer's certificate (RFC 8446 6.2).
+    pub fn blames_certificate(&self) -> bool {
+        const ALERTS: [u8; 6] = [42, 43, 44, 45, 46, 48];
+        let Self::Failed { alert: Some(alert), by_peer: false, .. } = self else { return false };
+        ALERTS.contains(alert)
+    }
+}
+
 /// An event that the driver must handle.
 pub enum Event {
     /// The handshake is complete.

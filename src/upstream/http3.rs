@@ -209,12 +209,8 @@ fn poll_handshake<I: Io>(
 
 /// The reason of a failed handshake as a text, and the refusal of the request.
 fn described(closed: &Closed) -> (String, Refusal) {
-    /// Alerts about a certificate (RFC 8446 6.2).
-    const CERTIFICATE: [u8; 6] = [42, 43, 44, 45, 46, 48];
     match closed {
-        Closed::Failed { why, alert: Some(alert), by_peer: false }
-            if CERTIFICATE.contains(alert) =>
-        {
+        Closed::Failed { why, .. } if closed.blames_certificate() => {
             (why.clone(), CERTIFICATE_REFUSED)
         }
         Closed::Failed { why, by_peer: true, .. } => {

@@ -43,7 +43,7 @@ pub struct Settings {
     pub certificates: Vec<(String, Item<ServerTls>)>,
 }
 
-/// What reading an object needs.
+/// The settings of the source, and the reader that collects mistakes.
 struct Context<'m> {
     settings: Settings,
     reader: Reader<'m>,

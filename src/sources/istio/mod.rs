@@ -60,7 +60,7 @@ pub struct Settings {
     pub labels: Vec<(String, String)>,
 }
 
-/// What reading an object needs.
+/// The settings of the source, and the reader that collects mistakes.
 struct Context<'m> {
     settings: Settings,
     reader: Reader<'m>,
