@@ -63,19 +63,8 @@ pub fn add(
     }
 }
 
-fn spec<'n>(r: &mut Reader<'_>, object: &'n Object) -> Option<Fields<'n>> {
-    r.object = object.title();
-    match &object.spec {
-        Some(node) => Fields::of(r, node, "`spec`"),
-        None => {
-            r.at(object.place, "there is no `spec`", "write `spec:` and its fields");
-            None
-        }
-    }
-}
-
 fn group(r: &mut Reader<'_>, object: &Object, groups: &mut Groups) {
-    let Some(mut spec) = spec(r, object) else { return };
+    let Some(mut spec) = r.spec(object) else { return };
     let mut all = Vec::new();
     for node in spec.list(r, "matches") {
         let Some(mut fields) = Fields::of(r, node, "an element of `matches`") else { continue };
@@ -178,7 +167,7 @@ fn split(
     namespace: &str,
     groups: &Groups,
 ) -> Option<Item<Routes>> {
-    let mut spec = spec(r, object)?;
+    let mut spec = r.spec(object)?;
     let service = spec.string(r, "service");
     let mut to = Vec::new();
     for node in spec.list(r, "backends") {
@@ -222,7 +211,7 @@ fn target(
     (namespace, own): (&str, Option<&str>),
     groups: &Groups,
 ) -> Option<Item<Policy>> {
-    let mut spec = spec(r, object)?;
+    let mut spec = r.spec(object)?;
     if spec.refuse_empty(r) {
         return None;
     }

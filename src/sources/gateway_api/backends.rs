@@ -41,7 +41,7 @@ impl Backends {
 
     /// Reads a ReferenceGrant.
     pub(super) fn grant(&mut self, cx: &mut Context<'_>, object: &Object) {
-        let Some(mut spec) = cx.spec(object) else { return };
+        let Some(mut spec) = cx.reader.spec(object) else { return };
         let r = &mut cx.reader;
         let mut grant =
             Grant { namespace: object.namespace.clone(), from: Vec::new(), to: Vec::new() };

@@ -77,7 +77,7 @@ impl Section {
 impl Gateways {
     /// Reads a Gateway. One of another class is left out.
     pub(super) fn read(&mut self, cx: &mut Context<'_>, object: &Object, grants: &Backends) {
-        let Some(mut spec) = cx.spec(object) else { return };
+        let Some(mut spec) = cx.reader.spec(object) else { return };
         let r = &mut cx.reader;
         let class = spec.string(r, "gatewayClassName");
         for name in ["addresses", "infrastructure", "backendTLS", "allowedListeners", "tls"] {

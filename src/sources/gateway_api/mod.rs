@@ -13,7 +13,7 @@ use std::sync::Arc;
 use self::backends::Backends;
 use self::gateways::Gateways;
 use crate::model::{Item, Model, Origin, Place, ServerTls};
-use crate::sources::objects::{self, Fields, Object, Reader};
+use crate::sources::objects::{self, Reader};
 use crate::sources::yaml::diagnostic::{Diagnostic, SourceMap};
 use crate::sources::yaml::node::Node;
 
@@ -79,20 +79,6 @@ pub fn add(
     model.routes.extend(routes.into_iter().chain(unserved).map(Arc::new));
     model.listeners.extend(gateways.listeners(cx).into_iter().map(Arc::new));
     model.services.extend(backends.missing().into_iter().map(Arc::new));
-}
-
-impl Context<'_> {
-    /// The fields of `spec`. An object without one has no fields.
-    fn spec<'n>(&mut self, object: &'n Object) -> Option<Fields<'n>> {
-        self.reader.object = object.title();
-        match &object.spec {
-            Some(node) => Fields::of(&mut self.reader, node, "`spec`"),
-            None => {
-                self.reader.at(object.place, "there is no `spec`", "write `spec:` and its fields");
-                None
-            }
-        }
-    }
 }
 
 fn at(place: Place) -> Origin {

@@ -28,7 +28,7 @@ pub(super) fn route(
     gateways: &Gateways,
     backends: &mut Backends,
 ) -> Vec<Ranked> {
-    let Some(mut spec) = cx.spec(object) else { return Vec::new() };
+    let Some(mut spec) = cx.reader.spec(object) else { return Vec::new() };
     let hostnames: Vec<String> = spec
         .strings(&mut cx.reader, "hostnames")
         .into_iter()

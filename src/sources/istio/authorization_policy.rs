@@ -17,7 +17,7 @@ const DRY_RUN: &str = "istio.io/dry-run";
 /// Reads an AuthorizationPolicy. Each element of `from` becomes a policy of its own, because the
 /// conditions on its token belong to this element alone.
 pub(super) fn authorization_policy(cx: &mut Context<'_>, object: &Object) -> Vec<Item<Policy>> {
-    let Some(mut spec) = cx.spec(object) else { return Vec::new() };
+    let Some(mut spec) = cx.reader.spec(object) else { return Vec::new() };
     let reach = reach(cx, object, &mut spec);
     let r = &mut cx.reader;
     let actions = [

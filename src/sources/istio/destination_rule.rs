@@ -89,7 +89,7 @@ fn set(service: &mut Service, policy: &Traffic) {
 
 /// Reads a DestinationRule.
 pub(super) fn destination_rule(cx: &mut Context<'_>, object: &Object, hosts: &mut Hosts) {
-    let Some(mut spec) = cx.spec(object) else { return };
+    let Some(mut spec) = cx.reader.spec(object) else { return };
     let before = cx.reader.count();
     let r = &mut cx.reader;
     let host = spec.string(r, "host");

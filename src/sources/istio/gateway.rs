@@ -62,7 +62,7 @@ pub(super) struct Gateways(BTreeMap<String, Vec<Opened>>);
 impl Gateways {
     /// Reads a Gateway. One whose selector does not select this workload is left out.
     pub(super) fn read(&mut self, cx: &mut Context<'_>, object: &Object) {
-        let Some(mut spec) = cx.spec(object) else { return };
+        let Some(mut spec) = cx.reader.spec(object) else { return };
         let selector = spec.texts(&mut cx.reader, "selector");
         let nodes = spec.list(&mut cx.reader, "servers");
         let mut ports: Vec<Opened> = Vec::new();

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use self::gateway::Gateways;
 use self::hosts::Hosts;
 use crate::model::{Item, Model, Origin, Place, ServerTls};
-use crate::sources::objects::{self, Fields, Object, Reader};
+use crate::sources::objects::{self, Reader};
 use crate::sources::yaml::diagnostic::{Diagnostic, SourceMap};
 use crate::sources::yaml::node::Node;
 
@@ -117,18 +117,6 @@ pub fn add(
 }
 
 impl Context<'_> {
-    /// The fields of `spec`. An object without one has no fields.
-    fn spec<'n>(&mut self, object: &'n Object) -> Option<Fields<'n>> {
-        self.reader.object = object.title();
-        match &object.spec {
-            Some(node) => Fields::of(&mut self.reader, node, "`spec`"),
-            None => {
-                self.reader.at(object.place, "there is no `spec`", "write `spec:` and its fields");
-                None
-            }
-        }
-    }
-
     /// Whether an object of `namespace` with this `exportTo` is visible here.
     fn is_exported(&self, namespace: &str, export_to: &[Item<String>]) -> bool {
         let own = self.settings.namespace.as_str();

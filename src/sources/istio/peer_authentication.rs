@@ -69,7 +69,7 @@ pub(super) fn peer_authentications<'o>(
 }
 
 fn read(cx: &mut Context<'_>, object: &Object) -> Option<(Reach, Wanted)> {
-    let mut spec = cx.spec(object)?;
+    let mut spec = cx.reader.spec(object)?;
     let reach = reach(cx, object, &mut spec);
     let r = &mut cx.reader;
     let mode = spec.map(r, "mtls").and_then(|mut mtls| {

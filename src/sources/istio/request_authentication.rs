@@ -17,7 +17,7 @@ pub(super) fn request_authentications<'o>(
 ) {
     let mut names = Vec::new();
     for object in objects {
-        let Some(mut spec) = cx.spec(object) else { continue };
+        let Some(mut spec) = cx.reader.spec(object) else { continue };
         let reach = reach(cx, object, &mut spec);
         let rules = spec.list(&mut cx.reader, "jwtRules");
         spec.finish(&mut cx.reader);

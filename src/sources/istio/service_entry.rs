@@ -38,7 +38,7 @@ struct Written {
 
 /// Reads a WorkloadEntry.
 pub(super) fn workload(cx: &mut Context<'_>, object: &Object) -> Option<Workload> {
-    let mut spec = cx.spec(object)?;
+    let mut spec = cx.reader.spec(object)?;
     let mut workload = endpoint(cx, &mut spec, &object.namespace)?;
     spec.finish(&mut cx.reader);
     workload.labels.extend(object.labels.iter().cloned());
@@ -93,7 +93,7 @@ pub(super) fn service_entry(
     workloads: &[Workload],
     hosts: &mut Hosts,
 ) {
-    let Some(mut spec) = cx.spec(object) else { return };
+    let Some(mut spec) = cx.reader.spec(object) else { return };
     let r = &mut cx.reader;
     let names = spec.strings(r, "hosts");
     let addresses = spec.strings(r, "addresses");

@@ -37,7 +37,7 @@ pub(super) fn telemetries<'o>(
 ) {
     let mut all: Vec<(Reach, Part)> = Vec::new();
     for object in objects {
-        let Some(mut spec) = cx.spec(object) else { continue };
+        let Some(mut spec) = cx.reader.spec(object) else { continue };
         let reach = reach(cx, object, &mut spec);
         let mut part = Part::default();
         for node in spec.list(&mut cx.reader, "metrics") {

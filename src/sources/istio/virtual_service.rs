@@ -20,7 +20,7 @@ pub(super) fn virtual_service(
     hosts: &mut Hosts,
     known: &Gateways,
 ) -> Vec<Item<Routes>> {
-    let Some(mut spec) = cx.spec(object) else { return Vec::new() };
+    let Some(mut spec) = cx.reader.spec(object) else { return Vec::new() };
     let r = &mut cx.reader;
     let names = spec.strings(r, "hosts");
     let gateways = spec.strings(r, "gateways");

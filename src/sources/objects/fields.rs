@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Object;
 use crate::compile::suggestion;
 use crate::model::{Item, Origin, Place};
 use crate::sources::yaml::diagnostic::{Diagnostic, SourceMap};
@@ -19,6 +20,19 @@ impl<'m> Reader<'m> {
     /// Creates a reader that adds its mistakes to `mistakes`.
     pub fn new(sources: &'m SourceMap, mistakes: &'m mut Vec<Diagnostic>) -> Self {
         Self { object: String::new(), sources, mistakes }
+    }
+
+    /// The fields of the `spec` of `object`, whose mistakes follow. An object without one has no
+    /// fields.
+    pub fn spec<'n>(&mut self, object: &'n Object) -> Option<Fields<'n>> {
+        self.object = object.title();
+        match &object.spec {
+            Some(node) => Fields::of(self, node, "`spec`"),
+            None => {
+                self.at(object.place, "there is no `spec`", "write `spec:` and its fields");
+                None
+            }
+        }
     }
 
     /// Reports a mistake at `place`, with advice.
