@@ -267,7 +267,8 @@ fn page(format: Format) -> String {
     status.known().snapshot = Some(snapshot);
     let (resource, level) = (Resource::Descriptors, Level::Shed);
     let heard = Some(std::time::Instant::now());
-    status.known().source = Some(SourceState { name: "etcd", heard, ..SourceState::default() });
+    let source = SourceState { name: "etcd", heard, ..SourceState::default() };
+    status.known().sources.insert("etcd", source);
     status.known().overload[0] = Some(Reading { resource, used: 91.0, limit: 100.0, level });
     metrics::render(&status.known(), format)
 }

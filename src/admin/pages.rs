@@ -110,8 +110,8 @@ pub(super) async fn overload(State(status): State<Status>) -> Json<Value> {
 }
 
 pub(super) async fn sources(State(status): State<Status>) -> Json<Value> {
-    let source = status.known().source.clone();
-    let shown = source.iter().map(|source| {
+    let sources = status.known().sources.clone();
+    let shown = sources.values().map(|source| {
         json!({
             "source": source.name,
             "keys": source.keys,

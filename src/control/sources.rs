@@ -156,7 +156,7 @@ impl Sources {
         };
         let mut known = self.status.known();
         let used = applier.documents.revision;
-        let source = known.source.as_mut()?;
+        let source = known.sources.get_mut(etcd::NAME)?;
         match applied {
             Ok(applied) => {
                 source.revision = documents.revision;
@@ -181,7 +181,7 @@ impl Sources {
 
     /// Notes that `documents` are refused because of `why`. The revision `used` stays in use.
     fn refuse(&self, documents: &Documents, used: u64, why: &str) {
-        if let Some(source) = &mut self.status.known().source {
+        if let Some(source) = self.status.known().sources.get_mut(etcd::NAME) {
             source.refused += 1;
             why.clone_into(&mut source.refusal);
         }

@@ -1,5 +1,6 @@
 //! The sources of the configuration: files, DNS, and the URLs of token keys.
 
+mod dial;
 mod dns;
 mod documents;
 pub mod etcd;
@@ -12,6 +13,7 @@ pub mod lookup;
 mod objects;
 mod outward;
 mod post;
+mod rpc;
 mod smi;
 pub mod yaml;
 

@@ -1,5 +1,6 @@
 //! The status of the process, for the admin interface.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,8 +40,8 @@ pub struct Known {
     pub key_fetches: (u64, u64),
     /// The results of captured DNS queries.
     pub queries: Queries,
-    /// The server that is asked for more of the configuration. `None` if there is none.
-    pub source: Option<SourceState>,
+    /// The servers that are asked for more of the configuration, by the name of their kind.
+    pub sources: BTreeMap<&'static str, SourceState>,
     /// The usage of the resources that have a limit.
     pub overload: [Option<Reading>; Resource::ALL.len()],
     /// The traffic of the last hour. It is read while the admin interface is on.
@@ -162,7 +163,7 @@ impl Status {
             lookups: NameLookups::default(),
             key_fetches: (0, 0),
             queries: Queries::default(),
-            source: None,
+            sources: BTreeMap::new(),
             overload: Default::default(),
             history: History::default(),
             started: SystemTime::now(),

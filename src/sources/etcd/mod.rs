@@ -52,12 +52,13 @@ impl Etcd {
         if let Some((_, task)) = self.running.take() {
             task.abort();
         }
-        self.status.known().source = source.map(|source| SourceState {
-            name: NAME,
-            keys: source.prefix.clone(),
-            ..SourceState::default()
-        });
-        let Some(source) = source.cloned() else { return };
+        let Some(source) = source.cloned() else {
+            self.status.known().sources.remove(NAME);
+            return;
+        };
+        let keys = source.prefix.clone();
+        let state = SourceState { name: NAME, keys, ..SourceState::default() };
+        self.status.known().sources.insert(NAME, state);
         let follower = Follower {
             status: self.status.clone(),
             lookups: self.lookups.clone(),
@@ -133,7 +134,7 @@ impl Follower {
     /// Notes the end of a connection. Returns whether the member had answered.
     fn lost(&self, error: &str) -> bool {
         let mut known = self.status.known();
-        let Some(state) = &mut known.source else { return false };
+        let Some(state) = known.sources.get_mut(NAME) else { return false };
         let was_connected = std::mem::take(&mut state.connected);
         error.clone_into(&mut state.error);
         drop(known);
@@ -146,7 +147,7 @@ impl Follower {
     /// Notes that the member has answered.
     fn heard(&mut self, member: &str) {
         let mut known = self.status.known();
-        let Some(state) = &mut known.source else { return };
+        let Some(state) = known.sources.get_mut(NAME) else { return };
         state.heard = Some(Instant::now());
         if !std::mem::replace(&mut state.connected, true) {
             state.member = member.to_owned();
@@ -210,7 +211,7 @@ impl Follower {
     /// Hands the documents to the control thread.
     fn publish(&self, state: &State) {
         let documents = state.documents();
-        if let Some(source) = &mut self.status.known().source {
+        if let Some(source) = self.status.known().sources.get_mut(NAME) {
             source.seen_revision = documents.revision;
         }
         self.sender.send_replace(Arc::new(documents));
