@@ -134,6 +134,7 @@ rate_limit_service() { # the reference implementation of Envoy's protocol
   local version=v1.4.1-0.20260122083618-3fb702589d36
   go_tool service_cmd "github.com/envoyproxy/ratelimit/src/service_cmd@$version"
 }
+workload_api() { module grpc grpcio && module cryptography cryptography; }
 etcd_server() { need etcd etcd-server && need etcdctl etcd-client && need openssl openssl && need python3 python3; }
 h2spec() {
   need nghttpd nghttp2-server && need python3 python3 && need openssl openssl || return 1

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Compiler, tls};
+use super::{Compiler, WorkloadApi, tls};
 use crate::model::{self, Item};
 use crate::tls::ClientTls;
 
@@ -52,16 +52,19 @@ pub struct SourcePlan {
     pub etcd: Option<EtcdSource>,
     /// The directory for the last configuration of the servers.
     pub cache: Option<PathBuf>,
+    /// The API that issues the identity of this workload.
+    pub identity: Option<WorkloadApi>,
 }
 
 impl SourcePlan {
     /// A name of each server, for the operator.
     pub fn names(&self) -> impl Iterator<Item = String> {
-        self.etcd.iter().map(|etcd| {
+        let etcd = self.etcd.iter().map(|etcd| {
             let members = etcd.members.iter().map(|(host, port)| format!("{host}:{port}"));
             let members: Vec<String> = members.collect();
             format!("etcd at {}, keys below {}", members.join(" "), etcd.prefix)
-        })
+        });
+        etcd.chain(self.identity.iter().map(WorkloadApi::name))
     }
 }
 
@@ -74,6 +77,7 @@ pub(super) fn sources(compiler: &mut Compiler<'_>) -> SourcePlan {
     SourcePlan {
         etcd: written.etcd.as_ref().and_then(|etcd| etcd_source(compiler, etcd)),
         cache: written.cache.as_ref().map(|cache| cache.value.clone()),
+        identity: compiler.workload_api.clone(),
     }
 }
 

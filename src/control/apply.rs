@@ -15,7 +15,7 @@ use super::outliers::Outliers;
 use super::shifts::Shifts;
 use super::sockets::{BindError, Sockets};
 use crate::compile::registry::Registry;
-use crate::compile::{Compiled, KeySource, Resolutions, SourcePlan, found_at};
+use crate::compile::{Compiled, KeySource, Resolutions, SourcePlan, WorkloadApi, found_at};
 use crate::dns::DnsPlan;
 use crate::model::Resources;
 use crate::net::DnsName;
@@ -69,6 +69,9 @@ pub struct Applier {
     pub version: u64,
     /// Whether the last try failed because the process had no descriptors or memory left.
     pub short: bool,
+    /// The API that must issue an identity before the configuration that was tried last can be
+    /// applied.
+    pub awaited: Option<WorkloadApi>,
 }
 
 /// The part of an applied configuration that concerns the control thread itself.
@@ -265,6 +268,13 @@ impl Applier {
         let Compiled { snapshot, bind_places, refusals, .. } = compiled;
         let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
         let sources = compiled.sources;
+        self.awaited = sources.identity.clone().filter(|_| compiled.awaits_identity);
+        if let Some(api) = &self.awaited {
+            return Err(format!(
+                "error: {} has not issued an identity yet; with one, this is applied\n",
+                api.name()
+            ));
+        }
         for refusal in &refusals {
             tracing::warn!(
                 "a resource is refused; the rest of the configuration is applied: {refusal}"

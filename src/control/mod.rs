@@ -9,6 +9,7 @@ pub mod checks;
 mod cpus;
 #[cfg(feature = "uring")]
 mod fallback;
+mod identity;
 pub mod outliers;
 mod overload;
 #[cfg(feature = "uring")]
@@ -31,3 +32,4 @@ mod spans;
 mod systemd;
 #[cfg(feature = "uring")]
 mod watch;
+mod workers;
