@@ -79,10 +79,10 @@ pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
             (cert, key, roots)
         }
         Identity::Incomplete => {
-            let help = "write {ca: DIR, id: spiffe://...}, {cert: FILE, key: FILE, roots: FILE}, or \
-                        {spiffe: \"unix:SOCKET\"}";
-            let message = "an identity comes from a CA, from three files, or from a SPIFFE Workload \
-                           API";
+            let help = "write {ca: DIR, id: spiffe://...}, {cert: FILE, key: FILE, roots: FILE}, \
+                        or {spiffe: \"unix:SOCKET\"}";
+            let message = "an identity comes from a CA, from three files, or from a SPIFFE \
+                           Workload API";
             compiler.fault_with_help(&item.origin, message, help);
             return None;
         }

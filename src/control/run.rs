@@ -269,7 +269,7 @@ impl Control {
             self.capture(install)?;
         }
         memory::give_back_with_code();
-        self.until_told_to_end().await
+        Box::pin(self.until_told_to_end()).await
     }
 
     /// Applies the first configuration, with the first documents of a server if they can be used.

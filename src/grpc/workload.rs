@@ -4,7 +4,7 @@
 
 use super::protobuf::{Fields, Malformed, Value};
 
-/// The method that sends the identities of the caller, and sends all of them again when one changes.
+/// The method that sends the identities of the caller, and all of them again when one changes.
 pub const FETCH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
 
 /// The metadata that each request must have. A browser or another proxy would not send it.

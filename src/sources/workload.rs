@@ -287,7 +287,8 @@ impl Follower {
             state.error.clear();
             state.connections += 1;
             drop(known);
-            tracing::info!(socket = %self.api.socket.display(), "connected to the SPIFFE Workload API");
+            let socket = self.api.socket.display();
+            tracing::info!(%socket, "connected to the SPIFFE Workload API");
         }
     }
 

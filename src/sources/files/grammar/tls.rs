@@ -131,8 +131,8 @@ pub struct Identity {
     pub ca: Option<Placed<String>>,
     /// The socket of a SPIFFE Workload API, such as SPIRE's agent: `unix:/run/spire/agent.sock`.
     pub spiffe: Option<Placed<String>>,
-    /// The SPIFFE ID: `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`. With `spiffe`, it chooses one
-    /// of several identities.
+    /// The SPIFFE ID: `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`. With `spiffe`, it chooses
+    /// one of several identities.
     pub id: Option<Placed<String>>,
     /// The lifetime of an issued certificate. The certificate is renewed at half of its lifetime.
     /// Default 24h.
