@@ -115,9 +115,12 @@ TITLES = {
     IDLE_HTTP2: "memory per idle HTTP/2 connection",
     STARTUP: "start to first answer",
 }
-#: The cases of a comparison of two builds.
-VERSUS = ["h1-8", "h1-64", "close-16", "tls-64", "mtls-64", "h2-h1", "h2-h2", "tcp-pingpong",
-          MEMORY, MEMORY_TLS, IDLE_HTTP2]
+#: The cases of `--versus`: of two builds, and of idle policies.
+VERSUS = {
+    "baseline": ["h1-8", "h1-64", "close-16", "tls-64", "mtls-64", "h2-h1", "h2-h2", "tcp-pingpong",
+                 MEMORY, MEMORY_TLS, IDLE_HTTP2],
+    "policies": ["h1-64", "h2-h2"],
+}
 
 
 class Bench:

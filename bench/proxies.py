@@ -12,6 +12,8 @@ import time
 from machine import LOAD_CPU, PROXY_CPU, Process, free_port
 
 BASELINE = "baseline"
+#: Compares Ringway with idle policies (configs/policies.yaml) with the same binary without any, the baseline.
+POLICIES = "policies"
 HERE = os.path.dirname(os.path.abspath(__file__))
 CACHE = os.path.join(os.path.dirname(HERE), ".cache")
 LOOPBACK = "127.0.0.1"
@@ -139,10 +141,10 @@ class Instance:
 class Ringway(Proxy):
     name = "ringway"
     package = "cargo build --release"
-    template = "ringway.yaml"
 
-    def __init__(self, binary, name="ringway"):
+    def __init__(self, binary, name="ringway", template="ringway.yaml"):
         self.name = name
+        self.template = template
         super().__init__(binary)
 
     def read_version(self):
@@ -321,9 +323,12 @@ def certificates(directory):
     return path
 
 
-def find_all(only, ringway, baseline):
+def find_all(only, ringway, baseline, versus):
     """Returns the installed proxies, and a text for each missing one that says how to install it."""
     makers = {"ringway": lambda: Ringway(ringway)}
+    if versus == POLICIES:
+        makers = {"ringway": lambda: Ringway(ringway, template="policies.yaml"),
+                  BASELINE: lambda: Ringway(ringway, BASELINE)}
     if baseline:
         makers["baseline"] = lambda: Ringway(baseline, BASELINE)
     makers.update(haproxy=Haproxy, nginx=Nginx, envoy=Envoy)

@@ -27,6 +27,8 @@ use crate::skipped::skipped;
 const CONFIGURATION: &str = "
 mesh:
   identity: {ca: ca, id: spiffe://cluster.local/ns/demo/sa/shop}
+  transport: quic
+  quic_port: 15009
   inbound: {bind: '127.0.0.1:15006', mtls: strict, udp: {}}
   outbound: {bind: '127.0.0.1:15001', udp: {}}
 listeners:
@@ -49,6 +51,7 @@ services:
     rate_limit: [{requests: 1, by: source}, {service: shop, domain: shop, descriptors: [source]}]
     outlier_detection: {consecutive_5xx: 5}
   site: {versions: {v1: ['127.0.0.1:9001'], v2: ['127.0.0.1:9002']}}
+  near: {endpoints: ['127.0.0.1:9003'], tls: mesh}
 jwt: {id: {issuer: robots, jwks: {file: keys.json}}}
 authorization: [{name: everyone, action: allow, to: {service: shop}}]
 ";

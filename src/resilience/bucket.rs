@@ -89,21 +89,40 @@ impl Rate {
     }
 }
 
-/// The decision about one request.
+/// The decision about one request. What clients are told follows from it, and is computed only
+/// when somebody is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// How long the request would have to wait. Zero means that it passes at once.
-    pub wait: Duration,
-    /// The number of further requests that would pass now.
-    pub left: u64,
+    wait_ns: u64,
     /// The time until the bucket is full.
-    pub full_in: Duration,
+    ahead_ns: u64,
 }
 
 impl Taken {
+    /// The refusal by a bucket that owes so much that it is full in `full_in`.
+    pub fn refused(wait: Duration, full_in: Duration) -> Self {
+        Self { wait_ns: wait.as_nanos() as u64, ahead_ns: full_in.as_nanos() as u64 }
+    }
+
     /// Whether the request passes.
     pub fn passes(self) -> bool {
-        self.wait.is_zero()
+        self.wait_ns == 0
+    }
+
+    /// How long the request would have to wait. Zero means that it passes at once.
+    pub fn wait(self) -> Duration {
+        Duration::from_nanos(self.wait_ns)
+    }
+
+    /// The time until the bucket is full.
+    pub fn full_in(self) -> Duration {
+        Duration::from_nanos(self.ahead_ns)
+    }
+
+    /// The number of further requests that would pass now. `rate` is that of the bucket.
+    pub fn left(self, rate: Rate) -> u64 {
+        if self.passes() { rate.left(self.ahead_ns) } else { 0 }
     }
 }
 
@@ -123,22 +142,11 @@ impl Bucket {
             let from_ns = full_at_ns.max(now_ns);
             let ahead_ns = from_ns - now_ns;
             if ahead_ns > rate.tolerance_ns {
-                return Taken {
-                    wait: Duration::from_nanos(ahead_ns - rate.tolerance_ns),
-                    left: 0,
-                    full_in: Duration::from_nanos(ahead_ns),
-                };
+                return Taken { wait_ns: ahead_ns - rate.tolerance_ns, ahead_ns };
             }
             let next_ns = from_ns.saturating_add(rate.interval_ns);
             match self.swap(full_at_ns, next_ns) {
-                Ok(_) => {
-                    let ahead_ns = next_ns - now_ns;
-                    return Taken {
-                        wait: Duration::ZERO,
-                        left: rate.left(ahead_ns),
-                        full_in: Duration::from_nanos(ahead_ns),
-                    };
-                }
+                Ok(_) => return Taken { wait_ns: 0, ahead_ns: next_ns - now_ns },
                 Err(changed) => full_at_ns = changed,
             }
         }
@@ -147,18 +155,14 @@ impl Bucket {
     /// Decides about a request without taking anything. So [`Taken::left`] still includes it.
     pub fn look(&self, rate: Rate, now: Time) -> Taken {
         let ahead_ns = self.full_at_ns.load(Ordering::Relaxed).saturating_sub(nanos(now));
-        Taken {
-            wait: Duration::from_nanos(ahead_ns.saturating_sub(rate.tolerance_ns)),
-            left: rate.left(ahead_ns),
-            full_in: Duration::from_nanos(ahead_ns),
-        }
+        Taken { wait_ns: ahead_ns.saturating_sub(rate.tolerance_ns), ahead_ns }
     }
 
     /// Gives the unit back that was `taken` at the time `then`. Without this unit, the bucket might
     /// have been full since then, and restored less. This part is not given back, so other workers
     /// that took units meanwhile do not get more than the rate.
     pub fn give_back(&self, rate: Rate, taken: Taken, then: Time, now: Time) {
-        let next_ns = nanos(then).saturating_add(taken.full_in.as_nanos() as u64);
+        let next_ns = nanos(then).saturating_add(taken.ahead_ns);
         let restored_ns = nanos(now).saturating_sub(next_ns.saturating_sub(rate.interval_ns));
         let cost_ns = rate.interval_ns.saturating_sub(restored_ns);
         let mut full_at_ns = self.full_at_ns.load(Ordering::Relaxed);
@@ -239,10 +243,8 @@ mod tests {
     fn the_burst_passes_with_the_first_request_and_the_rate_after_it() {
         let (bucket, rate) = (Bucket::default(), rate(10, 2));
         let pass = |ms: u64| bucket.take(rate, at_ms(ms));
-        let taken = |wait_ms, left, full_ms| Taken {
-            wait: Duration::from_millis(wait_ms),
-            left,
-            full_in: Duration::from_millis(full_ms),
+        let taken = |wait_ms, left, full_ms| {
+            (Duration::from_millis(wait_ms), left, Duration::from_millis(full_ms))
         };
         for (ms, expected) in [
             (5000, taken(0, 2, 100)),
@@ -255,7 +257,8 @@ mod tests {
             (5300, taken(0, 1, 200)),
             (9000, taken(0, 2, 100)),
         ] {
-            assert_eq!(pass(ms), expected, "{ms}");
+            let taken = pass(ms);
+            assert_eq!((taken.wait(), taken.left(rate), taken.full_in()), expected, "{ms}");
         }
     }
 

@@ -320,7 +320,7 @@ mod tests {
     fn a_full_table_drops_full_buckets_first_and_then_the_oldest() {
         let (buckets, rate) = (Buckets::keyed(10), rate(1, 99));
         let take =
-            |key: u32, now| buckets.take(KeyHash::of(&key.to_ne_bytes()), rate, at(now)).left;
+            |key: u32, now| buckets.take(KeyHash::of(&key.to_ne_bytes()), rate, at(now)).left(rate);
         (0..10).for_each(|key| assert_eq!(take(key, 100), 99));
         for _ in 0..3 {
             (5..10).for_each(|key| assert!(take(key, 101) < 100));

@@ -24,10 +24,10 @@ impl Chance {
         Self(parts.min(Self::PARTS))
     }
 
-    /// Whether a request belongs to the share. `draw` is a random number from 0 to
-    /// [`Chance::PARTS`], excluding the upper end.
-    pub fn takes(self, draw: u32) -> bool {
-        draw < self.0
+    /// Whether a request belongs to the share. `draw` returns a random number from 0 to
+    /// [`Chance::PARTS`], excluding the upper end. An empty share needs none.
+    pub fn takes(self, draw: impl FnOnce() -> u32) -> bool {
+        self.0 > 0 && draw() < self.0
     }
 }
 
@@ -75,11 +75,12 @@ pub struct Injected {
 
 impl FaultPolicy {
     /// Decides which faults a request gets. `draw` returns a random number from 0 to
-    /// [`Chance::PARTS`], excluding the upper end. It is called once for each fault of the policy.
+    /// [`Chance::PARTS`], excluding the upper end. It is called once for each fault of the policy
+    /// that some request gets.
     pub fn decide(&self, mut draw: impl FnMut() -> u32) -> Option<Injected> {
-        let delay = self.delay.filter(|(_, chance)| chance.takes(draw()));
-        let abort = self.abort.filter(|(_, chance)| chance.takes(draw()));
-        let bandwidth = self.bandwidth.filter(|(_, chance)| chance.takes(draw()));
+        let delay = self.delay.filter(|(_, chance)| chance.takes(&mut draw));
+        let abort = self.abort.filter(|(_, chance)| chance.takes(&mut draw));
+        let bandwidth = self.bandwidth.filter(|(_, chance)| chance.takes(&mut draw));
         let injected = Injected {
             delay: delay.map(|(wait, _)| wait),
             abort: abort.map(|(abort, _)| abort),
@@ -193,9 +194,10 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         for parts in [0, 1, 5_000, 500_000, Chance::PARTS] {
             let chance = Chance::of_parts(parts);
-            let taken = (0..Chance::PARTS).filter(|&draw| chance.takes(draw)).count();
+            let taken = (0..Chance::PARTS).filter(|&draw| chance.takes(|| draw)).count();
             assert_eq!(taken, parts as usize);
-            let hits = (0..100_000).filter(|_| chance.takes(random.u32(..Chance::PARTS))).count();
+            let hits =
+                (0..100_000).filter(|_| chance.takes(|| random.u32(..Chance::PARTS))).count();
             let expected = parts as usize / 10;
             assert!(hits.abs_diff(expected) <= 1_000, "{hits} of 100000 for {chance}");
         }

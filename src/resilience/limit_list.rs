@@ -19,8 +19,8 @@ pub type Keys = [KeyHash; LIMITS_MAX];
 
 /// Decides about a request of `worker` that began at `now`, and counts it. A request that would
 /// have to wait at one of `limits` is refused, and takes nothing from the others. Returns the state
-/// of the limit with the longest wait, or else of the one with the fewest requests left. `None`: no
-/// limit counts requests.
+/// of the limit with the longest wait, or else of the one with the fewest requests left among those
+/// that clients are told. `None`: the request passes, and there is nothing to tell.
 ///
 /// `clock` is read only if another worker takes the last unit of a limit at the same time.
 pub fn admit(
@@ -32,15 +32,15 @@ pub fn admit(
 ) -> Option<Quota> {
     let refused = |(limit, taken): (usize, Taken)| {
         limits[limit].stats.worker(worker).limited.increment();
-        Some(Quota::of(limit, taken))
+        Some(Quota::refused(limit, taken))
     };
     let looks = limits.iter().zip(keys).map(|(limit, &key)| look(limit, key, now, limits.len()));
     let waits = looks.enumerate().filter_map(|(index, taken)| Some((index, taken?)));
-    if let Some(longest) = waits.max_by_key(|(_, taken)| taken.wait) {
+    if let Some(longest) = waits.max_by_key(|(_, taken)| taken.wait()) {
         return refused(longest);
     }
     let mut spent = [None; LIMITS_MAX];
-    let mut tightest: Option<(bool, Quota)> = None;
+    let mut tightest: Option<Quota> = None;
     for (index, (limit, &key)) in limits.iter().zip(keys).enumerate() {
         let Some(requests) = &limit.requests else { continue };
         let taken = requests.buckets.take(key, requests.rate, now);
@@ -49,16 +49,16 @@ pub fn admit(
             return refused((index, taken));
         }
         spent[index] = Some(taken);
-        // A limit that tells clients nothing leaves the fields to the others.
-        let (is_silent, quota) = (limit.fields.is_silent(), Quota::of(index, taken));
-        let rank = |(is_silent, quota): (bool, Quota)| (is_silent, quota.left);
-        if tightest.is_none_or(|other| rank((is_silent, quota)) < rank(other)) {
-            tightest = Some((is_silent, quota));
+        if !limit.fields.is_silent() {
+            let quota = Quota::of(index, taken, requests.rate);
+            if tightest.is_none_or(|other| quota.left < other.left) {
+                tightest = Some(quota);
+            }
         }
     }
     let counting = limits.iter().filter(|limit| limit.requests.is_some());
     counting.for_each(|limit| limit.stats.worker(worker).passed.increment());
-    tightest.map(|(_, quota)| quota)
+    tightest
 }
 
 /// The decision of `limit` if it refuses a request. A limit on requests that is alone decides when
@@ -184,7 +184,7 @@ mod tests {
         let left = |limit: usize, key: &[u8]| {
             let (limit, key) = (&limits[limit], limits[limit].hash(key));
             let requests = limit.requests.as_ref().unwrap();
-            requests.buckets.look(key, requests.rate, at_us(1)).left
+            requests.buckets.look(key, requests.rate, at_us(1)).left(requests.rate)
         };
         assert_eq!([left(0, b"a"), left(0, b"b"), left(0, b"c"), left(1, b"")], [1, 1, 3, 0]);
         // A refused request does not even add its key.
@@ -237,7 +237,7 @@ mod tests {
                     let times = (at_us(now), at_us(latest + random.u64(..5)));
                     bucket.give_back(key, rate, given_back, times);
                 }
-                let debts = [&bucket, &plain].map(|b| b.look(key, rate, at_us(latest)).full_in);
+                let debts = [&bucket, &plain].map(|b| b.look(key, rate, at_us(latest)).full_in());
                 assert!(debts[0] >= debts[1], "seed {seed}: {debts:?}");
                 now = latest;
             }
@@ -267,7 +267,7 @@ mod tests {
         });
         assert_eq!(passed.into_inner(), 50_000);
         let first = limits[0].requests.as_ref().unwrap();
-        let left = first.buckets.look(KeyHash::default(), first.rate, at_us(7)).left;
+        let left = first.buckets.look(KeyHash::default(), first.rate, at_us(7)).left(first.rate);
         assert_eq!(left, 150_000, "each refused request gave its unit back");
         assert_eq!((counts(&limits[0]).0, counts(&limits[1]).0), (50_000, 50_000));
     }

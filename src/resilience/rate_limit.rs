@@ -188,7 +188,7 @@ impl RateLimit {
         let ByteLimit { rate, buckets } = self.bytes.as_ref()?;
         let debt = buckets.iter().map(|buckets| buckets.debt(key, *rate, now)).max()?;
         let wait = debt.checked_sub(rate.per().saturating_mul(BYTES_DEBT_MAX))?;
-        (!wait.is_zero()).then_some(Taken { wait, left: 0, full_in: debt })
+        (!wait.is_zero()).then_some(Taken::refused(wait, debt))
     }
 
     /// Gives `bytes` back that were counted and not sent.
@@ -232,12 +232,18 @@ impl RateLimit {
 
 impl Quota {
     /// The quota of the limit with this index.
-    pub(super) fn of(limit: usize, taken: Taken) -> Self {
+    pub(super) fn of(limit: usize, taken: Taken, rate: Rate) -> Self {
+        let left = u32::try_from(taken.left(rate)).unwrap_or(u32::MAX);
+        Self { left, ..Self::refused(limit, taken) }
+    }
+
+    /// The quota of the limit with this index, which refuses the request.
+    pub(super) fn refused(limit: usize, taken: Taken) -> Self {
         Self {
             limit: limit as u8,
-            left: u32::try_from(taken.left).unwrap_or(u32::MAX),
-            full_in_s: whole_seconds(taken.full_in),
-            wait_s: whole_seconds(taken.wait),
+            left: 0,
+            full_in_s: whole_seconds(taken.full_in()),
+            wait_s: whole_seconds(taken.wait()),
         }
     }
 }

@@ -120,7 +120,8 @@ pub enum Failed {
     Response(Response),
 }
 
-/// The parts of a response that the retry policy needs.
+/// The parts of a response that the retry policy needs. It does not say anything about those that
+/// no condition of the policy is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     /// The HTTP status of the response.
@@ -138,22 +139,24 @@ impl Failed {
     }
 
     fn is_under(self, condition: Condition) -> bool {
-        let no_response = !matches!(self, Self::Response(_));
-        let Response { status, code, ratelimited } = match self {
-            Self::Response(response) => response,
-            _ => Response::default(),
+        let Self::Response(Response { status, code, ratelimited }) = self else {
+            return match condition {
+                Condition::ConnectFailure => matches!(self, Self::Connect),
+                Condition::RefusedStream => matches!(self, Self::Unprocessed),
+                Condition::Reset => matches!(self, Self::Reset { .. } | Self::Timeout),
+                Condition::ResetBeforeRequest => matches!(self, Self::Reset { sent: false }),
+                Condition::ServerError | Condition::GatewayError => true,
+                _ => false,
+            };
         };
         match condition {
-            Condition::ConnectFailure => self == Self::Connect,
-            Condition::RefusedStream => self == Self::Unprocessed,
-            Condition::Reset => matches!(self, Self::Reset { .. } | Self::Timeout),
-            Condition::ResetBeforeRequest => self == Self::Reset { sent: false },
-            Condition::ServerError => no_response || status >= 500,
-            Condition::GatewayError => no_response || matches!(status, 502..=504),
+            Condition::ServerError => status >= 500,
+            Condition::GatewayError => matches!(status, 502..=504),
             Condition::Retriable4xx => status == 409,
             Condition::EnvoyRatelimited => ratelimited,
             Condition::Status(wanted) => status == wanted,
             Condition::Grpc(wanted) => code == Some(wanted),
+            _ => false,
         }
     }
 }
@@ -221,6 +224,21 @@ impl fmt::Display for RetryPolicy {
 }
 
 impl RetryPolicy {
+    /// Whether `failed` meets a condition of the policy.
+    pub fn is_met(&self, failed: Failed) -> bool {
+        self.on.iter().any(|&condition| failed.is_under(condition))
+    }
+
+    /// Whether a condition of the policy is about a gRPC code.
+    pub fn reads_codes(&self) -> bool {
+        self.on.iter().any(|condition| matches!(condition, Condition::Grpc(_)))
+    }
+
+    /// Whether a condition of the policy is about the field `x-envoy-ratelimited`.
+    pub fn reads_ratelimited(&self) -> bool {
+        self.on.contains(&Condition::EnvoyRatelimited)
+    }
+
     /// Whether the policy allows a retry of the request after `failed`.
     pub fn covers(&self, failed: Failed, request: Repeatable<'_>) -> bool {
         self.on.iter().any(|&condition| {

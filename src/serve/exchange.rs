@@ -81,6 +81,8 @@ impl<'a, I: Io> Exchange<'a, I> {
             limits: &self.plan.terms.limits,
             deadline: self.plan.deadline,
             bytes: false,
+            old_way: self.plan.service.config.beside.is_some()
+                && (self.framing.upgrade || self.method == Method::Connect),
         }
     }
 }
@@ -248,9 +250,12 @@ fn mirror_of<I: Io>(
     rule: &LocalRule,
 ) -> Option<Rc<LocalService<I>>> {
     let mirror = rule.mirror.as_ref()?;
-    let draw = downstream.worker.random.borrow_mut().u32(..Chance::PARTS);
-    let taken = mirror.policy.chance.takes(draw);
-    taken.then(|| local.service_at(mirror.to.service as usize).map(Rc::clone))?
+    let draw = || downstream.worker.random.borrow_mut().u32(..Chance::PARTS);
+    mirror
+        .policy
+        .chance
+        .takes(draw)
+        .then(|| local.service_at(mirror.to.service as usize).map(Rc::clone))?
 }
 
 /// The result of forwarding a request.

@@ -67,7 +67,7 @@ pub fn ended<I: Io>(
             let response = drafts.response.view(buf.block());
             // Without a retry policy, only the status is needed.
             Failed::Response(match exchange.plan.retries() {
-                Some(_) => facts(response, trailers),
+                Some(policy) => facts(exchange, policy, response, trailers),
                 None => Response { status: response.head.status, ..Response::default() },
             })
         }
@@ -186,10 +186,11 @@ pub fn covers<I: Io>(
     outgoing: &Outgoing<'_, I>,
     failed: Failed,
 ) -> bool {
-    let covers = |policy: &RetryPolicy| {
+    // Most responses meet no condition, so this comes first.
+    let policy = exchange.plan.retries().filter(|policy| policy.is_met(failed));
+    policy.is_some_and(|policy| {
         outgoing.has_method(|method| policy.covers(failed, repeatable(exchange, method)))
-    };
-    exchange.plan.retries().is_some_and(covers)
+    })
 }
 
 /// Whether `policy` allows sending this request twice.
@@ -213,11 +214,18 @@ const OVERLOADED_FIELDS: [&[u8]; 2] = [b"x-ringway-overloaded", b"x-envoy-overlo
 /// The field with the wait that a gRPC service requests (gRFC A6).
 const PUSHBACK: &[u8] = b"grpc-retry-pushback-ms";
 
-fn facts(response: HeadView<'_>, trailers: &[u8]) -> Response {
+fn facts<I: Io>(
+    exchange: &Exchange<'_, I>,
+    policy: &RetryPolicy,
+    response: HeadView<'_>,
+    trailers: &[u8],
+) -> Response {
+    let reads_code = exchange.kind.is_some() || policy.reads_codes();
+    let is_ratelimited = || response.value(b"x-envoy-ratelimited").is_some();
     Response {
         status: response.head.status,
-        code: code(response, trailers),
-        ratelimited: response.value(b"x-envoy-ratelimited").is_some(),
+        code: reads_code.then(|| code(response, trailers)).flatten(),
+        ratelimited: policy.reads_ratelimited() && is_ratelimited(),
     }
 }
 

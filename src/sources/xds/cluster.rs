@@ -141,9 +141,8 @@ fn targets(message: &mut Message<'_>, name: &str) -> Result<Targets, Reason> {
         own.found(false)?;
         return Ok(Targets::Own(own));
     }
-    let mut eds = match message.message(3, &EDS_CONFIG)? {
-        Some(eds) => eds,
-        None => return Err(message.about(3, "is missing")),
+    let Some(mut eds) = message.message(3, &EDS_CONFIG)? else {
+        return Err(message.about(3, "is missing"));
     };
     if let Some(source) = eds.message(1, &CONFIG_SOURCE)? {
         check_config_source(source)?;

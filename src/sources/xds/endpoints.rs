@@ -60,8 +60,8 @@ impl Assignment {
     pub(super) fn read(bytes: &[u8]) -> Result<(String, Self), Reason> {
         let mut message = Message::read(bytes, &ASSIGNMENT)?;
         let name = message.text(1)?.to_owned();
-        let mut assignment = Self::default();
-        assignment.overprovisioning_factor = f64::from(OVERPROVISIONED_PERCENT) / 100.0;
+        let factor = f64::from(OVERPROVISIONED_PERCENT) / 100.0;
+        let mut assignment = Self { places: Vec::new(), overprovisioning_factor: factor };
         for locality in message.messages(2, &LOCALITY_ENDPOINTS)? {
             assignment.places.push(place(locality)?);
         }

@@ -309,7 +309,7 @@ impl Follower {
         self.state.settle(&refused);
         self.updates += 1;
         if copied.is_none() && self.cache.is_some() {
-            self.copy_due.get_or_insert(Instant::now() + COPY_INTERVAL);
+            self.copy_due.get_or_insert_with(|| Instant::now() + COPY_INTERVAL);
         }
     }
 

@@ -132,8 +132,8 @@ impl<'a> Message<'a> {
         &mut self,
         number: u64,
         schema: &'static Schema,
-    ) -> Result<Option<Message<'a>>, Reason> {
-        self.bytes(number)?.map(|bytes| Message::read(bytes, schema)).transpose()
+    ) -> Result<Option<Self>, Reason> {
+        self.bytes(number)?.map(|bytes| Self::read(bytes, schema)).transpose()
     }
 
     /// The messages in a repeated field.
@@ -141,8 +141,8 @@ impl<'a> Message<'a> {
         &mut self,
         number: u64,
         schema: &'static Schema,
-    ) -> Result<Vec<Message<'a>>, Reason> {
-        self.all(number)?.into_iter().map(|bytes| Message::read(bytes, schema)).collect()
+    ) -> Result<Vec<Self>, Reason> {
+        self.all(number)?.into_iter().map(|bytes| Self::read(bytes, schema)).collect()
     }
 
     /// The number in a wrapper such as `UInt32Value` or `BoolValue`.

@@ -284,14 +284,12 @@ impl State {
     pub(super) fn changes(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         for name in std::mem::take(&mut self.dirty) {
-            let cluster = match self.entries(Type::Cluster).get(&name).map(|it| &it.content) {
-                Some(Content::Cluster(cluster)) => cluster,
-                _ => {
-                    if self.published.remove(&name) {
-                        changes.push(Change::Remove(Kind::Service, name.into()));
-                    }
-                    continue;
+            let entry = self.entries(Type::Cluster).get(&name);
+            let Some(Content::Cluster(cluster)) = entry.map(|entry| &entry.content) else {
+                if self.published.remove(&name) {
+                    changes.push(Change::Remove(Kind::Service, name.into()));
                 }
+                continue;
             };
             let endpoints = match &cluster.targets {
                 Targets::Own(_) => None,

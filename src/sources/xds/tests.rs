@@ -145,7 +145,8 @@ fn clusters_become_services() {
 
 #[test]
 fn a_cluster_with_a_part_that_is_missing_here_is_refused_by_its_name() {
-    let cases: [(&dyn Fn(&mut Vec<u8>), &str); 6] = [
+    type Write<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let cases: [(Write<'_>, &str); 6] = [
         (&|out| put(out, 22, b""), "cluster.lb_subset_config is not supported here; leave it out"),
         (&|out| put(out, 900, b""), "cluster.field 900 is not supported here; leave it out"),
         (&|out| put_number(out, 6, 9), "cluster.lb_policy is not supported here; leave it out"),
