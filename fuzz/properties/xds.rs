@@ -1,5 +1,4 @@
-//! Resources and responses of an xDS server: no panic, whatever the bytes are, and no resource names
-//! a file of this machine.
+//! Resources and responses of an xDS server: no panic, whatever the bytes are.
 
 use ringway::grpc::xds::Response;
 use ringway::sources::xds::{TYPES, is_readable};

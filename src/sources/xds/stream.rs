@@ -51,8 +51,8 @@ struct Asked {
     /// The names that were asked for, each with the time at which it does not exist if it is not
     /// answered.
     names: BTreeMap<String, Option<Instant>>,
-    /// The time at which names without an answer are asked for again: a server may forget them if it
-    /// had no answer for one of them. `None` if all are known.
+    /// The time at which names without an answer are asked for again: a server may forget them if
+    /// it had no answer for one of them. `None` if all are known.
     again: Option<Instant>,
     answer: Option<Answer>,
 }
