@@ -19,7 +19,7 @@ use ringway::snapshot::{Level, Resource, Snapshot};
 use ringway::sources::files;
 use ringway::standard::{Key, Reporter, Spoken, Standard};
 use ringway::telemetry::metrics::{self, Format};
-use ringway::telemetry::status::{Reading, SourceState, Status};
+use ringway::telemetry::status::{Reading, ResourceState, SourceState, Status};
 
 use crate::skipped::skipped;
 
@@ -27,6 +27,8 @@ use crate::skipped::skipped;
 const CONFIGURATION: &str = "
 mesh:
   identity: {ca: ca, id: spiffe://cluster.local/ns/demo/sa/shop}
+  transport: quic
+  quic_port: 15009
   inbound: {bind: '127.0.0.1:15006', mtls: strict, udp: {}}
   outbound: {bind: '127.0.0.1:15001', udp: {}}
 listeners:
@@ -49,6 +51,7 @@ services:
     rate_limit: [{requests: 1, by: source}, {service: shop, domain: shop, descriptors: [source]}]
     outlier_detection: {consecutive_5xx: 5}
   site: {versions: {v1: ['127.0.0.1:9001'], v2: ['127.0.0.1:9002']}}
+  near: {endpoints: ['127.0.0.1:9003'], tls: mesh}
 jwt: {id: {issuer: robots, jwks: {file: keys.json}}}
 authorization: [{name: everyone, action: allow, to: {service: shop}}]
 ";
@@ -266,6 +269,9 @@ fn page(format: Format) -> String {
     let heard = Some(std::time::Instant::now());
     let source = SourceState { name: "etcd", heard, ..SourceState::default() };
     status.known().sources.insert("etcd", source);
+    let resources = vec![ResourceState::default()];
+    let source = SourceState { name: "xds", heard, resources, ..SourceState::default() };
+    status.known().sources.insert("xds", source);
     status.known().overload[0] = Some(Reading { resource, used: 91.0, limit: 100.0, level });
     metrics::render(&status.known(), format)
 }

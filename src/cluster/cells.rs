@@ -21,6 +21,8 @@ pub struct ServiceCells {
     pub pool_reused: Count,
     /// Pooled connections that turned out to be closed when a request needed them.
     pub pool_stale: Count,
+    /// Endpoints that are reached over TCP for a time, because QUIC has failed.
+    pub quic_fallbacks: Count,
     /// Requests that were sent again on another connection, because a reused one was closed.
     pub repeated: Count,
     /// Retries by the retry policy.

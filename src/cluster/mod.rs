@@ -5,6 +5,7 @@ mod cells;
 mod set;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,6 +118,28 @@ pub enum Protocol {
     Tcp,
 }
 
+/// How requests for the endpoints of a service use QUIC where TCP works, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// The endpoints are proxies of the mesh that accept QUIC (`mesh.transport: quic`).
+    Mesh {
+        /// The UDP port of proxies that capture the traffic of their workload. `None` means the
+        /// port of the endpoint.
+        port: Option<u16>,
+    },
+}
+
+impl fmt::Display for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mesh { port: None } => f.write_str("QUIC, or TCP where QUIC fails"),
+            Self::Mesh { port: Some(port) } => {
+                write!(f, "QUIC to port {port}, or TCP where QUIC fails")
+            }
+        }
+    }
+}
+
 /// A service: its endpoints, and the settings of connections to them.
 #[derive(Debug)]
 pub struct Service {
@@ -138,8 +161,10 @@ pub struct Service {
     pub policy: Policy,
     /// The preference for near endpoints. `None` if all endpoints have the same level.
     pub locality: Option<Locality>,
-    /// The settings of HTTP/3. `None` unless the protocol is HTTP/3.
+    /// The settings of HTTP/3. `None` unless the protocol is HTTP/3, or `beside` allows it.
     pub http3: Option<ClientQuic>,
+    /// The way over QUIC beside the one over TCP. `None` means that there is none.
+    pub beside: Option<Beside>,
     /// The TLS settings for connections to the endpoints. `None` means no TLS.
     pub tls: Option<Arc<ClientTls>>,
     /// The token that requests must have. A requirement of the route replaces it.
@@ -247,6 +272,7 @@ impl Service {
             policy,
             locality: None,
             http3: self.http3.clone(),
+            beside: self.beside,
             tls: self.tls.clone(),
             jwt: self.jwt.clone(),
             connect_timeout: self.connect_timeout,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{Compiler, http2};
+use crate::cluster::Beside;
 use crate::http3::FloodLimits;
-use crate::model::{self, Http3, Item, ListenerProtocol, Origin, ServiceProtocol};
+use crate::model::{self, Http3, Item, ListenerProtocol, Model, Origin, ServiceProtocol};
 use crate::net::Bind;
 use crate::quic::{ClientQuic, ServerQuic, Transport};
 use crate::snapshot::{self, Retry, Timeouts};
@@ -12,6 +13,9 @@ use crate::tls::{ClientTls, ServerTls};
 
 /// The default of `max_handshakes`.
 const HANDSHAKES_MAX: u32 = 1000;
+
+/// The port of captured inbound traffic, by convention.
+const INBOUND_PORT: u16 = 15006;
 
 /// How long a client may use `alt-svc`, in seconds.
 const ALT_SVC_AGE_S: u32 = 86_400;
@@ -28,16 +32,21 @@ pub(super) fn binds(written: &model::Listener) -> Vec<Item<Bind>> {
     if !is_on(written) {
         return binds;
     }
-    let quic = written.binds.iter().filter_map(|bind| match bind.value {
-        Bind::Tcp(address) => Some(Item::new(Bind::Quic(address), bind.origin.clone())),
-        Bind::Udp(_) | Bind::Quic(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
-    });
-    let quic: Vec<_> = quic.collect();
+    let quic = quic_binds(written);
     if written.protocol == ListenerProtocol::Http3 {
         return quic;
     }
     binds.extend(quic);
     binds
+}
+
+/// A QUIC bind for each TCP address of a listener.
+pub(super) fn quic_binds(written: &model::Listener) -> Vec<Item<Bind>> {
+    let quic = written.binds.iter().filter_map(|bind| match bind.value {
+        Bind::Tcp(address) => Some(Item::new(Bind::Quic(address), bind.origin.clone())),
+        Bind::Udp(_) | Bind::Quic(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
+    });
+    quic.collect()
 }
 
 /// Compiles HTTP/3 of a listener. Returns `None` without HTTP/3, or after an error.
@@ -62,6 +71,35 @@ pub(super) fn listener(
     }
     // Without `tls`, `fault_of` has reported it. Otherwise TLS itself has an error.
     let tls = tls?;
+    let tells = settings.alt_svc.unwrap_or(true) && written.protocol != ListenerProtocol::Http3;
+    let alt_svc = tells.then(|| alt_svc(&written.binds));
+    serving(compiler, settings, origin, (tls, timeouts), alt_svc)
+}
+
+/// HTTP/3 with the default settings, for proxies of the mesh.
+pub(super) fn of_mesh(
+    compiler: &mut Compiler<'_>,
+    origin: &Origin,
+    tls: &Arc<ServerTls>,
+    timeouts: &Timeouts,
+) -> Option<snapshot::Http3> {
+    serving(compiler, &Http3::default(), origin, (tls, timeouts), None)
+}
+
+/// Whether other proxies of the mesh use QUIC to a listener with `tls: mesh`.
+pub(super) fn is_of_mesh(model: &Model, written: &model::Listener) -> bool {
+    let mesh = written.tls.iter().any(|tls| matches!(tls.value, model::ServerTls::Mesh));
+    let http = !matches!(written.protocol, ListenerProtocol::Tcp | ListenerProtocol::Tls);
+    model.mesh.quic.is_some() && mesh && http && !written.proxy_protocol && !is_on(written)
+}
+
+fn serving(
+    compiler: &mut Compiler<'_>,
+    settings: &Http3,
+    origin: &Origin,
+    (tls, timeouts): (&Arc<ServerTls>, &Timeouts),
+    alt_svc: Option<Box<str>>,
+) -> Option<snapshot::Http3> {
     let transport = transport(compiler, settings, timeouts);
     let handshakes_max = settings.max_handshakes.as_ref();
     let handshakes_max = handshakes_max.map_or(HANDSHAKES_MAX, |max| at_least_one(compiler, max));
@@ -73,11 +111,10 @@ pub(super) fn listener(
             return None;
         }
     };
-    let tells = settings.alt_svc.unwrap_or(true) && written.protocol != ListenerProtocol::Http3;
     Some(snapshot::Http3 {
         server,
         keys,
-        alt_svc: tells.then(|| alt_svc(&written.binds)),
+        alt_svc,
         streams_max: transport.streams_max,
         retry: match settings.retry {
             model::Retry::Auto => Retry::Auto,
@@ -166,15 +203,46 @@ fn at_least_one(compiler: &mut Compiler<'_>, written: &Item<u32>) -> u32 {
     written.value
 }
 
-/// Compiles HTTP/3 of a service. Returns `None` with another protocol, or after an error.
+/// Compiles HTTP/3 of a service, and the way over QUIC beside TCP. Without either, or after an
+/// error, returns `None`.
 pub(super) fn service(
     compiler: &mut Compiler<'_>,
     written: &model::Service,
     tls: Option<&Arc<ClientTls>>,
-) -> Option<ClientQuic> {
-    if written.protocol != ServiceProtocol::Http3 {
-        return None;
+) -> (Option<ClientQuic>, Option<Beside>) {
+    if written.protocol == ServiceProtocol::Http3 {
+        return (alone(compiler, written, tls), None);
     }
+    let Some(beside) = beside(compiler, written) else { return (None, None) };
+    let client = tls.and_then(|tls| client(compiler, &written.name.origin, tls));
+    let beside = client.is_some().then_some(beside);
+    (client, beside)
+}
+
+/// The way over QUIC to the endpoints of a service that TCP reaches, too.
+fn beside(compiler: &Compiler<'_>, written: &model::Service) -> Option<Beside> {
+    let mesh = matches!(written.tls.as_ref()?.value, model::ClientTls::Mesh);
+    let is_http = written.protocol != ServiceProtocol::Tcp;
+    let plain = written.send_proxy_protocol == model::SendProxyProtocol::None;
+    compiler.model.mesh.quic.as_ref()?;
+    (mesh && is_http && plain).then(|| Beside::Mesh { port: mesh_port(compiler.model) })
+}
+
+/// The UDP port of proxies that capture the traffic of their workload. `None` if no traffic is
+/// captured.
+pub(super) fn mesh_port(model: &Model) -> Option<u16> {
+    let mesh = &model.mesh;
+    let own = || mesh.inbound.binds.first().map(|bind| bind.value.port());
+    let written = mesh.quic_port.as_ref().map(|port| port.value);
+    written.or_else(|| mesh.captures().then(|| own().unwrap_or(INBOUND_PORT)))
+}
+
+/// Compiles a service with `protocol: http3`.
+fn alone(
+    compiler: &mut Compiler<'_>,
+    written: &model::Service,
+    tls: Option<&Arc<ClientTls>>,
+) -> Option<ClientQuic> {
     let origin = &written.name.origin;
     let (message, help) = match (tls, &written.health_check, written.send_proxy_protocol) {
         (None, ..) if written.tls.is_none() => {
@@ -188,20 +256,22 @@ pub(super) fn service(
         (_, _, form) if form != model::SendProxyProtocol::None => {
             ("there is no PROXY protocol header over QUIC", "leave `send_proxy_protocol` out")
         }
-        (Some(tls), ..) => {
-            let keys = compiler.registry.quic.clone();
-            let transport = Transport { streams_max: 0, ..Transport::default() };
-            match ClientQuic::new(tls.http3(), &keys, &transport) {
-                Ok(client) => return Some(client),
-                Err(error) => {
-                    compiler.fault(origin, format!("HTTP/3 cannot be set up: {error}"));
-                    return None;
-                }
-            }
-        }
+        (Some(tls), ..) => return client(compiler, origin, tls),
     };
     compiler.fault_with_help(origin, message, help);
     None
+}
+
+fn client(compiler: &mut Compiler<'_>, origin: &Origin, tls: &ClientTls) -> Option<ClientQuic> {
+    let keys = compiler.registry.quic.clone();
+    let transport = Transport { streams_max: 0, ..Transport::default() };
+    match ClientQuic::new(tls.http3(), &keys, &transport) {
+        Ok(client) => Some(client),
+        Err(error) => {
+            compiler.fault(origin, format!("HTTP/3 cannot be set up: {error}"));
+            None
+        }
+    }
 }
 
 /// Compiles the limits on HTTP/3 frames.

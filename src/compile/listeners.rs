@@ -34,10 +34,14 @@ pub(super) fn listeners(
     for item in &model.listeners {
         let written = &item.value;
         let serves = serves(compiler, item, services, hosts, &all);
-        let binds = binds(compiler, &http3::binds(written));
+        let mut binds = binds(compiler, &http3::binds(written));
         let tls = tls::listener(compiler, written, &binds);
         let timeouts = timeouts(&written.timeouts);
-        let http3 = http3::listener(compiler, item, tls.as_ref(), &timeouts);
+        let mut http3 = http3::listener(compiler, item, tls.as_ref(), &timeouts);
+        if let Some(tls) = tls.as_ref().filter(|_| http3::is_of_mesh(model, written)) {
+            http3 = http3::of_mesh(compiler, &item.origin, tls, &timeouts);
+            binds.extend(self::binds(compiler, &http3::quic_binds(written)));
+        }
         let Some(serves) = serves else { continue };
         let http2 = http2::settings(compiler, &written.http2);
         if let Some(via) = &written.via

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::routes::Hosts;
 use super::services::CONNECT_HEDGE;
-use super::{Compiler, jwt, listeners as plain, mark, standard, tls};
+use super::{Compiler, http3, jwt, listeners as plain, mark, standard, tls};
 use crate::authz::EscapedSlashes;
 use crate::balance::Policy;
 use crate::cells::PerWorker;
@@ -71,6 +71,7 @@ pub(super) fn listeners(
         }
     }
     let mesh = &model.mesh;
+    check_quic(compiler);
     let mut listeners = Vec::new();
     let endpoints = endpoints.cloned().unwrap_or_default();
     let found = Found { services, hosts, endpoints: &endpoints };
@@ -219,6 +220,14 @@ fn listener(
     }
     let model = compiler.model;
     let inbound = capture.direction == Direction::Inbound;
+    let timeouts = plain::timeouts(timeouts);
+    let http3 = match (&model.mesh.quic, &tls) {
+        (Some(origin), Some(tls)) if inbound => {
+            binds.extend(quic_binds(compiler, written));
+            http3::of_mesh(compiler, origin, tls, &timeouts)
+        }
+        _ => None,
+    };
     let jwt = if inbound { jwt::demand(compiler, model.token.as_ref()) } else { None };
     Arc::new(Listener {
         name: name.into(),
@@ -228,7 +237,7 @@ fn listener(
         tls,
         http1: true,
         http2: Some(Settings::default()),
-        http3: None,
+        http3,
         proxy_protocol: false,
         trusted_hops: 0,
         forward_client_cert,
@@ -241,11 +250,49 @@ fn listener(
         requests_max: u32::MAX,
         rate_limits: Default::default(),
         global_limit: None,
-        timeouts: plain::timeouts(timeouts),
+        timeouts,
         liveness: compiler.egress.liveness,
         jwt,
         stats: compiler.registry.listener(name),
     })
+}
+
+/// The UDP addresses at which the listener for captured inbound traffic receives QUIC.
+fn quic_binds(compiler: &mut Compiler<'_>, written: &[Item<SocketAddr>]) -> Vec<Bind> {
+    let Some(port) = http3::mesh_port(compiler.model) else { return Vec::new() };
+    let mut binds = Vec::new();
+    for item in written {
+        let address = SocketAddr::new(item.value.ip(), port);
+        let bind = Item { value: Bind::Quic(address), origin: item.origin.clone() };
+        binds.extend(plain::taken(compiler, &bind));
+    }
+    binds
+}
+
+/// Reports settings of QUIC between proxies that cannot work.
+fn check_quic(compiler: &mut Compiler<'_>) {
+    let mesh = &compiler.model.mesh;
+    let Some(origin) = &mesh.quic else {
+        if let Some(port) = &mesh.quic_port {
+            let help = "add `transport: quic`, or leave it out";
+            compiler.fault_with_help(&port.origin, "`quic_port` is for `transport: quic`", help);
+        }
+        return;
+    };
+    if mesh.identity.is_none() {
+        let message = "QUIC between proxies is always encrypted, so it needs an identity";
+        compiler.fault_with_help(origin, message, tls::IDENTITY_HELP);
+    }
+    let port = http3::mesh_port(compiler.model);
+    let mut binds = mesh.inbound.binds.iter();
+    if mesh.inbound.udp.is_some()
+        && let Some(bind) = binds.find(|bind| port == Some(bind.value.port()))
+    {
+        let message =
+            format!("UDP at {} is for the captured datagrams of `inbound.udp`", bind.value);
+        let help = "add a `quic_port` for `transport: quic`, the same in all proxies of the mesh";
+        compiler.fault_with_help(&bind.origin, message, help);
+    }
 }
 
 /// The traffic that must not be captured. The proxy refuses it if it is captured anyway.
@@ -370,6 +417,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         policy: Policy::RoundRobin,
         locality: None,
         http3: None,
+        beside: None,
         tls: None,
         jwt: None,
         connect_timeout: CONNECT_TIMEOUT,

@@ -46,11 +46,14 @@ pub(super) fn services(compiler: &mut Compiler<'_>) -> Vec<Arc<Service>> {
 
 /// The DNS names of all services.
 pub(super) fn names(model: &Model) -> Vec<DnsName> {
-    let name = |item: &Arc<Item<model::Service>>| match &item.value.endpoints {
+    model.services.iter().filter_map(|item| dns_name(&item.value)).collect()
+}
+
+fn dns_name(written: &model::Service) -> Option<DnsName> {
+    match &written.endpoints {
         Some(Endpoints::Name(name)) => Some(name.value.clone()),
         _ => None,
-    };
-    model.services.iter().filter_map(name).collect()
+    }
 }
 
 fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -> Service {
@@ -82,6 +85,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let owner = Owner::named(Scope::Service, name, not_http);
     let limits = rate_limits::limits(compiler, &owner, &written.rate_limits);
     let tls = tls::service(compiler, written);
+    let (http3, beside) = http3::service(compiler, written, tls.as_ref());
     let budgeted = retries.is_some() || compiler.retried.contains(name);
     Service {
         name: name.into(),
@@ -89,14 +93,12 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         addresses: addresses(compiler, written),
         egress,
         endpoints: EndpointSet::new(endpoints),
-        dns_name: match &written.endpoints {
-            Some(Endpoints::Name(name)) => Some(name.value.clone()),
-            _ => None,
-        },
+        dns_name: dns_name(written),
         policy,
         locality,
         dns_zone: written.dns_zone.as_ref().map(place),
-        http3: http3::service(compiler, written, tls.as_ref()),
+        http3,
+        beside,
         tls,
         jwt: jwt::demand(compiler, written.jwt.as_ref()),
         connect_timeout: written.connect_timeout.unwrap_or(CONNECT_TIMEOUT),

@@ -4,7 +4,7 @@
 //! TLS. Outbound connections are forwarded to the service of a route or address. All others are
 //! forwarded to their original destination, if that is allowed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,18 @@ use std::time::Duration;
 use super::connection::speak_http;
 use super::{http2, outsider, secure};
 use crate::cluster::Protocol as Speaks;
+use crate::decision;
 use crate::detect::Protocol;
 use crate::error::{Flag, Refusal};
 use crate::l4::sni;
 use crate::l4::sniff::{self, Over, Sniffed, Way};
 use crate::l4::tcp::{self, Begun, By};
-use crate::mesh::{self, Admission, Capture, CaptureError, Declared, Direction, OriginalTarget};
+use crate::mesh::{
+    self, Admission, Capture, CaptureError, Declared, Direction, Onward, OriginalTarget,
+};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
+use crate::runtime::socket;
 use crate::serve::record::ExchangeRecord;
 use crate::serve::tunnel::Tunnel;
 use crate::serve::{Downstream, OriginalDestination, plan};
@@ -54,6 +58,45 @@ pub async fn serve<I: Io>(
         None => {}
     }
 }
+
+/// Decides about a QUIC connection of another proxy to the listener for captured inbound traffic.
+/// Its server name says the port of the workload. Connections of other listeners are accepted.
+pub(super) fn accepts_quic<I: Io>(
+    downstream: &mut Downstream<I>,
+    listener: &Listener,
+    name: Option<String>,
+    local: Option<IpAddr>,
+) -> bool {
+    let Some(capture) = listener.capture() else { return true };
+    let onward = name.as_deref().and_then(Onward::parse).zip(local);
+    let Some((Onward { port, http2 }, ip)) = onward else {
+        refuse_capture(downstream, listener, capture, CaptureError::NoDestination);
+        return false;
+    };
+    let original = SocketAddr::new(ip, port);
+    let snapshot = Arc::clone(&downstream.local().snapshot);
+    let client = downstream.peer.address;
+    let error = decision::capture_error(capture, &snapshot, client, original, socket::is_local);
+    let peer = downstream.peer_mut();
+    peer.local_port = port;
+    peer.workload = capture.identity.clone();
+    downstream.captured = Some(Rc::new(OriginalDestination::over_quic(original, http2)));
+    if let Some(error) = error {
+        refuse_capture(downstream, listener, capture, error);
+        return false;
+    }
+    if let Admission::Plain = capture.admission(port) {
+        refuse(downstream, &NO_MTLS);
+        return false;
+    }
+    true
+}
+
+const NO_MTLS: Refusal = Refusal {
+    status: 0,
+    flag: Flag::Unauthorized,
+    detail: "the port takes plain text only (mesh.inbound.mtls)",
+};
 
 /// Decides how to serve a connection. Returns `None` when the connection is closed.
 async fn prepare<I: Io>(

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::secure;
 use super::streams::{Open, serve_stream};
+use super::{captured, secure};
 use crate::http2::{Peer, Pulse, Seen};
 use crate::http3::{Accepted, ClientStream, Code, Config, Connection, End, Excess};
 use crate::message;
@@ -110,6 +110,11 @@ async fn begin<I: Io, D: Datagrams>(
         return None;
     }
     secure_peer(&mut downstream, &listener, &quic);
+    if !captured::accepts_quic(&mut downstream, &listener, quic.server_name(), quic.local_ip()) {
+        quic.close(worker.io.now(), Code::VERSION_FALLBACK.0, "use TCP");
+        finish(&downstream, &mut transport).await;
+        return None;
+    }
     let config = Config { peer: Peer::Client, message: &limits.message, floods: limits.http3 };
     let connection = Connection::new(&config, Rc::clone(&quic), worker.io.now());
     let settings = listener.http2.unwrap_or_default();

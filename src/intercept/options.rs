@@ -37,6 +37,7 @@ pub fn plan_of(model: &Model) -> Result<InterceptPlan, InterceptError> {
         };
         if mesh.inbound.udp.is_some() && plan.inbound != Inbound::None {
             plan.inbound_udp = udp.clone();
+            plan.quic = mesh.quic.as_ref().and(mesh.quic_port.as_ref()).map(|port| port.value);
         }
     }
     if let Some(port) = port_of(&mesh.outbound.binds) {

@@ -40,6 +40,8 @@ pub struct InterceptPlan {
     pub inbound_udp: Ports,
     /// The UDP ports of other hosts to capture.
     pub outbound_udp: Ports,
+    /// The UDP port at which the proxy receives QUIC of other proxies. It is not captured.
+    pub quic: Option<u16>,
     /// The port of the DNS resolver on this host to which all DNS queries are redirected. `None`
     /// means that queries are not redirected.
     pub dns: Option<u16>,
@@ -267,6 +269,7 @@ impl Default for InterceptPlan {
             outbound_port: OUTBOUND_PORT,
             inbound_udp: Ports::default(),
             outbound_udp: Ports::default(),
+            quic: None,
             dns: None,
             proxy: Proxy { mark: PROXY_MARK, owners: Owners::default() },
             own_ports: Ports::default(),

@@ -215,6 +215,10 @@ fn divert_in(plan: &InterceptPlan) -> Vec<Rule> {
         refuse(plan, &[Match::Syn], Action::Reset, &mut rules);
     }
     if transports.contains(&Transport::Udp) {
+        if let Some(port) = plan.quic {
+            let quic = Match::UdpPorts([port].into_iter().collect());
+            rules.push(leave(quic, "QUIC of other proxies"));
+        }
         let wanted = [Match::UdpPorts(plan.inbound_udp.clone()), Match::Original];
         rules.push(rule(wanted.clone(), to_proxy, "caught inbound"));
         refuse(plan, &wanted, Action::Unreachable, &mut rules);

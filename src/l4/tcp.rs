@@ -141,5 +141,14 @@ pub fn target<'a, I: Io>(
     limits: &'a Limits,
 ) -> Target<'a, I> {
     let (core, client) = (downstream.worker.core(), downstream.peer.address);
-    Target { core, service, client, trusted_hops: 0, limits, deadline: Time::NEVER, bytes: true }
+    Target {
+        core,
+        service,
+        client,
+        trusted_hops: 0,
+        limits,
+        deadline: Time::NEVER,
+        bytes: true,
+        old_way: false,
+    }
 }

@@ -7,6 +7,7 @@
 mod addresses;
 mod cells;
 mod destinations;
+mod onward;
 mod original;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use addresses::{Addresses, EndpointAddresses, Leads, canonical};
 pub use cells::CaptureCells;
 pub use destinations::{DESTINATIONS_MAX, Destinations, Seen};
+pub use onward::Onward;
 pub use original::OriginalTarget;
 
 use crate::cells::PerWorker;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{ForwardClientCert, Identity, Item, Material, Timeouts};
+use super::{ForwardClientCert, Identity, Item, Material, Origin, Timeouts};
 use crate::net::Network;
 
 /// The identity of this workload, the roots that it trusts, and the settings for captured traffic.
@@ -17,6 +17,10 @@ pub struct Mesh {
     pub trust_bundles: Vec<(Item<String>, Item<Material>)>,
     /// PEM with revocation lists for the certificates of peers.
     pub crl: Option<Item<Material>>,
+    /// The place of `transport: quic`. `None` means TCP.
+    pub quic: Option<Origin>,
+    /// The UDP port at which capturing proxies receive QUIC. `None` means the default.
+    pub quic_port: Option<Item<u16>>,
     /// Captured traffic to this workload.
     pub inbound: Inbound,
     /// Captured traffic from this workload.

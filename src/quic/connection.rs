@@ -7,6 +7,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quinn_proto::crypto::rustls::HandshakeData;
 use quinn_proto::{
     ConnectionError, ConnectionEvent, ConnectionHandle, Dir, ReadError as ProtoReadError,
     StreamEvent, StreamId, Transmit, VarInt,
@@ -246,6 +247,12 @@ impl Connection {
         let identity = inner.crypto_session().peer_identity();
         let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
         chain.map(|chain| *chain).unwrap_or_default()
+    }
+
+    /// The server name that the client has sent.
+    pub fn server_name(&self) -> Option<String> {
+        let data = self.inner.borrow().crypto_session().handshake_data()?;
+        data.downcast::<HandshakeData>().ok()?.server_name
     }
 
     /// The time that a round trip takes, estimated.

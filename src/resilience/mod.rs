@@ -18,6 +18,7 @@ mod rate_limit;
 mod retry;
 mod shift;
 mod sources;
+mod two_ways;
 mod verdict;
 
 pub use breaker::{
@@ -58,4 +59,5 @@ pub use shift::{
     ShiftFault, ShiftPhase, ShiftPlan, ShiftProgress, ShiftSide, ShiftState, UnixMs, UnixTime,
 };
 pub use sources::{Counted, Sources};
+pub use two_ways::{Due, QUIC_RETRY_AFTER, Silence, TwoWays};
 pub use verdict::{Circumstances, REPEATS_MAX, Verdict, verdict};

@@ -92,6 +92,7 @@ impl<I: Io> UnaryCall<'_, I> {
             limits: self.limits,
             deadline: self.deadline,
             bytes: false,
+            old_way: false,
         };
         let mut choice = Choice::new(&target, 0, None);
         let mut retries = 0;

@@ -81,6 +81,8 @@ impl<'a, I: Io> Exchange<'a, I> {
             limits: &self.plan.terms.limits,
             deadline: self.plan.deadline,
             bytes: false,
+            old_way: self.plan.service.config.beside.is_some()
+                && (self.framing.upgrade || self.method == Method::Connect),
         }
     }
 }

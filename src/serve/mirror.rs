@@ -159,6 +159,7 @@ impl<I: Io> MirroredRequest<I> {
             limits: &self.terms.limits,
             deadline,
             bytes: false,
+            old_way: false,
         };
         let request = self.head.view(&self.block);
         let mut choice = Choice::new(&target, self.mirror.to.subset as usize, Some(request));

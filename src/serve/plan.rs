@@ -155,6 +155,8 @@ pub struct OriginalDestination<I: Io> {
     pub address: SocketAddr,
     /// Whether only probes may pass: the connection has no TLS, but its port requires mutual TLS.
     probes_only: bool,
+    /// Whether the workload speaks HTTP/2, as the proxy of the client says.
+    http2: bool,
     /// Whether the refusal of plain text was already reported.
     reported: Cell<bool>,
     /// The cached service for the original destination, with the versions for which it is valid.
@@ -167,7 +169,14 @@ type Found<I> = ((u64, u64), Option<Rc<LocalService<I>>>);
 impl<I: Io> OriginalDestination<I> {
     /// The destination `address`, without a cached service.
     pub fn new(address: SocketAddr, probes_only: bool) -> Self {
-        Self { address, probes_only, reported: Cell::new(false), service: RefCell::new(None) }
+        let (reported, service) = (Cell::new(false), RefCell::new(None));
+        Self { address, probes_only, http2: false, reported, service }
+    }
+
+    /// The destination of a QUIC connection of another proxy. `http2`: whether the workload speaks
+    /// HTTP/2.
+    pub fn over_quic(address: SocketAddr, http2: bool) -> Self {
+        Self { http2, ..Self::new(address, false) }
     }
 
     /// Whether only probes may pass, because the connection should have used TLS.
@@ -198,7 +207,8 @@ pub fn original_service<I: Io>(
     }
     let client = downstream.peer.address.map(|address| address.ip());
     let (capture, worker) = (listener.capture()?, downstream.worker.index);
-    let found = passthrough::find(local, worker, capture, captured.address, client);
+    let onward = passthrough::Towards { address: captured.address, http2: captured.http2 };
+    let found = passthrough::find(local, worker, capture, onward, client);
     *captured.service.borrow_mut() = Some((version, found.clone()));
     found
 }

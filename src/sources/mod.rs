@@ -15,6 +15,7 @@ mod outward;
 mod post;
 mod rpc;
 mod smi;
+pub mod xds;
 pub mod yaml;
 
 pub use dns::Names;
@@ -24,3 +25,4 @@ pub use fetch::Fetcher;
 pub use keys::KeySets;
 pub use outward::Outward;
 pub use post::post;
+pub use xds::Xds;

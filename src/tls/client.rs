@@ -69,6 +69,7 @@ impl ClientTls {
     /// whether one was, so an expired certificate would not be noticed.
     pub fn http3(&self) -> Arc<ClientConfig> {
         let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![b"h3".to_vec()];
         config.resumption = Resumption::disabled();
         Arc::new(config)
     }

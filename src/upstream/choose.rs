@@ -10,7 +10,7 @@ use super::connect::{ConnectError, connect};
 use super::limited::{self, ConnectionSlot};
 use super::pool::Upstream;
 use super::shared::SharedConnection;
-use super::{LocalEndpoint, LocalService, hedge, http2, http3, secure};
+use super::{LocalEndpoint, LocalService, beside, hedge, http2, http3, secure};
 use crate::balance::{self, Policy};
 use crate::cluster::Protocol;
 use crate::error::{Flag, Refusal};
@@ -48,6 +48,9 @@ pub struct Target<'a, I: Io> {
     pub deadline: Time,
     /// Whether the connection is for opaque bytes, whatever the protocol of the service is.
     pub bytes: bool,
+    /// Whether the connection must use TCP, although the service allows QUIC: for a request that
+    /// becomes a tunnel.
+    pub old_way: bool,
 }
 
 /// The state of choosing an endpoint. All attempts of a request share it.
@@ -181,12 +184,17 @@ pub(super) fn at_hand<I: Io>(
     if target.bytes {
         return None;
     }
+    beside::try_again(target, endpoint);
     if is_multiplexed(target, endpoint) {
         // Streams that become free belong to the requests that are already waiting.
         if !endpoint.queue.is_empty() {
             return None;
         }
-        return endpoint.shared.slot().map(|slot| http2::stream(target, endpoint, slot));
+        let slot = match target.old_way {
+            true => endpoint.shared.slot_over_tcp(),
+            false => endpoint.shared.slot(),
+        };
+        return slot.map(|slot| http2::stream(target, endpoint, slot));
     }
     if fresh {
         return None;
@@ -205,6 +213,8 @@ pub(super) enum Opened<I: Io> {
     /// that wait. Then it is added to the connections of the endpoint; if the endpoint was removed
     /// in the meantime, it is closed.
     Shared(SharedConnection),
+    /// An HTTP/3 connection. The requests that wait have its first streams already.
+    Given,
 }
 
 /// Opens a connection that only one request can use: it carries opaque bytes, or it begins with the
@@ -217,8 +227,9 @@ pub(super) async fn open_own<I: Io>(
     if target.bytes {
         return open(target, endpoint, taken).await;
     }
-    match open_as_chosen(target, endpoint, taken).await? {
+    match open_over_tcp(target, endpoint, taken).await? {
         Opened::Alone(upstream) => Ok(upstream),
+        Opened::Given => Err(http2::NOT_HTTP2),
         Opened::Shared(connection) => {
             let slot = connection.slot();
             endpoint.shared.add(connection);
@@ -227,8 +238,20 @@ pub(super) async fn open_own<I: Io>(
     }
 }
 
-/// Opens a connection. Shares it if the endpoint supports HTTP/2.
+/// Opens a connection. Shares it if the endpoint supports HTTP/2 or HTTP/3.
 pub(super) async fn open_as_chosen<I: Io>(
+    target: &Target<'_, I>,
+    endpoint: &LocalEndpoint<I>,
+    taken: Option<ConnectionSlot>,
+) -> Result<Opened<I>, Refusal> {
+    match &target.service.config.beside {
+        Some(_) => Box::pin(beside::open(target, endpoint, taken)).await,
+        None => open_over_tcp(target, endpoint, taken).await,
+    }
+}
+
+/// Like [`open_as_chosen`], but over TCP, unless the protocol of the service is HTTP/3.
+pub(super) async fn open_over_tcp<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
     taken: Option<ConnectionSlot>,
@@ -239,7 +262,7 @@ pub(super) async fn open_as_chosen<I: Io>(
     let upstream = open(target, endpoint, taken).await?;
     let chosen = upstream.stream.tls().map(|tls| tls.session(is_http2));
     endpoint.shared.chosen.set(chosen == Some(true));
-    if is_multiplexed(target, endpoint) {
+    if is_multiplexed_over_tcp(target, endpoint) {
         let shared = http2::share(target, endpoint, upstream)?;
         return Ok(Opened::Shared(SharedConnection::Http2(shared)));
     }
@@ -250,6 +273,11 @@ pub(super) async fn open_as_chosen<I: Io>(
 /// `protocol: auto`, this is the result of ALPN in the last TLS handshake; the next handshake may
 /// have another result.
 pub(super) fn is_multiplexed<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) -> bool {
+    beside::prefers_quic(target, endpoint) || is_multiplexed_over_tcp(target, endpoint)
+}
+
+/// Like [`is_multiplexed`], for connections over TCP.
+fn is_multiplexed_over_tcp<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) -> bool {
     let config = &target.service.config;
     match config.protocol {
         Protocol::Http2 | Protocol::Grpc | Protocol::Http3 => true,

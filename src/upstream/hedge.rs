@@ -47,7 +47,7 @@ impl<'a, I: Io> Racer<'a, I> {
     ) -> Self {
         let names_client = target.service.config.send_proxy_protocol.is_some()
             && !choose::is_multiplexed(target, &endpoint);
-        let wait = if target.bytes || names_client {
+        let wait = if target.bytes || target.old_way || names_client {
             let to = Rc::clone(&endpoint);
             Wait::Own(Box::pin(async move { choose::open_own(target, &to).await }))
         } else {

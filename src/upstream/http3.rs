@@ -4,12 +4,14 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
+use super::beside::Watch;
 use super::choose::{CONNECT_TIMEOUT, Target, connect_failed};
 use super::limited::ConnectionSlot;
 use super::secure::{CERTIFICATE_REFUSED, TLS_FAILED};
@@ -17,7 +19,7 @@ use super::shared::SharedConnection;
 use super::{EndpointState, LocalEndpoint, OpenGuard};
 use crate::error::{Flag, Refusal};
 use crate::http2::{self, Peer, Pulse, Seen};
-use crate::http3::{Config, Connection};
+use crate::http3::{Config, Connection, End};
 use crate::net::Address;
 use crate::quic::{self, Clock, Closed, Endpoint, Event, Place};
 use crate::runtime::alarm::{Alarm, WakeHandle};
@@ -47,24 +49,45 @@ pub(super) async fn open<I: Io>(
     endpoint: &LocalEndpoint<I>,
     taken: Option<ConnectionSlot>,
 ) -> Result<SharedConnection, Refusal> {
-    let core = target.core;
-    let alarm = core.io.alarms().alarm();
-    let opened = connect(target, endpoint, &alarm).await;
-    let (quic, transport, receiver) = match opened {
-        Ok(opened) => opened,
-        Err(refusal) => {
+    let address = endpoint.config.borrow().address.clone();
+    let Some(peer) = QuicPeer::at(target, &address) else { return Err(NO_ADDRESS) };
+    match connect(target, &peer, false).await {
+        Ok(ready) => Ok(share(target, endpoint, ready, taken)),
+        Err(failed) => {
             endpoint.cells().connect_failures.increment();
-            return Err(refusal);
+            if let Some(why) = &failed.why {
+                log(target, &address, why);
+            }
+            Err(failed.refusal)
         }
-    };
+    }
+}
+
+/// Opens a connection to an endpoint that is reached over TCP, too. Waits until the endpoint has
+/// accepted the connection: with TLS 1.3, it sees our certificate after we have seen its own.
+///
+/// # Errors
+/// The reason.
+pub(super) async fn open_beside<I: Io>(
+    target: &Target<'_, I>,
+    peer: &QuicPeer,
+) -> Result<Ready<I>, NotOpened> {
+    connect(target, peer, true).await
+}
+
+/// Makes a connection that is ready available to requests. `taken` is its slot.
+pub(super) fn share<I: Io>(
+    target: &Target<'_, I>,
+    endpoint: &LocalEndpoint<I>,
+    ready: Ready<I>,
+    taken: Option<ConnectionSlot>,
+) -> SharedConnection {
+    let core = target.core;
+    let Ready { quic, transport, receiver, connection, alarm, is_beside } = ready;
     // The streams have their own wires: this one only counts the connection.
     let (_, open) = endpoint.opened(Wire::Moved, core.io.alarms().alarm(), taken).into_parts();
-    let limits = target.limits;
-    let config = Config { peer: Peer::Endpoint, message: &limits.message, floods: limits.http3 };
     let now = core.io.now();
-    let connection = Connection::new(&config, Rc::clone(&quic), now);
     let settings = target.service.config.http2;
-    connection.limit_streams(settings.streams_max as usize);
     let issued = Issued::list(&quic.peer_certificates());
     let wanted = Rc::clone(endpoint.shared.wanted());
     let wake = alarm.wake();
@@ -80,16 +103,54 @@ pub(super) async fn open<I: Io>(
         endpoint: Rc::downgrade(endpoint),
         alarm,
         pulse,
+        watch: is_beside.then(|| Watch::new(target)),
         open,
         _receiver: receiver,
     };
     let run = async move { driver.run().await };
     core.io.spawn(Contained::new(Rc::clone(core), || run));
-    Ok(SharedConnection::Http3(shared))
+    SharedConnection::Http3(shared)
 }
 
-/// A connection whose handshake is complete, its transport, and the task that receives for it.
-type Connected<I> = (Rc<quic::Connection>, Transport<I, <I as Io>::Datagrams>, Receiver);
+/// The address and the server name of an endpoint for QUIC.
+pub(super) struct QuicPeer {
+    /// The UDP address.
+    pub to: SocketAddr,
+    /// The server name for TLS.
+    pub name: String,
+}
+
+impl QuicPeer {
+    /// The endpoint at `address`, whose UDP port has the same number. `None` for a Unix-domain
+    /// socket.
+    pub fn at<I: Io>(target: &Target<'_, I>, address: &Address) -> Option<Self> {
+        let Address::Tcp(to) = address else { return None };
+        let tls = target.service.config.tls.as_ref()?;
+        let name = match tls.name_for(address) {
+            ServerName::DnsName(name) => name.as_ref().to_owned(),
+            _ => to.ip().to_string(),
+        };
+        Some(Self { to: *to, name })
+    }
+}
+
+/// A connection whose handshake is complete.
+pub(super) struct Ready<I: Io> {
+    quic: Rc<quic::Connection>,
+    transport: Transport<I, I::Datagrams>,
+    receiver: Receiver,
+    connection: Rc<Connection>,
+    alarm: Alarm,
+    is_beside: bool,
+}
+
+/// The reason why a connection could not be opened.
+pub(super) struct NotOpened {
+    /// The text for the log, if there is more to say than the refusal does.
+    pub why: Option<String>,
+    /// The refusal of the request.
+    pub refusal: Refusal,
+}
 
 /// Stops the task that receives datagrams when it is dropped.
 struct Receiver(WakeHandle);
@@ -102,17 +163,14 @@ impl Drop for Receiver {
 
 async fn connect<I: Io>(
     target: &Target<'_, I>,
-    endpoint: &LocalEndpoint<I>,
-    alarm: &Alarm,
-) -> Result<Connected<I>, Refusal> {
+    peer: &QuicPeer,
+    is_beside: bool,
+) -> Result<Ready<I>, NotOpened> {
     let (core, service) = (target.core, &target.service.config);
-    let address = endpoint.config.borrow().address.clone();
-    let (Some(client), Some(tls), Address::Tcp(to)) = (&service.http3, &service.tls, &address)
-    else {
-        return Err(NO_ADDRESS);
-    };
-    let datagrams =
-        core.io.datagrams(*to, service.egress).map_err(|error| connect_failed(&error))?;
+    let silent = |refusal| NotOpened { why: None, refusal };
+    let Some(client) = &service.http3 else { return Err(silent(NO_ADDRESS)) };
+    let datagrams = core.io.datagrams(peer.to, service.egress);
+    let datagrams = datagrams.map_err(|error| silent(connect_failed(&error)))?;
     let place = Place { worker: 0, workers: 1 };
     let clock = Clock::new(udp::epoch());
     let may_probe = !datagrams.may_fragment();
@@ -121,26 +179,53 @@ async fn connect<I: Io>(
         Endpoint::new(client.keys(), place, None, may_probe, clock, random)
     };
     let port = Port::new(core.io.clone(), datagrams, quic_endpoint);
-    let name = match tls.name_for(&address) {
-        ServerName::DnsName(name) => name.as_ref().to_owned(),
-        _ => to.ip().to_string(),
-    };
-    let now = core.io.now();
-    let connected = port.endpoint.connect(*to, &name, client, now);
-    let connection = connected.map_err(|why| logged(target, &address, &why, TLS_FAILED))?;
+    let connected = port.endpoint.connect(peer.to, &peer.name, client, core.io.now());
+    let failed = |why| NotOpened { why: Some(why), refusal: TLS_FAILED };
+    let quic = connected.map_err(failed)?;
     let refused = Rc::new(Cell::new(None));
-    let receiver = receive(&core.io, &port, &connection, &refused);
-    let mut transport = Transport::new(port, Rc::clone(&connection));
-    alarm.set(now + service.connect_timeout);
-    let over =
-        poll_fn(|context| poll_handshake(&connection, &mut transport, alarm, &refused, context));
-    match over.await {
-        Ok(()) => Ok((connection, transport, receiver)),
-        Err(Failed::Timeout) => Err(CONNECT_TIMEOUT),
-        Err(Failed::Refused(error)) => Err(connect_failed(&error)),
-        Err(Failed::Closed(closed)) => {
-            let (why, refusal) = described(&closed);
-            Err(logged(target, &address, &why, refusal))
+    let receiver = receive(&core.io, &port, &quic, &refused);
+    let mut transport = Transport::new(port, Rc::clone(&quic));
+    let alarm = core.io.alarms().alarm();
+    alarm.set(core.io.now() + service.connect_timeout);
+    let over = poll_fn(|context| poll_handshake(&quic, &mut transport, &alarm, &refused, context));
+    over.await.map_err(not_opened)?;
+    let limits = target.limits;
+    let config = Config { peer: Peer::Endpoint, message: &limits.message, floods: limits.http3 };
+    let connection = Connection::new(&config, Rc::clone(&quic), core.io.now());
+    connection.limit_streams(service.http2.streams_max as usize);
+    let mut ready = Ready { quic, transport, receiver, connection, alarm, is_beside };
+    if is_beside {
+        poll_fn(|context| ready.poll_accepted(&core.io, context)).await.map_err(not_opened)?;
+    }
+    Ok(ready)
+}
+
+impl<I: Io> Ready<I> {
+    /// Completes when the endpoint has sent its SETTINGS.
+    fn poll_accepted(&mut self, io: &I, context: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        loop {
+            let over = self.transport.poll(context).is_ready();
+            let mut handled = false;
+            while let Some(event) = self.quic.poll() {
+                self.connection.handle(event, io.recent());
+                handled = true;
+            }
+            let end = match self.connection.end() {
+                Some(End::Closed(closed)) => Some(closed),
+                Some(End::Breach(..) | End::Flood(_)) => Some(Closed::Ours),
+                None => over.then_some(Closed::Idle),
+            };
+            if let Some(closed) = end {
+                // The endpoint is told the reason.
+                _ = self.transport.poll(context);
+                return Poll::Ready(Err(Failed::Closed(closed)));
+            }
+            if self.connection.is_greeted() {
+                return Poll::Ready(Ok(()));
+            }
+            if !handled {
+                return self.alarm.poll_woken(context).map(|_| Err(Failed::Timeout));
+            }
         }
     }
 }
@@ -225,18 +310,24 @@ fn described(closed: &Closed) -> (String, Refusal) {
     }
 }
 
-fn logged<I: Io>(
-    target: &Target<'_, I>,
-    endpoint: &Address,
-    why: &str,
-    refusal: Refusal,
-) -> Refusal {
+fn not_opened(failed: Failed) -> NotOpened {
+    let silent = |refusal| NotOpened { why: None, refusal };
+    match failed {
+        Failed::Timeout => silent(CONNECT_TIMEOUT),
+        Failed::Refused(error) => silent(connect_failed(&error)),
+        Failed::Closed(closed) => {
+            let (why, refusal) = described(&closed);
+            NotOpened { why: Some(why), refusal }
+        }
+    }
+}
+
+fn log<I: Io>(target: &Target<'_, I>, endpoint: &Address, why: &str) {
     let service = &*target.service.config.name;
     target.core.log_limited(|suppressed| {
         let message = "QUIC handshake with endpoint failed";
         tracing::warn!(service, %endpoint, reason = why, suppressed, "{message}");
     });
-    refusal
 }
 
 /// The task of a connection: it handles its events until the connection closes.
@@ -249,6 +340,8 @@ struct Driver<I: Io> {
     endpoint: Weak<EndpointState<Wire<I::Stream>>>,
     alarm: Alarm,
     pulse: Pulse,
+    /// Watches the endpoint if it is reached over TCP, too.
+    watch: Option<Watch<I>>,
     open: Option<OpenGuard>,
     _receiver: Receiver,
 }
@@ -291,6 +384,10 @@ impl<I: Io> Driver<I> {
                 open.say_idle();
                 next = next.min(now + IDLE_CHECK_INTERVAL);
             }
+            match self.watch(now, heard, busy) {
+                Some(watched) => next = next.min(watched),
+                None => return,
+            }
             self.alarm.set(next);
             if poll_fn(|context| self.poll(context)).await {
                 return;
@@ -298,10 +395,30 @@ impl<I: Io> Driver<I> {
         }
     }
 
+    /// Checks whether the endpoint still answers, if it is reached over TCP, too. Returns the time
+    /// of the next check, or `None` if the connection must end.
+    fn watch(&mut self, now: Time, heard: Time, busy: bool) -> Option<Time> {
+        let Some(watch) = &mut self.watch else { return Some(Time::NEVER) };
+        let due = watch.silence.step(now, heard, busy);
+        if due.ask {
+            self.quic.ping();
+        }
+        if !due.doubt {
+            return Some(due.next);
+        }
+        let Some(endpoint) = self.endpoint.upgrade() else { return Some(due.next) };
+        if !self.shared.is_closed() {
+            self.shared.close();
+            watch.doubt(&endpoint, now);
+        }
+        let gives_up = due.give_up && endpoint.shared.ways().has_failed();
+        (!gives_up).then_some(due.next)
+    }
+
     /// Completes with true when the connection has ended, and with false when there is something
     /// to decide.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<bool> {
-        let Self { connection, quic, transport, shared, alarm, io, .. } = self;
+        let Self { connection, quic, transport, shared, watch, alarm, io, .. } = self;
         let (mut handled, mut has_room) = (false, false);
         while let Some(event) = quic.poll() {
             has_room |= matches!(event, Event::Available(_) | Event::Finished(_));
@@ -320,7 +437,9 @@ impl<I: Io> Driver<I> {
         if transport.poll(context).is_ready() {
             return Poll::Ready(true);
         }
-        if shared.is_closed() && shared.streams() == 0 {
+        let is_left = shared.is_closed() && shared.streams() == 0;
+        let is_unwatched = watch.as_ref().is_some_and(|watch| !watch.silence.is_begun());
+        if is_left || is_unwatched && shared.streams() > 0 {
             return Poll::Ready(false);
         }
         alarm.poll_woken(context).map(|_| false)

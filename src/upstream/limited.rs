@@ -181,6 +181,20 @@ pub async fn take<I: Io>(
     }
 }
 
+/// Takes the slot of a connection that is open already, if one is free. `Some(None)` means that the
+/// service has no limit.
+pub fn take_free<I: Io>(target: &Target<'_, I>) -> Option<Option<ConnectionSlot>> {
+    let service = target.service;
+    let Some(breaker) = &service.config.breaker else { return Some(None) };
+    let limited = &service.limited;
+    if limited.is_any() {
+        return None;
+    }
+    let slot = Some(breaker.take(Limit::Connections)?);
+    let (breaker, limited) = (Arc::clone(breaker), Rc::clone(limited));
+    Some(Some(ConnectionSlot { slot, breaker, limited }))
+}
+
 const TOO_MANY_CONNECTIONS: Refusal = Refusal {
     status: 503,
     flag: Flag::UpstreamOverflow,

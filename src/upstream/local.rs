@@ -285,6 +285,7 @@ fn is_opened_alike(one: &Service, other: &Service) -> bool {
         && one.send_proxy_protocol == other.send_proxy_protocol
         && one.egress == other.egress
         && one.protocol == other.protocol
+        && one.beside == other.beside
 }
 
 /// A number that identifies the TLS settings for endpoints. Returns `None` without TLS.

@@ -1,6 +1,7 @@
 //! Connections to endpoints: choosing an endpoint, connecting, pools and sharing.
 
 mod attempt;
+mod beside;
 pub mod choose;
 mod connect;
 mod families;

@@ -135,6 +135,7 @@ impl<I: Io> Opening<I> {
             limits,
             deadline: Time::NEVER,
             bytes: false,
+            old_way: false,
         };
         let counted = Counted::<I>(endpoint);
         let is_needed = || endpoint.queue.opening() <= needed(&target, endpoint);
@@ -143,6 +144,7 @@ impl<I: Io> Opening<I> {
         drop(counted);
         match opened {
             Ok(Opened::Alone(upstream)) => upstream.supply(core.io.now()),
+            Ok(Opened::Given) => {}
             Ok(Opened::Shared(connection)) => {
                 endpoint.queue.give_streams(|| connection.slot());
                 endpoint.shared.add(connection);

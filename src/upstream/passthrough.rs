@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::{Local, LocalService, PoolTerms};
 use crate::balance::Level;
-use crate::cluster::{Endpoint, Service};
+use crate::cluster::{Endpoint, Protocol, Service};
 use crate::mesh::{Capture, OriginalTarget, canonical};
 use crate::net::{Address, Egress};
 use crate::runtime::io::Io;
@@ -25,8 +25,25 @@ pub struct PassthroughPool<I: Io> {
     changes: Cell<u64>,
 }
 
-/// The key of a passthrough service: whether the traffic is inbound, and the original destination.
-type Key = (bool, SocketAddr);
+/// The key of a passthrough service.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    /// Whether the traffic is inbound.
+    inbound: bool,
+    /// The original destination.
+    at: SocketAddr,
+    /// Whether the workload is known to speak HTTP/2.
+    http2: bool,
+}
+
+/// An original destination.
+#[derive(Clone, Copy, Debug)]
+pub struct Towards {
+    /// The address.
+    pub address: SocketAddr,
+    /// Whether the client's proxy says that the workload speaks HTTP/2.
+    pub http2: bool,
+}
 
 struct Kept<I: Io> {
     service: Rc<LocalService<I>>,
@@ -58,7 +75,7 @@ impl<I: Io> PassthroughPool<I> {
     /// workload may still connect to them (`outbound`).
     pub fn drain(&self, outbound: bool) {
         let kept = self.kept.borrow();
-        let over = kept.iter().filter(|((inbound, _), _)| *inbound || !outbound);
+        let over = kept.iter().filter(|(key, _)| key.inbound || !outbound);
         over.for_each(|(_, kept)| kept.end());
     }
 
@@ -67,10 +84,10 @@ impl<I: Io> PassthroughPool<I> {
     /// address.
     pub fn forget(&self, addresses: &[SocketAddr]) {
         self.changes.set(self.changes.get() + 1);
-        self.kept.borrow_mut().retain(|&(inbound, at), kept| {
-            let is_it = |address: &SocketAddr| match inbound {
-                true => address.port() == at.port(),
-                false => canonical(*address) == canonical(at),
+        self.kept.borrow_mut().retain(|key, kept| {
+            let is_it = |address: &SocketAddr| match key.inbound {
+                true => address.port() == key.at.port(),
+                false => canonical(*address) == canonical(key.at),
             };
             let stays = !addresses.iter().any(is_it);
             if !stays {
@@ -118,12 +135,13 @@ pub fn find<I: Io>(
     local: &Local<I>,
     worker: usize,
     capture: &Capture,
-    original: SocketAddr,
+    towards: Towards,
     client: Option<IpAddr>,
 ) -> Option<Rc<LocalService<I>>> {
+    let original = towards.address;
     match capture.target(original) {
         OriginalTarget::Service(..) | OriginalTarget::Denied => None,
-        OriginalTarget::Workload => application(local, worker, capture, original, client),
+        OriginalTarget::Workload => application(local, worker, capture, towards, client),
         OriginalTarget::Endpoint(service) => endpoint_of(local, worker, capture, original, service),
         OriginalTarget::Unknown => unknown(local, worker, capture, original),
     }
@@ -135,7 +153,7 @@ fn application<I: Io>(
     local: &Local<I>,
     worker: usize,
     capture: &Capture,
-    original: SocketAddr,
+    Towards { address: original, http2 }: Towards,
     client: Option<IpAddr>,
 ) -> Option<Rc<LocalService<I>>> {
     let target = capture.application(original);
@@ -146,11 +164,17 @@ fn application<I: Io>(
         let config = match capture.workload(original) {
             Some(service) => {
                 let named = &local.snapshot.services[service as usize];
+                let named_http2 = matches!(named.protocol, Protocol::Http2 | Protocol::Grpc);
                 // The TLS, PROXY protocol, retry and circuit breaker settings are for remote
                 // clients of the service, and not for the connection to the local workload. Retries
                 // on both sides would multiply.
                 Service {
+                    protocol: match http2 && !named_http2 {
+                        true => Protocol::Http2,
+                        false => named.protocol,
+                    },
                     tls: None,
+                    beside: None,
                     send_proxy_protocol: None,
                     retries: None,
                     retry_budget: None,
@@ -161,7 +185,11 @@ fn application<I: Io>(
                     ..named.narrowed(endpoint)
                 }
             }
-            None => Service { egress, ..capture.passthrough.narrowed(endpoint) },
+            None => {
+                let passed = capture.passthrough.narrowed(endpoint);
+                let protocol = if http2 { Protocol::Http2 } else { passed.protocol };
+                Service { egress, protocol, ..passed }
+            }
         };
         Some(alone(local, worker, config))
     };
@@ -169,7 +197,10 @@ fn application<I: Io>(
         // The connection has the source address of one client, so it must not serve another client.
         Some(_) => make().map(Rc::new),
         // One workload may be a different service at each original destination.
-        None => local.passthrough.keep((true, original), true, make),
+        None => {
+            let key = Key { inbound: true, at: original, http2 };
+            local.passthrough.keep(key, true, make)
+        }
     }
 }
 
@@ -187,7 +218,8 @@ fn endpoint_of<I: Io>(
         Address::Unix(_) => false,
     };
     let make = || LocalService::narrowed(whole, is_it);
-    let kept = local.passthrough.keep((false, original), false, make);
+    let key = Key { inbound: false, at: original, http2: false };
+    let kept = local.passthrough.keep(key, false, make);
     // The endpoint may just have been removed from the service.
     kept.or_else(|| match capture.unknown_target() {
         OriginalTarget::Unknown => unknown(local, worker, capture, original),
@@ -208,7 +240,7 @@ fn unknown<I: Io>(
         let config = Service { egress, ..capture.passthrough.narrowed(endpoint) };
         Some(alone(local, worker, config))
     };
-    local.passthrough.keep((false, original), true, make)
+    local.passthrough.keep(Key { inbound: false, at: original, http2: false }, true, make)
 }
 
 fn endpoint(capture: &Capture, address: SocketAddr) -> Arc<Endpoint> {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::http2;
 use crate::http3;
+use crate::resilience::TwoWays;
 
 /// A connection to an endpoint that exchanges share.
 #[derive(Clone)]
@@ -76,6 +77,10 @@ pub struct Shared {
     closed: Cell<bool>,
     /// Whether ALPN has selected HTTP/2 in the last TLS handshake.
     pub chosen: Cell<bool>,
+    /// Whether connections use QUIC or TCP, if the service allows both.
+    ways: Cell<TwoWays>,
+    /// The reason of the last failure of QUIC.
+    quic_error: RefCell<Option<Rc<str>>>,
 }
 
 impl Shared {
@@ -90,13 +95,49 @@ impl Shared {
         slot
     }
 
+    /// Like [`Shared::slot`], but on a connection over TCP.
+    pub fn slot_over_tcp(&self) -> Option<Slot> {
+        let connections = self.connections.borrow();
+        let over_tcp = |it: &&SharedConnection| matches!(it, SharedConnection::Http2(_));
+        connections.iter().filter(over_tcp).find_map(SharedConnection::slot)
+    }
+
     /// Adds a new connection. If the endpoint was removed in the meantime, the connection serves
-    /// only the streams that are already open.
+    /// only the streams that are already open. Connections of HTTP/3 are used first.
     pub fn add(&self, connection: SharedConnection) {
-        match self.closed.get() {
-            true => connection.close(),
-            false => self.connections.borrow_mut().push(connection),
+        if self.closed.get() {
+            return connection.close();
         }
+        let mut connections = self.connections.borrow_mut();
+        let is_http3 = |it: &SharedConnection| matches!(it, SharedConnection::Http3(_));
+        let place = match is_http3(&connection) {
+            true => connections.iter().take_while(|other| is_http3(other)).count(),
+            false => connections.len(),
+        };
+        connections.insert(place, connection);
+    }
+
+    /// Whether connections use QUIC or TCP, if the service allows both.
+    pub fn ways(&self) -> TwoWays {
+        self.ways.get()
+    }
+
+    /// The reason of the last failure of QUIC, for the log.
+    pub fn quic_error(&self) -> Option<Rc<str>> {
+        self.quic_error.borrow().clone()
+    }
+
+    /// Sets the reason of the last failure of QUIC.
+    pub fn set_quic_error(&self, why: &str) {
+        *self.quic_error.borrow_mut() = Some(why.into());
+    }
+
+    /// Changes what is known about QUIC to the endpoint.
+    pub fn change_ways<T>(&self, change: impl FnOnce(&mut TwoWays) -> T) -> T {
+        let mut ways = self.ways.get();
+        let result = change(&mut ways);
+        self.ways.set(ways);
+        result
     }
 
     /// Closes a connection without streams. Returns false if there is none. The connection is

@@ -11,3 +11,4 @@ mod own_traffic;
 mod passthrough;
 mod rules;
 mod server_first;
+mod transport;

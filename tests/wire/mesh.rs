@@ -206,3 +206,53 @@ fn the_identity_is_issued_anew_at_half_of_its_life() {
     eventually("a new certificate", || (serial() != first).then_some(()));
     assert!(proxy.log().contains("renewing this workload's certificate"));
 }
+
+#[test]
+fn two_proxies_speak_http3_without_captured_traffic() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = authority(directory.path());
+    let origin = Origin::saying("from the stock");
+    let (far, near, mute) = (free_port(), free_port(), free_port());
+    let mesh = |name: &str, more: &str| {
+        let id = format!("spiffe://cluster.local/ns/demo/sa/{name}");
+        format!(
+            "mesh: {{identity: {{ca: {ca}, id: \"{id}\"}}{more}}}\n\
+             telemetry: {{access_log: {{path: stdout}}}}\n"
+        )
+    };
+    let inbound = |port: u16, more: &str| {
+        let text = format!(
+            "listeners: {{in: {{bind: \"127.0.0.1:{port}\", tls: mesh}}}}\n\
+             routes: {{\"*\": [{{to: app}}]}}\n\
+             services: {{app: {{endpoints: [\"{}\"]}}}}\n",
+            origin.address()
+        );
+        Proxy::start(&(mesh("stock", more) + &text))
+    };
+    let stock = inbound(far, ", transport: quic");
+    // This one does not receive QUIC.
+    let old = inbound(mute, "");
+    let shop = format!(
+        "listeners: {{web: {{bind: \"127.0.0.1:{near}\"}}}}\n\
+         routes: {{stock: [{{to: stock}}], old: [{{to: old}}]}}\n\
+         services:\n\
+         \x20 stock: {{endpoints: [\"127.0.0.1:{far}\"], tls: mesh, connect_hedge: 20s}}\n\
+         \x20 old: {{endpoints: [\"127.0.0.1:{mute}\"], tls: mesh}}\n"
+    );
+    let shop = Proxy::start(&(mesh("shop", ", transport: quic") + &shop));
+    for (host, version) in [("stock", "HTTP/3"), ("old", "HTTP/2"), ("stock", "HTTP/3")] {
+        let mut client = Client::connect(near);
+        for _ in 0..3 {
+            let answer = client.request(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            assert_eq!(answer.text(), "from the stock", "{host}\n{}", shop.log());
+        }
+        let proxy = if host == "stock" { &stock } else { &old };
+        let spoken = format!("\"protocol\":\"{version}\"");
+        eventually(version, || (proxy.log().matches(&spoken).count() >= 3).then_some(()));
+    }
+    assert!(!stock.log().contains("\"HTTP/2\"") && !old.log().contains("\"HTTP/3\""));
+    let fallbacks = |service: &str| {
+        shop.metric(&format!("ringway_service_quic_fallbacks_total{{service=\"{service}\"}}"))
+    };
+    assert_eq!((fallbacks("stock"), fallbacks("old")), (0.0, 1.0), "{}", shop.log());
+}

@@ -202,6 +202,9 @@ pub(super) fn write_service(
     let list = if addresses.is_empty() { "none yet".to_owned() } else { addresses.join(", ") };
     writeln!(out, "    endpoints ({:?}): {list}", service.policy).ok();
     write_levels(out, service, &endpoints, index);
+    if let Some(beside) = &service.beside {
+        writeln!(out, "    transport: {beside}").ok();
+    }
     if let Some(check) = &service.health {
         writeln!(out, "    health check: {check}").ok();
     }

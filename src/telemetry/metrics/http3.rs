@@ -30,4 +30,11 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         let count = listener.stats.sum(|cells| &cells.quic_retries);
         page.sample(name, &[("listener", &listener.name)], count);
     }
+    let name = "ringway_service_quic_fallbacks_total";
+    let help = "How often requests for an endpoint went over TCP for a time, because QUIC failed.";
+    page.family(name, "counter", help);
+    for service in snapshot.all_services().filter(|service| service.beside.is_some()) {
+        let count = service.stats.sum(|cells| &cells.quic_fallbacks);
+        page.sample(name, &[("service", &service.name)], count);
+    }
 }

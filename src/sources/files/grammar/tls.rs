@@ -106,6 +106,12 @@ pub struct Mesh {
     pub trust_bundles: Entries<Placed<String>>,
     /// PEM file with revocation lists for the certificates of peers.
     pub crl: Option<Placed<String>>,
+    /// The transport of HTTP between proxies of the mesh. Default `tcp`.
+    pub transport: Option<Placed<MeshTransport>>,
+    /// The UDP port at which proxies that capture the traffic of their workload receive QUIC.
+    /// Default: the port of `inbound.bind`, or 15006. Without captured traffic: the port of each
+    /// endpoint.
+    pub quic_port: Option<Placed<u16>>,
     /// Traffic from others to this workload, and the settings for listeners with `tls: mesh`.
     pub inbound: Inbound,
     /// Traffic from this workload to others.
@@ -114,6 +120,16 @@ pub struct Mesh {
     pub dns: Option<MeshDns>,
     /// Settings of the capture rules.
     pub intercept: Intercept,
+}
+
+/// The transport of HTTP between proxies of the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MeshTransport {
+    /// TLS over TCP.
+    Tcp,
+    /// HTTP/3 over QUIC. Where it does not work, TLS over TCP.
+    Quic,
 }
 
 /// An identity: from files that another program renews, or issued by a local CA. Set either `cert`,

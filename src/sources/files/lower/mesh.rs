@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::super::grammar::intercept::{self, Side, WhenDead};
 use super::super::grammar::mesh::{self, Inbound, Outbound, PortProtocol, Probe, Udp};
-use super::super::grammar::tls::Mesh;
+use super::super::grammar::tls::{Mesh, MeshTransport};
 use super::super::values::{Entries, OneOrMany, Placed};
 use super::{Lower, list, listener, origin, time, tls};
 use crate::model::{self, Exclude, InterceptBy, Item};
@@ -18,6 +18,10 @@ pub(super) fn mesh(lower: &mut Lower<'_>, written: Mesh) -> model::Mesh {
             .map(|(domain, file)| (domain.into(), lower.material(&file)))
             .collect(),
         crl: lower.materials(&written.crl),
+        quic: written.transport.and_then(|transport| {
+            (transport.value == MeshTransport::Quic).then(|| origin(transport.place))
+        }),
+        quic_port: written.quic_port.map(Into::into),
         inbound: inbound(lower, written.inbound),
         outbound: outbound(lower, written.outbound),
         dns: written.dns.and_then(|dns| lower.address(&dns.bind, "write 127.0.0.1:15053")),

@@ -1,0 +1,275 @@
+//! The way to an endpoint over QUIC, beside the one over TCP.
+//!
+//! A connection is opened over QUIC first. If that takes half of `connect_hedge`, TCP is tried,
+//! too, and the requests use the first connection. If QUIC fails where TCP works, the endpoint is
+//! reached over TCP for a time ([`TwoWays`](crate::resilience::TwoWays)).
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use super::choose::{self, Opened, Target};
+use super::http3::{self, NotOpened, QuicPeer};
+use super::limited::{self, ConnectionSlot};
+use super::{LocalEndpoint, LocalService};
+use crate::cluster::{Beside, Protocol};
+use crate::error::Refusal;
+use crate::mesh::Onward;
+use crate::net::Address;
+use crate::resilience::Silence;
+use crate::runtime::contained::Contained;
+use crate::runtime::core::Core;
+use crate::runtime::io::Io;
+use crate::snapshot::Limits;
+use crate::time::{NO_LIMIT, Time};
+
+/// Whether new connections for the request use QUIC.
+pub(super) fn prefers_quic<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) -> bool {
+    let Some(beside) = &target.service.config.beside else { return false };
+    let untried = match beside {
+        Beside::Mesh { .. } => matches!(endpoint.config.borrow().address, Address::Tcp(_)),
+    };
+    !target.old_way && endpoint.shared.ways().prefers_quic(untried)
+}
+
+/// Tries QUIC again, if it has failed a long time ago. The request does not wait for it.
+#[inline]
+pub(super) fn try_again<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) {
+    if target.service.config.beside.is_some()
+        && endpoint.shared.ways().has_failed()
+        && endpoint.shared.change_ways(|ways| ways.is_due(target.core.io.recent()))
+    {
+        Trial::begin(target, endpoint, None);
+    }
+}
+
+/// Opens a connection over QUIC, or over TCP if QUIC fails or takes long.
+pub(super) async fn open<I: Io>(
+    target: &Target<'_, I>,
+    endpoint: &LocalEndpoint<I>,
+    taken: Option<ConnectionSlot>,
+) -> Result<Opened<I>, Refusal> {
+    if !prefers_quic(target, endpoint) {
+        return over_tcp(target, endpoint, taken).await;
+    }
+    let trial = Trial::begin(target, endpoint, taken);
+    let io = &target.core.io;
+    let alarm = io.alarms().alarm();
+    let hedge = target.service.config.connect_hedge;
+    alarm.set(if hedge == NO_LIMIT { Time::NEVER } else { io.now() + hedge / 2 });
+    match alarm.guard(trial.end()).await {
+        Ok(true) => return Ok(Opened::Given),
+        Ok(false) => {}
+        Err(_) => endpoint.shared.change_ways(|ways| ways.is_slow()),
+    }
+    // The other requests need connections of their own now.
+    endpoint.queue.wake();
+    over_tcp(target, endpoint, trial.taken.take()).await
+}
+
+async fn over_tcp<I: Io>(
+    target: &Target<'_, I>,
+    endpoint: &LocalEndpoint<I>,
+    taken: Option<ConnectionSlot>,
+) -> Result<Opened<I>, Refusal> {
+    let opened = choose::open_over_tcp(target, endpoint, taken).await;
+    let now = target.core.io.now();
+    match &opened {
+        Ok(_) => {
+            if endpoint.shared.change_ways(|ways| ways.tcp_opened(now)) {
+                tell(target, endpoint);
+            }
+        }
+        Err(_) => endpoint.shared.change_ways(|ways| ways.tcp_failed()),
+    }
+    opened
+}
+
+/// Counts and logs that the endpoint is reached over TCP from now on.
+fn tell<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) {
+    let service = &target.service.config;
+    service.stats.worker(target.core.index).quic_fallbacks.increment();
+    let address = &endpoint.config.borrow().address;
+    let reason = endpoint.shared.quic_error().unwrap_or_default();
+    target.core.log_limited(|suppressed| {
+        let service = &*service.name;
+        let message = "the endpoint does not answer over QUIC; its requests go over TCP";
+        tracing::warn!(service, endpoint = %address, reason = &*reason, suppressed, "{message}");
+    });
+}
+
+/// An attempt to open a connection over QUIC. It has a task of its own, which also ends it: a
+/// connection that comes late is used by later requests.
+#[derive(Default)]
+struct Trial {
+    /// The slot for the connection. The request takes it back if it uses TCP.
+    taken: Cell<Option<ConnectionSlot>>,
+    /// Whether a connection was opened. `None` until the attempt has ended.
+    opened: Cell<Option<bool>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Trial {
+    fn begin<I: Io>(
+        target: &Target<'_, I>,
+        endpoint: &LocalEndpoint<I>,
+        taken: Option<ConnectionSlot>,
+    ) -> Rc<Self> {
+        let (taken, opened) = (Cell::new(taken), Cell::new(None));
+        let trial = Rc::new(Self { taken, opened, waker: RefCell::default() });
+        let running = Running {
+            trial: Rc::clone(&trial),
+            core: Rc::clone(target.core),
+            service: Rc::clone(target.service),
+            endpoint: Rc::clone(endpoint),
+            client: target.client,
+            limits: *target.limits,
+        };
+        let run = || async move { running.run().await };
+        target.core.io.spawn(Contained::new(Rc::clone(target.core), run));
+        trial
+    }
+
+    /// Completes when the attempt has ended: with whether a connection was opened.
+    async fn end(&self) -> bool {
+        poll_fn(|context| match self.opened.get() {
+            Some(opened) => Poll::Ready(opened),
+            None => {
+                *self.waker.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+/// Watches whether the endpoint of a connection over QUIC still answers.
+pub(super) struct Watch<I: Io> {
+    pub silence: Silence,
+    core: Rc<Core<I>>,
+    service: Rc<LocalService<I>>,
+    limits: Limits,
+}
+
+impl<I: Io> Watch<I> {
+    pub fn new(target: &Target<'_, I>) -> Self {
+        let (core, service) = (Rc::clone(target.core), Rc::clone(target.service));
+        Self { silence: Silence::default(), core, service, limits: *target.limits }
+    }
+
+    /// The endpoint does not answer. Opens a connection over TCP, so that it is known whether
+    /// requests can go there.
+    pub fn doubt(&self, endpoint: &LocalEndpoint<I>, now: Time) {
+        endpoint.shared.set_quic_error("the endpoint does not answer any more");
+        endpoint.shared.change_ways(|ways| ways.failed(now));
+        let running = Running {
+            trial: Rc::default(),
+            core: Rc::clone(&self.core),
+            service: Rc::clone(&self.service),
+            endpoint: Rc::clone(endpoint),
+            client: None,
+            limits: self.limits,
+        };
+        let run = || async move { running.open_other().await };
+        self.core.io.spawn(Contained::new(Rc::clone(&self.core), run));
+    }
+}
+
+/// The task of an attempt.
+struct Running<I: Io> {
+    trial: Rc<Trial>,
+    core: Rc<Core<I>>,
+    service: Rc<LocalService<I>>,
+    endpoint: LocalEndpoint<I>,
+    client: Option<SocketAddr>,
+    limits: Limits,
+}
+
+impl<I: Io> Running<I> {
+    async fn run(&self) {
+        let Self { endpoint, trial, .. } = self;
+        let target = self.target();
+        let opened = match self.peer(&target) {
+            Some(peer) => http3::open_beside(&target, &peer).await,
+            None => return,
+        };
+        match opened {
+            Ok(ready) => {
+                let slot = trial.taken.take().map(Some);
+                if let Some(slot) = slot.or_else(|| limited::take_free(&target)) {
+                    endpoint.shared.change_ways(|ways| ways.opened());
+                    let connection = http3::share(&target, endpoint, ready, slot);
+                    endpoint.queue.give_streams(|| connection.slot());
+                    endpoint.shared.add(connection);
+                    trial.opened.set(Some(true));
+                }
+            }
+            Err(NotOpened { why, refusal }) => {
+                endpoint.shared.set_quic_error(why.as_deref().unwrap_or(refusal.detail));
+            }
+        }
+    }
+
+    /// Opens a connection over TCP.
+    async fn open_other(&self) {
+        let Self { endpoint, trial, .. } = self;
+        trial.opened.set(Some(true));
+        let target = self.target();
+        let Some(taken) = limited::take_free(&target) else { return };
+        match over_tcp(&target, endpoint, taken).await {
+            Ok(Opened::Alone(upstream)) => upstream.supply(self.core.io.now()),
+            Ok(Opened::Shared(connection)) => {
+                endpoint.queue.give_streams(|| connection.slot());
+                endpoint.shared.add(connection);
+            }
+            Ok(Opened::Given) | Err(_) => {}
+        }
+    }
+
+    fn target(&self) -> Target<'_, I> {
+        Target {
+            core: &self.core,
+            service: &self.service,
+            client: self.client,
+            trusted_hops: 0,
+            limits: &self.limits,
+            deadline: Time::NEVER,
+            bytes: false,
+            old_way: false,
+        }
+    }
+
+    /// The address and name of the endpoint for QUIC.
+    fn peer(&self, target: &Target<'_, I>) -> Option<QuicPeer> {
+        let config = &self.service.config;
+        let address = self.endpoint.config.borrow().address.clone();
+        let peer = QuicPeer::at(target, &address)?;
+        match config.beside.as_ref()? {
+            Beside::Mesh { port: None } => Some(peer),
+            Beside::Mesh { port: Some(port) } => {
+                let http2 = matches!(config.protocol, Protocol::Http2 | Protocol::Grpc);
+                let name = Onward { port: peer.to.port(), http2 }.to_string();
+                Some(QuicPeer { to: SocketAddr::new(peer.to.ip(), *port), name })
+            }
+        }
+    }
+}
+
+impl<I: Io> Drop for Running<I> {
+    /// Ends the attempt. It has failed if no connection was opened, also after a panic.
+    fn drop(&mut self) {
+        let this: &Self = self;
+        let Self { trial, core, endpoint, .. } = this;
+        if trial.opened.get().is_none() {
+            trial.opened.set(Some(false));
+            if endpoint.shared.change_ways(|ways| ways.failed(core.io.recent())) {
+                tell(&this.target(), endpoint);
+            }
+        }
+        if let Some(waker) = trial.waker.take() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Sidecars that speak HTTP/3 to each other (`mesh.transport: quic`), and TCP where QUIC fails.
+
+use std::net::UdpSocket;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::rules;
+use crate::support::eventually;
+use crate::support::http::Client;
+use crate::support::netns::{App, Host, Wire, can_have_hosts};
+use crate::support::proxy::Proxy;
+
+/// Creates a CA. Returns its directory.
+fn authority(directory: &tempfile::TempDir) -> String {
+    let ca = directory.path().join("ca").display().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    let made = command.args(["ca", "init", "--dir", &ca]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    ca
+}
+
+/// The sidecar of the workload `name`. All sidecars have the same configuration.
+fn sidecar(host: &Host, ca: &str, name: &str, hedge: &str, more: &str) -> Proxy {
+    let proxy = Proxy::start_in(
+        &host.name,
+        &format!(
+            "mesh:\n\
+             \x20 identity: {{ca: {ca}, id: spiffe://cluster.local/ns/demo/sa/{name}}}\n\
+             \x20 transport: quic\n\
+             \x20 inbound: {{bind: [\"0.0.0.0:15006\", \"[::]:15006\"], mtls: strict}}\n\
+             \x20 outbound: {{bind: [\"127.0.0.1:15001\", \"[::1]:15001\"], \
+             ports: {{\"8080\": http}}}}\n\
+             services:\n\
+             \x20 stock: {{addresses: \"10.9.0.1:8080\", endpoints: [\"10.99.0.2:8080\"],\n\
+             \x20   tls: mesh, connect_hedge: {hedge}}}\n\
+             \x20 stock6: {{addresses: \"[fd09::1]:8080\", endpoints: [\"[fd99::2]:8080\"],\n\
+             \x20   tls: mesh, connect_hedge: {hedge}}}\n\
+             \x20 calls: {{addresses: \"10.9.0.2:8082\", endpoints: [\"10.99.0.2:8082\"],\n\
+             \x20   tls: mesh, protocol: grpc, connect_hedge: {hedge}}}\n\
+             \x20 mute: {{addresses: \"10.9.0.3:8080\", endpoints: [\"10.99.0.3:8080\"],\n\
+             \x20   tls: mesh}}\n\
+             \x20 mail: {{addresses: \"10.9.0.4:8025\", endpoints: [\"10.99.0.2:8025\"],\n\
+             \x20   tls: mesh}}\n\
+             telemetry: {{access_log: {{path: stdout}}}}\n{more}"
+        ),
+    );
+    rules::up(host, "nft", &proxy);
+    proxy
+}
+
+/// A program in a namespace. Killed when dropped.
+struct Server(Child);
+
+impl Server {
+    fn start(host: &Host, words: &[&str]) -> Self {
+        let mut command = host.command(words);
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Captures the packets on an interface.
+struct Capture {
+    child: Child,
+    file: tempfile::NamedTempFile,
+}
+
+/// The datagram that ends a capture.
+const END: &[u8] = b"the end of the capture";
+
+impl Capture {
+    fn start(host: &Host) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        let filter = "tcp or udp";
+        let words = ["tcpdump", "-U", "-i", "eth0", "-s", "0", "-Z", "root", "-w", path, filter];
+        let child = host.command(&words).stderr(Stdio::null()).spawn().unwrap();
+        eventually("the capture", || (file.path().metadata().unwrap().len() > 0).then_some(()));
+        Self { child, file }
+    }
+
+    /// Waits for the datagram END, and ends the capture.
+    fn stop(&mut self) {
+        eventually("the packets to be written", || {
+            let bytes = std::fs::read(self.file.path()).ok()?;
+            bytes.windows(END.len()).any(|window| window == END).then_some(())
+        });
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// The packets that match `filter`, a line each.
+    fn packets(&self, filter: &str) -> Vec<String> {
+        let path = self.file.path().to_str().unwrap();
+        let words = ["-n", "-r", path, filter];
+        let output = Command::new("tcpdump").args(words).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).lines().map(ToOwned::to_owned).collect()
+    }
+}
+
+#[test]
+fn two_sidecars_speak_quic_alone() {
+    if !can_have_hosts() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let ca = authority(&directory);
+    let wire = Wire::new(2);
+    let [shop, stock] = &wire.hosts[..] else { panic!() };
+    let _app = App::saying(stock.listen("[::]:8080"), "secret-answer");
+    let _mail = App::new(stock.listen("0.0.0.0:8025"), |stream| {
+        Client::over(stream).send("220 secret-greeting\r\n").rest();
+    });
+    let _http2 = Server::start(stock, &["nghttpd", "--no-tls", "8082", "-d", "/"]);
+    let shop_proxy = sidecar(shop, &ca, "shop", "20s", "");
+    let stock_proxy = sidecar(stock, &ca, "stock", "20s", "");
+    let mut capture = Capture::start(stock);
+    for address in ["10.9.0.1:8080", "10.99.0.2:8080", "[fd09::1]:8080"] {
+        let mut peer = Client::over(shop.connect(address));
+        for _ in 0..3 {
+            let answer = peer.request("GET /secret-question HTTP/1.1\r\nHost: x\r\n\r\n");
+            assert_eq!(answer.text(), "secret-answer", "{address}\n{}", shop_proxy.log());
+        }
+    }
+    let call = ["curl", "-sS", "--http2-prior-knowledge", "-o", "/dev/null", "-w", "%{http_code}"];
+    let url = "http://10.9.0.2:8082/etc/hostname";
+    assert_eq!(shop.run(&[&call[..], &[url]].concat()), "200", "{}", stock_proxy.log());
+    shop.within(|| UdpSocket::bind("0.0.0.0:0").unwrap().send_to(END, "10.99.0.2:9999")).unwrap();
+    capture.stop();
+    assert_eq!(capture.packets("tcp"), [""; 0]);
+    assert_eq!(capture.packets("udp and not port 15006 and not port 9999"), [""; 0]);
+    assert!(capture.packets("udp port 15006").len() > 10);
+    let bytes = std::fs::read(capture.file.path()).unwrap();
+    assert!(!String::from_utf8_lossy(&bytes).contains("secret"), "in the clear");
+    let log = eventually("the requests in the log", || {
+        let log = stock_proxy.log();
+        (log.matches("HTTP/3").count() == 10).then_some(log)
+    });
+    assert!(log.contains("spiffe://cluster.local/ns/demo/sa/shop"), "{log}");
+    assert!(log.contains("10.99.0.2:8080"), "the original destination: {log}");
+    // What is bytes goes over TCP.
+    let mut peer = Client::over(shop.connect("10.9.0.4:8025"));
+    assert_eq!(peer.exactly(21).unwrap(), b"220 secret-greeting\r\n");
+    assert_eq!(shop_proxy.metric("ringway_service_quic_fallbacks_total"), 0.0);
+}
+
+const NO_UDP: &str = "table inet test_mute {\n\
+    chain input { type filter hook input priority -300; meta l4proto udp drop; }\n}\n";
+
+#[test]
+fn a_sidecar_that_drops_udp_is_asked_over_tcp() {
+    if !can_have_hosts() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let ca = authority(&directory);
+    let wire = Wire::new(3);
+    let [shop, stock, mute] = &wire.hosts[..] else { panic!() };
+    let _stock_app = App::saying(stock.listen("0.0.0.0:8080"), "from the stock");
+    let _mute_app = App::saying(mute.listen("0.0.0.0:8080"), "from the mute");
+    mute.nft(NO_UDP);
+    let shop_proxy = sidecar(shop, &ca, "shop", "250ms", "");
+    let stock_proxy = sidecar(stock, &ca, "stock", "250ms", "");
+    let mute_proxy = sidecar(mute, &ca, "mute", "250ms", "");
+    let ask = |address: &str, body: &str| {
+        let mut peer = Client::over(shop.connect(address));
+        for _ in 0..3 {
+            let answer = peer.request("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+            assert_eq!(answer.text(), body, "{}", shop_proxy.log());
+        }
+    };
+    let together = |address: &str, body: &str| {
+        std::thread::scope(|scope| {
+            (0..8).for_each(|_| _ = scope.spawn(|| ask(address, body)));
+        });
+    };
+    let fallbacks = |service: &str| {
+        let name = format!("ringway_service_quic_fallbacks_total{{service=\"{service}\"}}");
+        shop_proxy.metric(&name)
+    };
+    together("10.9.0.3:8080", "from the mute");
+    together("10.9.0.1:8080", "from the stock");
+    // The failure is known when the attempt over QUIC has reached its time limit.
+    eventually("the fallback", || (fallbacks("mute") == 1.0).then_some(()));
+    together("10.9.0.3:8080", "from the mute");
+    assert_eq!(fallbacks("stock"), 0.0);
+    let log = shop_proxy.log();
+    let told = log.matches("the endpoint does not answer over QUIC").count();
+    assert_eq!(told, 1, "{log}");
+    assert!(log.contains("10.99.0.3:8080") && !log.contains("\"UF\""), "{log}");
+    let versions = |proxy: &Proxy, version: &str| proxy.log().matches(version).count();
+    eventually("the requests in the log", || {
+        (versions(&mute_proxy, "HTTP/1.1") == 48).then_some(())
+    });
+    assert_eq!(versions(&mute_proxy, "HTTP/3"), 0);
+    eventually("HTTP/3 in the log", || (versions(&stock_proxy, "HTTP/3") > 0).then_some(()));
+    // The path begins to drop UDP while a connection over QUIC is open.
+    stock.nft(NO_UDP);
+    for _ in 0..4 {
+        together("10.9.0.1:8080", "from the stock");
+    }
+    eventually("the second fallback", || (fallbacks("stock") == 1.0).then_some(()));
+    assert!(!shop_proxy.log().contains("\"UF\""), "{}", shop_proxy.log());
+}
+
+#[test]
+fn an_identity_is_demanded_over_quic_and_plain_ports_stay_plain() {
+    if !can_have_hosts() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let ca = authority(&directory);
+    let wire = Wire::new(2);
+    let [shop, stock] = &wire.hosts[..] else { panic!() };
+    let _app = App::saying(stock.listen("0.0.0.0:8080"), "from the stock");
+    let rule = "authorization: [{name: not-the-thief, action: deny, to: {service: stock}, \
+        from: {identities: \"*/sa/thief\"}}]\n";
+    let thief = sidecar(shop, &ca, "thief", "20s", "");
+    let stock_proxy = sidecar(stock, &ca, "stock", "20s", rule);
+    let mut peer = Client::over(shop.connect("10.9.0.1:8080"));
+    let answer = peer.request("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(answer.status, 403, "{}", thief.log());
+    let log = eventually("the denial in the log", || {
+        let log = stock_proxy.log();
+        log.contains("not-the-thief").then_some(log)
+    });
+    assert!(log.contains("HTTP/3") && log.contains("sa/thief"), "{log}");
+    // A stranger without a certificate, and a destination that is no workload, get no answer.
+    let udp = shop.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    udp.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    udp.send_to(&[0x40; 1200], "10.99.0.2:15006").unwrap();
+    udp.recv(&mut [0; 1500]).ok();
+    let mut peer = Client::over(shop.connect("10.9.0.1:8080"));
+    assert_eq!(peer.request("GET / HTTP/1.1\r\nHost: x\r\n\r\n").status, 403);
+}
