@@ -1,6 +1,7 @@
 //! Compiles the model into the snapshot that the workers use: names become indices, and patterns
 //! are compiled. This module does not depend on sources, and reads no files.
 
+mod absent;
 mod access_log;
 mod authorization;
 mod breaker;
@@ -45,7 +46,7 @@ pub use self::endpoints::found_at;
 pub use self::jwt::KeySource;
 use self::registry::Registry;
 pub use self::slips::Validity;
-pub use self::sources::{EtcdSource, SourcePlan};
+pub use self::sources::{EtcdSource, SourcePlan, XdsSource};
 pub use self::suggestion::{key_suggestion, suggestion, value_suggestion};
 use self::tls::MeshIdentity;
 pub use self::tls::workload::{IssuedBy, WorkloadApi};
@@ -116,6 +117,8 @@ pub struct Compiled {
     pub bind_places: HashMap<Bind, String>,
     /// The resources that were left out, each with its reason.
     pub refusals: Vec<Refusal>,
+    /// The services that do not exist although a rule names them. An xDS server may send them.
+    pub absent: Vec<String>,
     /// The warnings about probable mistakes.
     pub warnings: Vec<Fault>,
     /// The validity periods of the certificates, for warnings.
@@ -173,8 +176,11 @@ pub fn compile(
     let mut model = Arc::clone(&merged.model);
     let mut refused = merged.conflicts.clone();
     loop {
+        let absent = absent::add(&mut model);
         let faults = match compile_all(&model, version, registry, resolutions) {
-            Ok(compiled) => return Ok(Compiled { refusals: refusals(&refused), ..compiled }),
+            Ok(compiled) => {
+                return Ok(Compiled { refusals: refusals(&refused), absent, ..compiled });
+            }
             Err(faults) => faults,
         };
         let of_resource = |fault: &&Fault| is_error(fault) && fault.origin.resource().is_some();
@@ -274,6 +280,7 @@ fn compile_all(
         awaits_identity,
         bind_places,
         refusals: Vec::new(),
+        absent: Vec::new(),
         warnings: faults,
         validity,
     })

@@ -8,6 +8,7 @@ mod certificates;
 pub mod checks;
 mod cpus;
 #[cfg(feature = "uring")]
+mod descriptors;
 mod fallback;
 mod identity;
 pub mod outliers;

@@ -12,6 +12,7 @@ use super::apply::{Applied, Applier};
 use super::certificates::{Renewal, Worn};
 use super::checks::Checks;
 use super::cpus::Cpus;
+use super::descriptors::raise_descriptor_limit;
 use super::identity;
 use super::outliers::{Clock, Outliers};
 use super::overload::{Monitor, READ_INTERVAL};
@@ -21,7 +22,7 @@ use super::retry::{Need, Retry};
 use super::shifts::Shifts;
 use super::signals::{Signals, Told};
 use super::sockets::Sockets;
-use super::sources::Sources;
+use super::sources::{Change, Sources};
 use super::spans::SpanExporter;
 use super::systemd::{Manager, passed_sockets, watchdog_interval};
 use super::watch::Watch;
@@ -40,7 +41,7 @@ use crate::runtime::memory;
 use crate::snapshot::{DrainStep, OutboundDrain, Overload};
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::lookup::Lookups;
-use crate::sources::{Documents, Identities, KeySets, Names, Outward};
+use crate::sources::{Documents, Identities, KeySets, Names, Outward, xds};
 use crate::telemetry::logs::{FINISH_LIMIT, HURRIED_FINISH_LIMIT};
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Order, ReportKind};
@@ -285,6 +286,9 @@ impl Control {
             tracing::warn!(revision, "the first state is refused; the copy on the disk is used");
             self.take_documents(documents, copied).await;
         }
+        if let Some(update) = self.sources.take_first_update() {
+            self.take_update(update).await;
+        }
         if self.applier.status.known().snapshot.is_some() {
             return Ok(());
         }
@@ -373,7 +377,10 @@ impl Control {
                     memory::give_back_with_code();
                 }
                 identity = self.identities.changed() => self.take_identity(identity).await,
-                documents = self.sources.changed() => self.take_documents(documents, None).await,
+                change = self.sources.changed() => match change {
+                    Change::Documents(documents) => self.take_documents(documents, None).await,
+                    Change::Resources(update) => self.take_update(update).await,
+                },
                 report = self.applier.reports.recv() => {
                     let Some(report) = report else {
                         return Err(RunError::System("the workers have ended".to_owned()));
@@ -434,6 +441,15 @@ impl Control {
             self.applier.resolutions.identity = before;
             let why = self.applier.status.known().reloads.errors.clone();
             self.identities.refuse(why.lines().next().unwrap_or_default());
+        }
+    }
+
+    /// Applies the resources of an xDS server.
+    async fn take_update(&mut self, update: xds::Update) {
+        let applied = Sources::apply_update(&mut self.applier, update).await;
+        memory::give_back_with_code();
+        if let Some(applied) = applied {
+            self.use_applied(applied).await;
         }
     }
 
@@ -562,20 +578,4 @@ enum DrainEnd {
     TimeOver,
     /// A second SIGTERM or SIGINT has arrived, or the workers have ended.
     Told,
-}
-
-/// Raises the soft limit on open files to the hard limit, because each proxied connection needs two
-/// descriptors. The default soft limit of 1024 is meant for programs that use select(2).
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        tracing::warn!(
-            error = %plain(&error), soft_limit = soft, hard_limit = hard,
-            "cannot raise the limit on open files; the proxy runs with the soft limit: raise it \
-             (`ulimit -n`, LimitNOFILE=)"
-        );
-    }
 }

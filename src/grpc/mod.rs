@@ -13,6 +13,7 @@ mod status;
 mod timeout;
 mod web;
 pub mod workload;
+pub mod xds;
 
 pub use messages::MessageCounter;
 pub use status::{Code, code_of_refusal, percent_encoded, trailer};

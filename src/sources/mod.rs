@@ -16,6 +16,7 @@ mod post;
 mod rpc;
 mod smi;
 pub mod workload;
+pub mod xds;
 pub mod yaml;
 
 pub use dns::Names;
@@ -26,3 +27,4 @@ pub use keys::KeySets;
 pub use outward::Outward;
 pub use post::post;
 pub use workload::Identities;
+pub use xds::Xds;
