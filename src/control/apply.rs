@@ -295,18 +295,6 @@ impl Applier {
         });
     }
 
-    /// Refuses a configuration whose identity is not issued yet: without it, no peer would be served.
-    fn check_identity(&mut self, plan: &SourcePlan, awaits: bool) -> Result<(), String> {
-        self.awaited = plan.identity.clone().filter(|_| awaits);
-        match &self.awaited {
-            Some(api) => Err(format!(
-                "error: {} has not issued an identity yet; with one, this is applied\n",
-                api.name()
-            )),
-            None => Ok(()),
-        }
-    }
-
     /// Compiles `loaded` and applies it. Logs the warnings about it for which `warns` is true.
     async fn try_apply(
         &mut self,
@@ -314,7 +302,7 @@ impl Applier {
         warns: impl Fn(&Diagnostic) -> bool,
         mut undo: Option<&mut Undo>,
     ) -> Result<(Arc<Snapshot>, Applied), String> {
-        let Self { resources, version, registry, resolutions, status, .. } = self;
+        let Self { resources, version, registry, resolutions, status, awaited, .. } = self;
         let compiled = loop {
             let compiled = files::compile_with(loaded, resources, *version, registry, resolutions)
                 .map_err(|errors| errors.to_string())?;
@@ -329,7 +317,7 @@ impl Applier {
         let Compiled { snapshot, bind_places, refusals, absent, .. } = compiled;
         let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
         let sources = compiled.sources;
-        self.check_identity(&sources, compiled.awaits_identity)?;
+        check_identity(awaited, &sources, compiled.awaits_identity)?;
         for refusal in &refusals {
             tracing::warn!(
                 "a resource is refused; the rest of the configuration is applied: {refusal}"
@@ -459,6 +447,19 @@ impl Undo {
         }
         changes
     }
+}
+
+/// Refuses a configuration whose identity is not issued yet: without it, no peer would be served.
+fn check_identity(
+    awaited: &mut Option<WorkloadApi>,
+    plan: &SourcePlan,
+    awaits: bool,
+) -> Result<(), String> {
+    *awaited = plan.identity.clone().filter(|_| awaits);
+    awaited.as_ref().map_or(Ok(()), |api| {
+        let name = api.name();
+        Err(format!("error: {name} has not issued an identity yet; with one, this is applied\n"))
+    })
 }
 
 /// The first line of a text of errors. A place comes before its message there.
