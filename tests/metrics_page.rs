@@ -19,7 +19,7 @@ use ringway::snapshot::{Level, Resource, Snapshot};
 use ringway::sources::files;
 use ringway::standard::{Key, Reporter, Spoken, Standard};
 use ringway::telemetry::metrics::{self, Format};
-use ringway::telemetry::status::{Reading, SourceState, Status};
+use ringway::telemetry::status::{Reading, ResourceState, SourceState, Status};
 
 use crate::skipped::skipped;
 
@@ -270,6 +270,9 @@ fn page(format: Format) -> String {
     let heard = Some(std::time::Instant::now());
     let source = SourceState { name: "etcd", heard, ..SourceState::default() };
     status.known().sources.insert("etcd", source);
+    let resources = vec![ResourceState::default()];
+    let source = SourceState { name: "xds", heard, resources, ..SourceState::default() };
+    status.known().sources.insert("xds", source);
     status.known().overload[0] = Some(Reading { resource, used: 91.0, limit: 100.0, level });
     metrics::render(&status.known(), format)
 }

@@ -45,6 +45,8 @@ mod qpack_round_trip;
 mod quic_hello;
 #[path = "../fuzz/properties/rate_limit.rs"]
 mod rate_limit;
+#[path = "../fuzz/properties/xds.rs"]
+mod xds;
 
 #[test]
 fn frames_never_break_the_proxy() {
@@ -144,6 +146,11 @@ fn no_token_is_accepted_that_nobody_has_signed() {
 #[test]
 fn a_proxy_header_can_be_sent_again() {
     for_many("proxy_protocol", 10_000, proxy_protocol::holds);
+}
+
+#[test]
+fn resources_of_an_xds_server_are_read_safely() {
+    for_many("xds", 10_000, xds::holds);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::health::{EjectionReason, HealthState, OutlierState, Reason};
 use crate::resilience::{ShiftCounts, ShiftPhase, UnixMs};
 use crate::route::Shift;
 use crate::telemetry::metrics::{self, Format};
-use crate::telemetry::status::Status;
+use crate::telemetry::status::{ResourceState, Status};
 
 pub(super) const INDEX: &str = "\
 ringway admin
@@ -126,9 +126,23 @@ pub(super) async fn sources(State(status): State<Status>) -> Json<Value> {
             "refused": source.refused,
             "refusal": none_if_empty(&source.refusal),
             "error": none_if_empty(&source.error),
+            "bytes": source.bytes,
+            "resources": source.resources.iter().map(of_type).collect::<Vec<Value>>(),
         })
     });
     Json(shown.collect())
+}
+
+fn of_type(resources: &ResourceState) -> Value {
+    let refused = resources.refused.iter();
+    json!({
+        "type": resources.kind,
+        "version": none_if_empty(&resources.version),
+        "count": resources.count,
+        "refused": refused
+            .map(|(name, why)| json!({ "name": name, "why": why }))
+            .collect::<Vec<Value>>(),
+    })
 }
 
 fn none_if_empty(text: &str) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! Compiles the model into the snapshot that the workers use: names become indices, and patterns
 //! are compiled. This module does not depend on sources, and reads no files.
 
+mod absent;
 mod access_log;
 mod authorization;
 mod breaker;
@@ -45,9 +46,10 @@ pub use self::endpoints::found_at;
 pub use self::jwt::KeySource;
 use self::registry::Registry;
 pub use self::slips::Validity;
-pub use self::sources::{EtcdSource, SourcePlan};
+pub use self::sources::{EtcdSource, SourcePlan, XdsSource};
 pub use self::suggestion::{key_suggestion, suggestion, value_suggestion};
 use self::tls::MeshIdentity;
+pub use self::tls::workload::{IssuedBy, WorkloadApi};
 use crate::cluster::{Destination, Service};
 use crate::dns::DnsPlan;
 use crate::jwt::{KeySet, Provider};
@@ -69,6 +71,8 @@ pub struct Resolutions {
     pub names: HashMap<DnsName, Vec<SocketAddr>>,
     /// The keys of token issuers, by URL.
     pub key_sets: HashMap<String, Arc<KeySet>>,
+    /// The identity of this workload, from a SPIFFE Workload API.
+    pub identity: Option<IssuedBy>,
 }
 
 impl Resolutions {
@@ -106,10 +110,15 @@ pub struct Compiled {
     pub key_sources: Vec<KeySource>,
     /// The servers that are asked for more of the configuration.
     pub sources: SourcePlan,
+    /// Whether the identity is a stand-in, because the Workload API has not issued one yet. Then
+    /// no handshake of the mesh succeeds.
+    pub awaits_identity: bool,
     /// The origin of each bind, for the message if its socket cannot be opened.
     pub bind_places: HashMap<Bind, String>,
     /// The resources that were left out, each with its reason.
     pub refusals: Vec<Refusal>,
+    /// The services that do not exist although a rule names them. An xDS server may send them.
+    pub absent: Vec<String>,
     /// The warnings about probable mistakes.
     pub warnings: Vec<Fault>,
     /// The validity periods of the certificates, for warnings.
@@ -130,6 +139,10 @@ struct Compiler<'a> {
     rules: Vec<Arc<Rule>>,
     /// The certificates in use, for the admin page.
     certificates: Vec<CertificateInfo>,
+    /// Whether the identity of this workload is not known yet.
+    awaits_identity: bool,
+    /// The API that issues the identity of this workload.
+    workload_api: Option<WorkloadApi>,
     /// The compiled token issuers.
     providers: Vec<Arc<Provider>>,
     /// The URLs of token keys to fetch.
@@ -163,8 +176,11 @@ pub fn compile(
     let mut model = Arc::clone(&merged.model);
     let mut refused = merged.conflicts.clone();
     loop {
+        let absent = absent::add(&mut model);
         let faults = match compile_all(&model, version, registry, resolutions) {
-            Ok(compiled) => return Ok(Compiled { refusals: refusals(&refused), ..compiled }),
+            Ok(compiled) => {
+                return Ok(Compiled { refusals: refusals(&refused), absent, ..compiled });
+            }
             Err(faults) => faults,
         };
         let of_resource = |fault: &&Fault| is_error(fault) && fault.origin.resource().is_some();
@@ -244,7 +260,7 @@ fn compile_all(
     };
     let admin_token = settings::admin_token(&mut compiler);
     let sources = sources::sources(&mut compiler);
-    let Compiler { faults, key_sources, bind_places, validity, .. } = compiler;
+    let Compiler { faults, key_sources, bind_places, validity, awaits_identity, .. } = compiler;
     if faults.iter().any(is_error) {
         return Err(faults);
     }
@@ -261,8 +277,10 @@ fn compile_all(
         gone_after: settings::gone_after(model),
         key_sources,
         sources,
+        awaits_identity,
         bind_places,
         refusals: Vec::new(),
+        absent: Vec::new(),
         warnings: faults,
         validity,
     })
@@ -282,6 +300,8 @@ impl<'a> Compiler<'a> {
             faults: Vec::new(),
             virtual_addresses: HashMap::new(),
             mesh: None,
+            awaits_identity: false,
+            workload_api: None,
             rules: Vec::new(),
             certificates: Vec::new(),
             providers: Vec::new(),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Compiler, tls};
+use super::{Compiler, WorkloadApi, tls};
+use crate::grpc::xds::Node;
 use crate::model::{self, Item};
 use crate::tls::ClientTls;
 
@@ -45,35 +46,89 @@ impl PartialEq for EtcdSource {
     }
 }
 
+/// The default of `max_resources`.
+const RESOURCES_MAX: u32 = 100_000;
+
+/// The default of `xds.max_bytes`.
+const XDS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The port of an xDS server, for messages.
+const XDS_PORT: u16 = 18000;
+
+/// The default id of the proxy.
+const NODE: &str = "ringway";
+
+/// How the resources of an xDS server are found.
+#[derive(Clone, Debug)]
+pub struct XdsSource {
+    /// The host and the port.
+    pub server: (String, u16),
+    /// This proxy, as the server knows it.
+    pub node: Node,
+    /// Whether the server sends changes alone.
+    pub is_delta: bool,
+    /// TLS to the server.
+    pub tls: Option<Arc<ClientTls>>,
+    /// The maximum number of resources.
+    pub resources_max: usize,
+    /// The maximum size of all resources together.
+    pub bytes_max: usize,
+}
+
+impl PartialEq for XdsSource {
+    /// TLS settings that are made of the same files are the same.
+    fn eq(&self, other: &Self) -> bool {
+        let inputs = |source: &Self| source.tls.as_ref().map(|tls| tls.inputs);
+        inputs(self) == inputs(other)
+            && self.server == other.server
+            && self.node == other.node
+            && self.is_delta == other.is_delta
+            && self.resources_max == other.resources_max
+            && self.bytes_max == other.bytes_max
+    }
+}
+
 /// The servers that are asked for more of the configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SourcePlan {
     /// The documents in etcd.
     pub etcd: Option<EtcdSource>,
+    /// The resources of an xDS server.
+    pub xds: Option<XdsSource>,
     /// The directory for the last configuration of the servers.
     pub cache: Option<PathBuf>,
+    /// The API that issues the identity of this workload.
+    pub identity: Option<WorkloadApi>,
 }
 
 impl SourcePlan {
     /// A name of each server, for the operator.
     pub fn names(&self) -> impl Iterator<Item = String> {
-        self.etcd.iter().map(|etcd| {
+        let etcd = self.etcd.iter().map(|etcd| {
             let members = etcd.members.iter().map(|(host, port)| format!("{host}:{port}"));
             let members: Vec<String> = members.collect();
             format!("etcd at {}, keys below {}", members.join(" "), etcd.prefix)
-        })
+        });
+        let xds = self.xds.iter().map(|xds| {
+            let (host, port) = &xds.server;
+            format!("the xDS server at {host}:{port}, for the node {}", xds.node.id)
+        });
+        etcd.chain(xds).chain(self.identity.iter().map(WorkloadApi::name))
     }
 }
 
 pub(super) fn sources(compiler: &mut Compiler<'_>) -> SourcePlan {
     let written = &compiler.model.settings.sources;
-    if let Some(cache) = written.cache.as_ref().filter(|_| written.etcd.is_none()) {
+    let is_alone = written.etcd.is_none() && written.xds.is_none();
+    if let Some(cache) = written.cache.as_ref().filter(|_| is_alone) {
         let help = "add `etcd: {endpoints: [HOST:PORT]}`, or leave `cache` out";
         compiler.fault_with_help(&cache.origin, "there is no server to cache", help);
     }
     SourcePlan {
         etcd: written.etcd.as_ref().and_then(|etcd| etcd_source(compiler, etcd)),
+        xds: written.xds.as_ref().and_then(|xds| xds_source(compiler, xds)),
         cache: written.cache.as_ref().map(|cache| cache.value.clone()),
+        identity: compiler.workload_api.clone(),
     }
 }
 
@@ -82,7 +137,8 @@ fn etcd_source<'a>(
     written: &'a Item<model::Etcd>,
 ) -> Option<EtcdSource> {
     let model::Etcd { endpoints, prefix, user, password, service, max_bytes } = &written.value;
-    let members = endpoints.iter().filter_map(|endpoint| member(compiler, endpoint)).collect();
+    let members =
+        endpoints.iter().filter_map(|endpoint| member(compiler, endpoint, PORT)).collect();
     if let Some(prefix) = prefix.as_ref().filter(|prefix| prefix.value.is_empty()) {
         let help = format!("write `prefix: {PREFIX}`, or leave it out");
         compiler.fault_with_help(&prefix.origin, "an empty prefix means all keys of etcd", help);
@@ -117,8 +173,50 @@ fn etcd_source<'a>(
     })
 }
 
-/// The host and the port of a member.
-fn member(compiler: &mut Compiler<'_>, written: &Item<String>) -> Option<(String, u16)> {
+fn xds_source<'a>(compiler: &mut Compiler<'a>, written: &'a Item<model::Xds>) -> Option<XdsSource> {
+    let xds = &written.value;
+    if let Some(types) = xds.types.as_ref().filter(|types| types.value != "envoy") {
+        let message = format!("the types {:?} are not known", types.value);
+        compiler.fault_with_help(&types.origin, message, "write `types: envoy`");
+    }
+    if let Some(node) = xds.node.as_ref().filter(|node| node.value.is_empty()) {
+        let help = format!("write `node: {NODE}`, or leave it out");
+        compiler.fault_with_help(&node.origin, "the id of the proxy is empty", help);
+    }
+    if let Some(max) = xds.max_resources.as_ref().filter(|max| max.value == 0) {
+        let help = format!("write {RESOURCES_MAX}, or leave it out");
+        compiler.fault_with_help(&max.origin, "0 allows no resource", help);
+    }
+    if let Some(max) = xds.max_bytes.as_ref().filter(|max| max.value == 0) {
+        compiler.fault_with_help(&max.origin, "no resource fits into 0 bytes", "write 64MiB");
+    }
+    let zone = compiler.model.settings.zone.as_ref().map_or("", |zone| &zone.value);
+    let mut parts = zone.split('/').map(str::to_owned);
+    let locality = [(); 3].map(|()| parts.next().unwrap_or_default());
+    let text = |item: &Option<Item<String>>| item.as_ref().map(|item| item.value.clone());
+    let server = member(compiler, &xds.address, XDS_PORT);
+    let tls = tls::service(compiler, &xds.service);
+    Some(XdsSource {
+        server: server?,
+        node: Node {
+            id: text(&xds.node).unwrap_or_else(|| NODE.to_owned()),
+            cluster: text(&xds.cluster).unwrap_or_default(),
+            locality,
+            version: env!("CARGO_PKG_VERSION"),
+        },
+        is_delta: xds.delta.unwrap_or_default(),
+        tls,
+        resources_max: xds.max_resources.as_ref().map_or(RESOURCES_MAX, |max| max.value) as usize,
+        bytes_max: xds.max_bytes.as_ref().map_or(XDS_BYTES_MAX, |max| max.value),
+    })
+}
+
+/// The host and the port of a member. `usual` is the port that such a server often has.
+fn member(
+    compiler: &mut Compiler<'_>,
+    written: &Item<String>,
+    usual: u16,
+) -> Option<(String, u16)> {
     let text = &written.value;
     if let Some((scheme, rest)) = text.split_once("://") {
         let message = format!("{text:?} is a URL");
@@ -135,7 +233,7 @@ fn member(compiler: &mut Compiler<'_>, written: &Item<String>) -> Option<(String
     if parts.is_none() {
         let message = format!("{text:?} is not HOST:PORT");
         let host = text.split([':', '/']).next().filter(|host| !host.is_empty());
-        let help = format!("write {}:{PORT}", host.unwrap_or("HOST"));
+        let help = format!("write {}:{usual}", host.unwrap_or("HOST"));
         compiler.fault_with_help(&written.origin, message, help);
     }
     parts

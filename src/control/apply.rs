@@ -15,16 +15,16 @@ use super::outliers::Outliers;
 use super::shifts::Shifts;
 use super::sockets::{BindError, Sockets};
 use crate::compile::registry::Registry;
-use crate::compile::{Compiled, KeySource, Resolutions, SourcePlan, found_at};
+use crate::compile::{Compiled, KeySource, Resolutions, SourcePlan, WorkloadApi, found_at};
 use crate::dns::DnsPlan;
-use crate::model::Resources;
+use crate::model::{Change, Kind, Patch, Precedence, Refusal, Resources};
 use crate::net::DnsName;
 use crate::snapshot::Snapshot;
-use crate::sources::Documents;
 use crate::sources::files::ProcessEnvironment;
 use crate::sources::files::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::sources::files::redact::Texts;
 use crate::sources::files::{self, Loaded};
+use crate::sources::{Documents, xds};
 use crate::telemetry::logs::AccessLog;
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Mailbox, Order, Preparation, Report, ReportKind};
@@ -69,6 +69,9 @@ pub struct Applier {
     pub version: u64,
     /// Whether the last try failed because the process had no descriptors or memory left.
     pub short: bool,
+    /// The API that must issue an identity before the configuration that was tried last can be
+    /// applied.
+    pub awaited: Option<WorkloadApi>,
 }
 
 /// The part of an applied configuration that concerns the control thread itself.
@@ -101,7 +104,14 @@ impl Applier {
             return None;
         }
         self.tried = Arc::clone(&loaded);
+        let before = self.resources.clone();
+        if !loaded.asks_xds() {
+            self.resources.forget(xds::NAME);
+        }
         let applied = self.apply(Arc::clone(&loaded)).await;
+        if applied.is_none() {
+            self.resources = before;
+        }
         if let Some(applied) = &applied {
             self.loaded = loaded;
             if applied.sources.etcd.is_none() {
@@ -136,7 +146,7 @@ impl Applier {
         // The warnings about the files are in the log already.
         let of_document = |place: Place| loaded.sources.is_remote(place.file);
         let warns = |warning: &Diagnostic| warning.place.is_some_and(of_document);
-        let result = self.try_apply(&loaded, warns).await;
+        let result = self.try_apply(&loaded, warns, None).await;
         loaded.release();
         let (snapshot, applied) = result.map_err(|errors| first_line(&errors))?;
         if Arc::ptr_eq(&self.tried, &self.loaded) {
@@ -146,6 +156,41 @@ impl Applier {
         self.documents = Arc::clone(documents);
         self.note_applied(snapshot, &applied, began);
         Ok(applied)
+    }
+
+    /// Applies changes of the resources of `source`. A refused one keeps its previous content.
+    /// `replaces` is whether all earlier resources of the source are gone. Returns the refused
+    /// ones, each with the reason.
+    pub async fn apply_changes(
+        &mut self,
+        source: &'static str,
+        changes: Vec<Change>,
+        replaces: bool,
+    ) -> (Option<Applied>, Vec<Refused>) {
+        let began = Instant::now();
+        let before = self.resources.clone();
+        if replaces {
+            self.resources.forget(source);
+        }
+        let keys: Vec<_> = changes.iter().map(Change::key).collect();
+        let precedence = Precedence::UnderFiles;
+        self.resources.apply(Patch { source: source.into(), precedence, changes });
+        self.version += 1;
+        let loaded = Arc::clone(&self.loaded);
+        let mut undo = Undo { source, before, refused: Vec::new() };
+        let result = self.try_apply(&loaded, |_| false, Some(&mut undo)).await;
+        loaded.release();
+        match result {
+            Ok((snapshot, applied)) => {
+                self.note_applied(snapshot, &applied, began);
+                (Some(applied), undo.refused)
+            }
+            Err(errors) => {
+                self.resources = undo.before;
+                let why = first_line(&errors);
+                (None, keys.into_iter().map(|(kind, name)| (kind, name, why.clone())).collect())
+            }
+        }
     }
 
     /// Applies the current configuration again, for example after token keys have changed.
@@ -160,7 +205,7 @@ impl Applier {
         let began = Instant::now();
         self.short = loaded.is_short();
         let is_new = self.version == 1 || !Arc::ptr_eq(&loaded, &self.loaded);
-        let result = self.try_apply(&loaded, |_| is_new).await;
+        let result = self.try_apply(&loaded, |_| is_new, None).await;
         self.short &= result.is_err();
         loaded.release();
         self.note(result, began)
@@ -255,21 +300,30 @@ impl Applier {
         &mut self,
         loaded: &Loaded,
         warns: impl Fn(&Diagnostic) -> bool,
+        mut undo: Option<&mut Undo>,
     ) -> Result<(Arc<Snapshot>, Applied), String> {
-        let Self { resources, version, registry, resolutions, .. } = self;
-        let compiled = files::compile_with(loaded, resources, *version, registry, resolutions)
-            .map_err(|errors| errors.to_string())?;
+        let Self { resources, version, registry, resolutions, status, awaited, .. } = self;
+        let compiled = loop {
+            let compiled = files::compile_with(loaded, resources, *version, registry, resolutions)
+                .map_err(|errors| errors.to_string())?;
+            let undo = undo.as_deref_mut();
+            if !undo.is_some_and(|undo| undo.take_back(resources, &compiled.refusals)) {
+                break compiled;
+            }
+        };
         let files = loaded.shown();
         let mut warnings = files::warnings(loaded, &compiled);
         warnings.list.retain(warns);
-        let Compiled { snapshot, bind_places, refusals, .. } = compiled;
+        let Compiled { snapshot, bind_places, refusals, absent, .. } = compiled;
         let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
         let sources = compiled.sources;
+        check_identity(awaited, &sources, compiled.awaits_identity)?;
         for refusal in &refusals {
             tracing::warn!(
                 "a resource is refused; the rest of the configuration is applied: {refusal}"
             );
         }
+        note_absent(status, absent);
         let snapshot = Arc::new(snapshot);
         if let Some(free) = self.sockets.free_from(&snapshot) {
             tokio::time::sleep_until(free.into()).await;
@@ -366,9 +420,63 @@ impl Applier {
     }
 }
 
+/// A refused item of a source: its kind, its name there, and the reason.
+pub type Refused = (Kind, Box<str>, String);
+
+/// The resources before a change.
+struct Undo {
+    source: &'static str,
+    before: Resources,
+    refused: Vec<Refused>,
+}
+
+impl Undo {
+    /// Takes the refused resources of the source back to their previous content. Returns whether
+    /// there are some, so that everything must be compiled again.
+    fn take_back(&mut self, resources: &mut Resources, refusals: &[Refusal]) -> bool {
+        let mut changes = false;
+        for refusal in refusals {
+            let Some(id) = refusal.origin.resource().filter(|id| *id.source == *self.source) else {
+                continue;
+            };
+            let key = (id.kind, id.name.clone());
+            if resources.restore(&self.before, self.source, &key) {
+                changes = true;
+                self.refused.push((key.0, key.1, refusal.reasons.join("; ")));
+            }
+        }
+        changes
+    }
+}
+
+/// Refuses a configuration whose identity is not issued yet: without it, no peer would be served.
+fn check_identity(
+    awaited: &mut Option<WorkloadApi>,
+    plan: &SourcePlan,
+    awaits: bool,
+) -> Result<(), String> {
+    *awaited = plan.identity.clone().filter(|_| awaits);
+    awaited.as_ref().map_or(Ok(()), |api| {
+        let name = api.name();
+        Err(format!("error: {name} has not issued an identity yet; with one, this is applied\n"))
+    })
+}
+
 /// The first line of a text of errors. A place comes before its message there.
 fn first_line(errors: &str) -> String {
     errors.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Notes the services that rules name and that no source has.
+fn note_absent(status: &Status, absent: Vec<String>) {
+    let mut known = status.known();
+    if known.absent != absent {
+        if !absent.is_empty() {
+            let services = absent.join(" ");
+            tracing::warn!(services, "rules name services that no source has; requests get 503");
+        }
+        known.absent = absent;
+    }
 }
 
 /// Logs each warning that `ringway check` also shows, with its place.

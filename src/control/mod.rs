@@ -8,7 +8,9 @@ mod certificates;
 pub mod checks;
 mod cpus;
 #[cfg(feature = "uring")]
+mod descriptors;
 mod fallback;
+mod identity;
 pub mod outliers;
 mod overload;
 #[cfg(feature = "uring")]
@@ -31,3 +33,4 @@ mod spans;
 mod systemd;
 #[cfg(feature = "uring")]
 mod watch;
+mod workers;

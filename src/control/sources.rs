@@ -10,11 +10,15 @@ use tokio::time::sleep;
 use super::apply::{Applied, Applier};
 use crate::compile::SourcePlan;
 use crate::sources::lookup::Lookups;
-use crate::sources::{Cache, Documents, Etcd, etcd};
+use crate::sources::{Cache, Documents, Etcd, Xds, etcd, xds};
 use crate::telemetry::status::Status;
 
 /// How long the process waits at its start for a server. After that it uses the copy.
 pub const FIRST_ANSWER: Duration = Duration::from_secs(3);
+
+/// How long the process waits at its start for the resources of an xDS server: for its answer, or
+/// else for the copy on the disk.
+pub const FIRST_RESOURCES: Duration = Duration::from_millis(3500);
 
 /// The shortest time between two copies.
 const COPY_INTERVAL: Duration = Duration::from_secs(1);
@@ -23,11 +27,22 @@ const COPY_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Sources {
     status: Status,
     etcd: Etcd,
+    xds: Xds,
     plan: SourcePlan,
     copies: Option<Copies>,
     first: Option<First>,
     /// The copy on the disk, if the server's first state is another one.
     copy: Option<First>,
+    /// The first resources of an xDS server.
+    first_update: Option<xds::Update>,
+}
+
+/// A change that a server has sent.
+pub enum Change {
+    /// The documents of etcd.
+    Documents(Arc<Documents>),
+    /// Resources of an xDS server.
+    Resources(xds::Update),
 }
 
 /// The first documents, and the time of their copy if they are a copy.
@@ -50,11 +65,17 @@ impl Sources {
     /// Asks the servers of `plan`, and waits for the first documents.
     pub async fn begin(status: &Status, lookups: &Lookups, plan: &SourcePlan) -> Self {
         let etcd = Etcd::new(status.clone(), lookups.clone());
-        let (status, plan_before) = (status.clone(), SourcePlan::default());
+        let xds = Xds::new(status.clone(), lookups.clone());
+        let status = status.clone();
         let (copies, first, copy) = (None, None, None);
-        let mut sources = Self { status, etcd, plan: plan_before, copies, first, copy };
+        let (plan_before, first_update) = (SourcePlan::default(), None);
+        let mut sources =
+            Self { status, etcd, xds, plan: plan_before, copies, first, copy, first_update };
         sources.follow(plan);
         sources.first = sources.await_first().await;
+        if plan.xds.is_some() {
+            sources.first_update = sources.xds.first(FIRST_RESOURCES).await;
+        }
         sources
     }
 
@@ -69,6 +90,11 @@ impl Sources {
         self.copy.take()
     }
 
+    /// Takes the first resources of an xDS server, to apply them.
+    pub fn take_first_update(&mut self) -> Option<xds::Update> {
+        self.first_update.take()
+    }
+
     /// Takes the first documents, to apply them.
     pub fn take_first(&mut self) -> Option<First> {
         self.first.take()
@@ -77,6 +103,7 @@ impl Sources {
     /// Asks exactly the servers of `plan` from now on.
     pub fn follow(&mut self, plan: &SourcePlan) {
         self.etcd.follow(plan.etcd.as_ref());
+        self.xds.follow(plan.xds.as_ref(), plan.cache.as_ref());
         let cache = plan.etcd.as_ref().zip(plan.cache.as_ref());
         let cache = cache
             .map(|(source, directory)| Cache::new(directory, etcd::NAME, source.prefix.clone()));
@@ -127,9 +154,24 @@ impl Sources {
         None
     }
 
-    /// Waits for changed documents.
-    pub async fn changed(&mut self) -> Arc<Documents> {
-        self.etcd.changed().await
+    /// Waits for a change.
+    pub async fn changed(&mut self) -> Change {
+        tokio::select! {
+            documents = self.etcd.changed() => Change::Documents(documents),
+            update = self.xds.changed() => Change::Resources(update),
+        }
+    }
+
+    /// Applies an update, and answers it.
+    pub async fn apply_update(applier: &mut Applier, update: xds::Update) -> Option<Applied> {
+        let xds::Update { changes, is_first, answer, .. } = update;
+        if changes.is_empty() && !is_first {
+            answer.send(Vec::new()).ok();
+            return None;
+        }
+        let (applied, refused) = applier.apply_changes(xds::NAME, changes, is_first).await;
+        answer.send(refused).ok();
+        applied
     }
 
     /// Applies `documents`. `copied` is the time of their copy, if they are a copy. Returns `None`

@@ -12,6 +12,8 @@ pub mod rate_limit;
 mod status;
 mod timeout;
 mod web;
+pub mod workload;
+pub mod xds;
 
 pub use messages::MessageCounter;
 pub use status::{Code, code_of_refusal, percent_encoded, trailer};

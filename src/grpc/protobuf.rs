@@ -64,8 +64,10 @@ pub enum Value<'a> {
     Number(u64),
     /// Bytes, text, or a message.
     Bytes(&'a [u8]),
-    /// A fixed number. No field that is read has one.
-    Other,
+    /// A number of eight bytes.
+    Fixed64(u64),
+    /// A number of four bytes.
+    Fixed32(u32),
 }
 
 /// The fields of a message: their numbers and values.
@@ -81,12 +83,12 @@ impl<'a> Fields<'a> {
         let key = self.varint()?;
         let value = match key & 7 {
             VARINT => Value::Number(self.varint()?),
-            FIXED64 => self.take(8).map(|_| Value::Other)?,
+            FIXED64 => Value::Fixed64(u64::from_le_bytes(self.fixed()?)),
             BYTES => {
                 let len = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
                 Value::Bytes(self.take(len)?)
             }
-            FIXED32 => self.take(4).map(|_| Value::Other)?,
+            FIXED32 => Value::Fixed32(u32::from_le_bytes(self.fixed()?)),
             _ => return Err(Malformed),
         };
         if key >> 3 == 0 { Err(Malformed) } else { Ok((key >> 3, value)) }
@@ -106,6 +108,10 @@ impl<'a> Fields<'a> {
             }
         }
         Err(Malformed)
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        self.take(N)?.try_into().map_err(|_| Malformed)
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {

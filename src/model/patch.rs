@@ -51,6 +51,17 @@ pub enum Resource {
 }
 
 impl Resource {
+    /// Equal for clones of the same resource, and different for all others.
+    fn identity(&self) -> *const () {
+        match self {
+            Self::Listener(item) => Arc::as_ptr(item).cast(),
+            Self::Routes(item) => Arc::as_ptr(item).cast(),
+            Self::Service(item) => Arc::as_ptr(item).cast(),
+            Self::TokenProvider(item) => Arc::as_ptr(item).cast(),
+            Self::Policy(item) => Arc::as_ptr(item).cast(),
+        }
+    }
+
     /// The kind, and the name in the source.
     fn key(&self) -> (Kind, Box<str>) {
         let (kind, origin) = match self {
@@ -71,6 +82,16 @@ pub enum Change {
     Set(Resource),
     /// Remove the resource.
     Remove(Kind, Box<str>),
+}
+
+impl Change {
+    /// The kind and the name in the source.
+    pub fn key(&self) -> (Kind, Box<str>) {
+        match self {
+            Self::Set(resource) => resource.key(),
+            Self::Remove(kind, name) => (*kind, name.clone()),
+        }
+    }
 }
 
 /// Which of two items with the same name is used: the item of a source, or the item of a file.
@@ -112,6 +133,33 @@ impl Resources {
                 Change::Remove(kind, name) => known.remove(&(kind, name)),
             };
         }
+    }
+
+    /// Drops all resources of a source.
+    pub fn forget(&mut self, source: &str) {
+        self.0.retain(|(_, known), _| **known != *source);
+    }
+
+    /// Gives a resource back the content that it has in `before`, or removes it if it is not there.
+    /// Returns whether this changes something.
+    pub fn restore(&mut self, before: &Self, source: &str, key: &(Kind, Box<str>)) -> bool {
+        let mut changes = false;
+        for ((precedence, of), known) in &mut self.0 {
+            if **of != *source {
+                continue;
+            }
+            let old = before.0.get(&(*precedence, of.clone())).and_then(|old| old.get(key));
+            let new = known.get(key);
+            if new.map(Resource::identity) == old.map(Resource::identity) {
+                continue;
+            }
+            changes = true;
+            match old {
+                Some(old) => _ = known.insert(key.clone(), old.clone()),
+                None => _ = known.remove(key),
+            }
+        }
+        changes
     }
 
     /// Merges the model of the files with the resources of all sources. If two items have the same

@@ -9,6 +9,8 @@ use super::{Item, Material, Service};
 pub struct Sources {
     /// Documents in etcd.
     pub etcd: Option<Item<Etcd>>,
+    /// Resources of an xDS server.
+    pub xds: Option<Item<Xds>>,
     /// The directory for the last configuration of the servers.
     pub cache: Option<Item<PathBuf>>,
 }
@@ -27,5 +29,26 @@ pub struct Etcd {
     /// The members as a service, for the settings of TLS.
     pub service: Service,
     /// The maximum size of all documents together.
+    pub max_bytes: Option<Item<usize>>,
+}
+
+/// Resources of an xDS server. `None` means the default value.
+#[derive(Clone, Debug)]
+pub struct Xds {
+    /// The server, as `HOST:PORT`.
+    pub address: Item<String>,
+    /// The types of the resources.
+    pub types: Option<Item<String>>,
+    /// The id of this proxy.
+    pub node: Option<Item<String>>,
+    /// The cluster of this proxy.
+    pub cluster: Option<Item<String>>,
+    /// Whether the server sends changes alone.
+    pub delta: Option<bool>,
+    /// The server as a service, for the settings of TLS.
+    pub service: Service,
+    /// The maximum number of resources.
+    pub max_resources: Option<Item<u32>>,
+    /// The maximum size of all resources together.
     pub max_bytes: Option<Item<usize>>,
 }

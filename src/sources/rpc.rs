@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::{self, SendRequest};
+use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use tokio::task::JoinHandle;
@@ -51,13 +51,19 @@ impl Drop for RpcClient {
 
 /// The messages of a stream.
 pub(super) struct Messages {
-    body: RecvStream,
+    answer: Answer,
     head: HeaderMap,
     read: Vec<u8>,
     bytes_max: usize,
     setting: &'static str,
     /// The sending side. Dropping it would cancel the stream.
-    _sending: Option<SendStream<Bytes>>,
+    sending: SendStream<Bytes>,
+}
+
+/// The answer of the server.
+enum Answer {
+    Awaited(ResponseFuture),
+    Begun(RecvStream),
 }
 
 /// Why there is no further message.
@@ -135,6 +141,15 @@ impl RpcClient {
         message: &[u8],
         ends: bool,
     ) -> Result<Messages, String> {
+        let mut messages = self.open(path).await?;
+        messages.send(message, ends)?;
+        messages.begun().await?;
+        Ok(messages)
+    }
+
+    /// Opens a stream without a message. Some servers begin their answer only with its first
+    /// message, so this does not wait for it.
+    pub(super) async fn open(&mut self, path: &str) -> Result<Messages, String> {
         let strange = |error: http::Error| error.to_string();
         let uri = Uri::builder().scheme(self.server.scheme).authority(&*self.server.authority);
         let mut request = Request::builder()
@@ -147,25 +162,45 @@ impl RpcClient {
         }
         let request = request.body(()).map_err(strange)?;
         let mut requests = self.requests.clone().ready().await.map_err(broken)?;
-        let (response, mut sending) = requests.send_request(request, false).map_err(broken)?;
-        let mut framed = Vec::with_capacity(PREFIX_BYTES + message.len());
-        framed.push(0);
-        framed.extend_from_slice(&(message.len() as u32).to_be_bytes());
-        framed.extend_from_slice(message);
-        sending.send_data(framed.into(), ends).map_err(broken)?;
-        let response: Response<RecvStream> = response.await.map_err(broken)?;
-        let (head, body) = response.into_parts();
-        if head.status != 200 {
-            return Err(format!("no gRPC is spoken there: status {}", head.status.as_u16()));
-        }
-        let (head, read, setting) = (head.headers, Vec::new(), self.server.setting);
-        let _sending = (!ends).then_some(sending);
-        let bytes_max = self.server.message_bytes_max;
-        Ok(Messages { body, head, read, bytes_max, setting, _sending })
+        let (response, sending) = requests.send_request(request, false).map_err(broken)?;
+        Ok(Messages {
+            answer: Answer::Awaited(response),
+            head: HeaderMap::new(),
+            read: Vec::new(),
+            bytes_max: self.server.message_bytes_max,
+            setting: self.server.setting,
+            sending,
+        })
     }
 }
 
 impl Messages {
+    /// Sends a message. It waits in memory while the window of the server has no room. `ends` ends
+    /// our side of the stream.
+    pub(super) fn send(&mut self, message: &[u8], ends: bool) -> Result<(), String> {
+        let mut framed = Vec::with_capacity(PREFIX_BYTES + message.len());
+        framed.push(0);
+        framed.extend_from_slice(&(message.len() as u32).to_be_bytes());
+        framed.extend_from_slice(message);
+        self.sending.send_data(framed.into(), ends).map_err(broken)
+    }
+
+    /// Waits for the head of the answer.
+    async fn begun(&mut self) -> Result<&mut RecvStream, String> {
+        if let Answer::Awaited(response) = &mut self.answer {
+            let response: Response<RecvStream> = response.await.map_err(broken)?;
+            let (head, body) = response.into_parts();
+            if head.status != 200 {
+                return Err(format!("no gRPC is spoken there: status {}", head.status.as_u16()));
+            }
+            (self.head, self.answer) = (head.headers, Answer::Begun(body));
+        }
+        match &mut self.answer {
+            Answer::Begun(body) => Ok(body),
+            Answer::Awaited(_) => Err("there is no answer".to_owned()),
+        }
+    }
+
     /// The next message. An `Err` also if the stream has ended.
     ///
     /// The caller may drop the future at any time without losing a byte.
@@ -211,15 +246,16 @@ impl Messages {
 
     /// Receives more bytes.
     async fn more(&mut self) -> Result<(), Ended> {
-        match self.body.data().await {
+        let body = self.begun().await?;
+        match body.data().await {
             Some(data) => {
                 let data = data.map_err(broken)?;
-                self.body.flow_control().release_capacity(data.len()).map_err(broken)?;
+                body.flow_control().release_capacity(data.len()).map_err(broken)?;
                 self.read.extend_from_slice(&data);
                 Ok(())
             }
             None => {
-                let trailers = self.body.trailers().await.map_err(broken)?.unwrap_or_default();
+                let trailers = body.trailers().await.map_err(broken)?.unwrap_or_default();
                 Err(ended(&trailers, &self.head))
             }
         }

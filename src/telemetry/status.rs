@@ -42,6 +42,8 @@ pub struct Known {
     pub queries: Queries,
     /// The servers that are asked for more of the configuration, by the name of their kind.
     pub sources: BTreeMap<&'static str, SourceState>,
+    /// The services that rules name and that no source has.
+    pub absent: Vec<String>,
     /// The usage of the resources that have a limit.
     pub overload: [Option<Reading>; Resource::ALL.len()],
     /// The traffic of the last hour. It is read while the admin interface is on.
@@ -82,6 +84,23 @@ pub struct SourceState {
     pub refusal: String,
     /// The reason why the server does not answer. Empty if it does.
     pub error: String,
+    /// The size of all resources in use. 0 if the server has documents.
+    pub bytes: usize,
+    /// The resources by type. Empty if the server has documents.
+    pub resources: Vec<ResourceState>,
+}
+
+/// The resources of one type.
+#[derive(Clone, Debug, Default)]
+pub struct ResourceState {
+    /// The type.
+    pub kind: &'static str,
+    /// The version in use. Empty if only single resources have one.
+    pub version: String,
+    /// The number of resources in use.
+    pub count: usize,
+    /// The refused resources, each with the reason.
+    pub refused: Vec<(String, String)>,
 }
 
 impl SourceState {
@@ -164,6 +183,7 @@ impl Status {
             key_fetches: (0, 0),
             queries: Queries::default(),
             sources: BTreeMap::new(),
+            absent: Vec::new(),
             overload: Default::default(),
             history: History::default(),
             started: SystemTime::now(),

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod all_counters;
+mod bench;
 mod blocked;
 mod ca;
 mod chains;

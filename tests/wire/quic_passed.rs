@@ -41,7 +41,8 @@ fn client(pki: &Pki, passing: u16, names: &[&str]) -> (Proxy, u16) {
     }
     let proxy = Proxy::start_with(
         &format!(
-            "listeners: {{web: {{bind: \"127.0.0.1:{port}\"}}}}\nroutes:\n{routes}services:\n{services}"
+            "listeners: {{web: {{bind: \"127.0.0.1:{port}\"}}}}\n\
+             routes:\n{routes}services:\n{services}"
         ),
         1,
     );

@@ -31,6 +31,7 @@ const TRACE: &str = "otlp";
 const STANDARD: &str = "unused_after";
 const ADMIN: &str = "token";
 const ETCD_MAP: &str = "max_bytes";
+const XDS: &str = "write `sources: {xds: {address: HOST:PORT}}`";
 const ETCD: &str = "write `sources: {etcd: {endpoints: [HOST:PORT]}}`";
 const ADMIN_TOKEN: &str = "write the token into a file, and `token: FILE` here";
 const OVERRIDE: &str = "mode";
@@ -99,6 +100,8 @@ pub(super) const WORDS: &[Word] = &[
     ("include", TOP, "leave it out: all *.yaml of a directory are one; give the directory to -c"),
     ("imports", TOP, "leave it out: all *.yaml of a directory are one; give the directory to -c"),
     ("etcd", TOP, ETCD),
+    ("xds", TOP, XDS),
+    ("ads_config", TOP, XDS),
     ("providers", TOP, "token issuers are in `jwt`; files are given by -c"),
     ("node", TOP, "leave it out; the identity of a workload is `mesh: {identity: ...}`"),
     ("authz", TOP, "write `authorization: [{action: allow, from: {...}}]`"),

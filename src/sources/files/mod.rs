@@ -154,6 +154,11 @@ impl Loaded {
         self.model().settings.sources.etcd.is_some()
     }
 
+    /// Whether the files name an xDS server.
+    pub fn asks_xds(&self) -> bool {
+        self.model().settings.sources.xds.is_some()
+    }
+
     /// The files and directories to watch for changes: the `-c` arguments, and the directories with
     /// files of other grammars.
     pub fn watched(&self, arguments: &[PathBuf]) -> Vec<PathBuf> {

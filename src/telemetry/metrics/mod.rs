@@ -131,7 +131,7 @@ fn process(page: &mut Page, known: &Known) {
     ] {
         page.sample(name, &[("result", &result)], count);
     }
-    sources::write(page, &known.sources);
+    sources::write(page, &known.sources, known.absent.len());
     let name = "ringway_jwks_fetches_total";
     page.family(name, "counter", "Fetches of the keys of token issuers.");
     page.sample(name, &[("result", &"success")], known.key_fetches.0);

@@ -8,7 +8,7 @@ use crate::telemetry::status::SourceState;
 /// A family: its name, kind and help, and its value for a source. `None` means no sample.
 type Family = (&'static str, &'static str, &'static str, fn(&SourceState) -> Option<f64>);
 
-const FAMILIES: [Family; 6] = [
+const FAMILIES: [Family; 7] = [
     ("ringway_source_connected", "gauge", "1 if the server answers.", |source| {
         Some(f64::from(u8::from(source.connected)))
     }),
@@ -30,12 +30,23 @@ const FAMILIES: [Family; 6] = [
         "Revisions of the server that were refused.",
         |source| Some(source.refused as f64),
     ),
+    (
+        "ringway_source_bytes",
+        "gauge",
+        "Size of the resources of the server that are in use.",
+        |source| (!source.resources.is_empty()).then_some(source.bytes as f64),
+    ),
     ("ringway_source_connections_total", "counter", "Connections to the server.", |source| {
         Some(source.connections as f64)
     }),
 ];
 
-pub(super) fn write(page: &mut Page, sources: &BTreeMap<&'static str, SourceState>) {
+pub(super) fn write(page: &mut Page, sources: &BTreeMap<&'static str, SourceState>, absent: usize) {
+    if !sources.is_empty() {
+        let name = "ringway_services_absent";
+        page.family(name, "gauge", "Services that rules name and that no source has.");
+        page.sample(name, &[], absent);
+    }
     for (name, kind, help, value) in FAMILIES {
         let samples = sources.values().filter_map(|it| Some((it.name, value(it)?)));
         let samples: Vec<(&str, f64)> = samples.collect();

@@ -19,6 +19,8 @@ pub struct Sources {
     pub smi: Option<Placed<Smi>>,
     /// Documents of this grammar in etcd. Default: none.
     pub etcd: Option<Placed<Etcd>>,
+    /// Resources of a server that speaks xDS. Default: none.
+    pub xds: Option<Placed<Xds>>,
     /// The directory for the last configuration of the servers. The proxy starts with it if no
     /// server answers. Default: none.
     pub cache: Option<Placed<String>>,
@@ -85,6 +87,35 @@ pub struct Etcd {
     #[serde(default)]
     pub tls: Option<Placed<ServiceTls>>,
     /// The maximum size of all documents together. Default 32MiB.
+    #[serde(default)]
+    pub max_bytes: Option<Placed<Size>>,
+}
+
+/// Resources of a server that speaks xDS: clusters and their endpoints.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Xds {
+    /// The server, `HOST:PORT`.
+    pub address: Placed<String>,
+    /// The types of the resources: `envoy`. Default `envoy`.
+    #[serde(default)]
+    pub types: Option<Placed<String>>,
+    /// The id of this proxy, by which the server chooses the resources. Default `ringway`.
+    #[serde(default)]
+    pub node: Option<Placed<String>>,
+    /// The cluster of this proxy, by which the server may choose the resources. Default: none.
+    #[serde(default)]
+    pub cluster: Option<Placed<String>>,
+    /// Whether the server sends changes alone, and not always all clusters. Default false.
+    #[serde(default)]
+    pub delta: Option<bool>,
+    /// TLS to the server. Default: none.
+    #[serde(default)]
+    pub tls: Option<Placed<ServiceTls>>,
+    /// The maximum number of resources. Default 100000.
+    #[serde(default)]
+    pub max_resources: Option<Placed<u32>>,
+    /// The maximum size of all resources together. Default 64MiB.
     #[serde(default)]
     pub max_bytes: Option<Placed<Size>>,
 }

@@ -1,0 +1,55 @@
+//! Services that an xDS server is expected to have. A rule may name one before the server has sent
+//! it, and after the server has removed it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use super::is_address;
+use crate::model::{Action, Endpoints, Item, Model, Origin, Service};
+
+/// Adds a service without endpoints for each name that a rule or a listener refers to and that does
+/// not exist. Requests to it get 503. Does nothing if no xDS server is asked. Returns the names.
+pub(super) fn add(model: &mut Arc<Model>) -> Vec<String> {
+    if model.settings.sources.xds.is_none() {
+        return Vec::new();
+    }
+    let known: HashSet<&str> =
+        model.services.iter().map(|service| &*service.value.name.value).collect();
+    let mut absent: BTreeMap<&str, &Origin> = BTreeMap::new();
+    for reference in references(model) {
+        let name = reference.value.as_str();
+        if !name.is_empty() && !name.contains('/') && !is_address(name) && !known.contains(name) {
+            absent.entry(name).or_insert(&reference.origin);
+        }
+    }
+    let service = |(name, origin): (&&str, &&Origin)| {
+        let origin = Origin::clone(origin);
+        let service = Service {
+            name: Item::new((*name).to_owned(), origin.clone()),
+            endpoints: Some(Endpoints::List(Vec::new())),
+            ..Service::default()
+        };
+        Arc::new(Item::new(service, origin))
+    };
+    let added: Vec<_> = absent.iter().map(service).collect();
+    let names = absent.into_keys().map(str::to_owned).collect();
+    if !added.is_empty() {
+        Arc::make_mut(model).services.extend(added);
+    }
+    names
+}
+
+/// All references to services.
+fn references(model: &Model) -> impl Iterator<Item = &Item<String>> {
+    let rules = model.routes.iter().flat_map(|routes| &routes.value.rules);
+    let of_rules = rules.flat_map(|rule| {
+        let forwarded: &[(Item<String>, u32)] = match &rule.value.action {
+            Some(Action::Forward(all)) => all,
+            _ => &[],
+        };
+        let mirror = rule.value.mirror.as_ref().and_then(|mirror| mirror.value.to.as_ref());
+        forwarded.iter().map(|(to, _)| to).chain(mirror)
+    });
+    let listeners = model.listeners.iter().filter_map(|listener| listener.value.service.as_ref());
+    of_rules.chain(listeners)
+}

@@ -1,0 +1,374 @@
+//! The resources of an xDS server as this proxy knows them, and the changes that follow from a
+//! response. No I/O.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::cluster::Targets;
+use super::endpoints::Assignment;
+use super::kinds::{Content, Type, name_of};
+use super::proto::Reason;
+use crate::grpc::xds::{Resource as Sent, Response};
+use crate::model::{Change, Kind, Resource};
+
+/// The names of refused resources without one: all of a response, and one of it.
+const WHOLE: &str = "of all names";
+const NUMBER: &str = "number ";
+
+/// A resource that was accepted.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) bytes: Arc<[u8]>,
+    pub(super) version: Box<str>,
+    content: Content,
+}
+
+/// The limits on what is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) resources: usize,
+    pub(super) bytes: usize,
+}
+
+/// The resources of a server.
+#[derive(Debug)]
+pub(super) struct State {
+    limits: Limits,
+    entries: [BTreeMap<String, Entry>; Type::ALL.len()],
+    bytes: usize,
+    /// Refused resources, each with the reason.
+    pub(super) refused: [BTreeMap<String, Reason>; Type::ALL.len()],
+    /// Those of the last response.
+    fresh: [BTreeSet<String>; Type::ALL.len()],
+    /// The clusters with the endpoints of this name.
+    by_endpoints: HashMap<String, Vec<String>>,
+    /// Endpoints that the server does not have, as far as is known.
+    absent: HashSet<String>,
+    /// Clusters whose services are to be made again.
+    dirty: BTreeSet<String>,
+    /// The clusters whose services are published.
+    published: HashSet<String>,
+    /// The entries before the changes that are not published yet.
+    undo: BTreeMap<(Type, String), Option<Entry>>,
+}
+
+impl State {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            entries: Default::default(),
+            bytes: 0,
+            refused: Default::default(),
+            fresh: Default::default(),
+            by_endpoints: HashMap::new(),
+            absent: HashSet::new(),
+            dirty: BTreeSet::new(),
+            published: HashSet::new(),
+            undo: BTreeMap::new(),
+        }
+    }
+
+    /// The accepted resources of a type.
+    pub(super) fn entries(&self, kind: Type) -> &BTreeMap<String, Entry> {
+        &self.entries[kind.index()]
+    }
+
+    /// The number and the size of all accepted resources.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.entries.iter().map(BTreeMap::len).sum(), self.bytes)
+    }
+
+    /// The names of the endpoints that clusters need.
+    pub(super) fn wanted(&self, kind: Type) -> BTreeSet<String> {
+        match kind {
+            Type::Cluster => BTreeSet::new(),
+            Type::Endpoints => self.by_endpoints.keys().cloned().collect(),
+        }
+    }
+
+    /// Whether a resource of this name was sent, also if it was refused.
+    pub(super) fn has(&self, kind: Type, name: &str) -> bool {
+        self.entries(kind).contains_key(name) || self.refused[kind.index()].contains_key(name)
+    }
+
+    /// Whether the server has answered for this name of `kind`.
+    pub(super) fn is_known(&self, kind: Type, name: &str) -> bool {
+        self.has(kind, name) || self.absent.contains(name)
+    }
+
+    /// Takes a response. `is_delta` is whether it has changes alone. Afterwards, `refused` has the
+    /// resources of it that are refused. What is refused keeps its previous content.
+    ///
+    /// # Errors
+    /// A sentence about a response that is refused whole.
+    pub(super) fn take(
+        &mut self,
+        kind: Type,
+        response: &Response<'_>,
+        is_delta: bool,
+    ) -> Result<(), Reason> {
+        self.check_size(kind, response, is_delta)?;
+        self.fresh[kind.index()].clear();
+        self.refused[kind.index()].retain(|name, _| name != WHOLE && !name.starts_with(NUMBER));
+        if kind.is_whole() && !is_delta {
+            self.refused[kind.index()].clear();
+        }
+        let mut seen = HashSet::new();
+        let mut is_whole = kind.is_whole() && !is_delta;
+        for (sent, number) in response.resources.iter().zip(1_usize..) {
+            match self.take_one(kind, sent, response, &mut seen) {
+                Ok(()) => {}
+                Err((Some(name), why)) => {
+                    seen.insert(name.clone());
+                    self.refuse(kind, name, why);
+                }
+                Err((None, why)) => {
+                    // This may be any of those that seem to be gone.
+                    is_whole = false;
+                    self.refuse(kind, format!("{NUMBER}{number}"), why);
+                }
+            }
+        }
+        let mut gone: Vec<String> = response.removed.iter().map(|name| (*name).into()).collect();
+        if is_whole {
+            let known = self.entries(kind).keys();
+            gone.extend(known.filter(|name| !seen.contains(*name)).cloned());
+        }
+        for name in gone {
+            self.refused[kind.index()].remove(&name);
+            self.set(kind, name, None);
+        }
+        self.follow_clusters(kind);
+        Ok(())
+    }
+
+    fn take_one(
+        &mut self,
+        kind: Type,
+        sent: &Sent<'_>,
+        response: &Response<'_>,
+        seen: &mut HashSet<String>,
+    ) -> Result<(), (Option<String>, Reason)> {
+        let own = match sent.name {
+            "" => name_of(sent.bytes),
+            name => Some(name),
+        };
+        let refuse = |why| (own.map(str::to_owned), why);
+        if sent.type_url != kind.url() {
+            return Err(refuse(format!("it has the type {:?}", sent.type_url)));
+        }
+        if let Some(name) = own
+            && let Some(entry) = self.entries(kind).get(name)
+            && *entry.bytes == *sent.bytes
+            && !seen.contains(name)
+        {
+            let name = name.to_owned();
+            if let Some(entry) = self.entries[kind.index()].get_mut(&name) {
+                entry.version = sent.version.into();
+            }
+            self.refused[kind.index()].remove(&name);
+            seen.insert(name);
+            return Ok(());
+        }
+        let version = if sent.version.is_empty() { response.version } else { sent.version };
+        let (name, content) = kind.read(sent.bytes, version).map_err(refuse)?;
+        if own.is_some_and(|own| own != name) {
+            return Err(refuse(format!("its own name is {name:?}")));
+        }
+        if !seen.insert(name.clone()) {
+            return Err(refuse("it is there twice".to_owned()));
+        }
+        self.refused[kind.index()].remove(&name);
+        let entry = Entry { bytes: sent.bytes.into(), version: sent.version.into(), content };
+        self.set(kind, name, Some(entry));
+        Ok(())
+    }
+
+    /// Refuses a response that would make the state too large.
+    fn check_size(
+        &self,
+        kind: Type,
+        response: &Response<'_>,
+        is_delta: bool,
+    ) -> Result<(), Reason> {
+        let (mut count, mut bytes) = self.size();
+        let replaces_all = kind.is_whole() && !is_delta;
+        if replaces_all {
+            let entries = self.entries(kind);
+            count -= entries.len();
+            bytes -= entries.values().map(|entry| entry.bytes.len()).sum::<usize>();
+        }
+        for sent in &response.resources {
+            let before = match (replaces_all, name_of(sent.bytes)) {
+                (false, Some(name)) => self.entries(kind).get(name),
+                _ => None,
+            };
+            count += usize::from(before.is_none());
+            bytes = (bytes + sent.bytes.len()) - before.map_or(0, |entry| entry.bytes.len());
+        }
+        let Limits { resources, bytes: bytes_max } = self.limits;
+        if count > resources {
+            return Err(format!("{count} resources; max_resources allows {resources}"));
+        }
+        if bytes > bytes_max {
+            return Err(format!("{bytes} bytes of resources; max_bytes allows {bytes_max}"));
+        }
+        Ok(())
+    }
+
+    /// Refuses the last response whole.
+    pub(super) fn refuse_all(&mut self, kind: Type, why: Reason) {
+        self.fresh[kind.index()].clear();
+        self.refuse(kind, WHOLE.to_owned(), why);
+    }
+
+    fn refuse(&mut self, kind: Type, name: String, why: Reason) {
+        self.fresh[kind.index()].insert(name.clone());
+        self.refused[kind.index()].insert(name, why);
+    }
+
+    fn set(&mut self, kind: Type, name: String, entry: Option<Entry>) {
+        self.bytes += entry.as_ref().map_or(0, |entry| entry.bytes.len());
+        let entries = &mut self.entries[kind.index()];
+        let before = match entry {
+            Some(entry) => entries.insert(name.clone(), entry),
+            None => entries.remove(&name),
+        };
+        self.bytes -= before.as_ref().map_or(0, |entry| entry.bytes.len());
+        match kind {
+            Type::Cluster => _ = self.dirty.insert(name.clone()),
+            Type::Endpoints => {
+                self.absent.remove(&name);
+                let clusters = self.by_endpoints.get(&name).into_iter().flatten().cloned();
+                self.dirty.extend(clusters);
+            }
+        }
+        self.undo.entry((kind, name)).or_insert(before);
+    }
+
+    /// Notes which endpoints the clusters need, after a change of clusters. Drops all others.
+    fn follow_clusters(&mut self, kind: Type) {
+        if kind != Type::Cluster {
+            return;
+        }
+        self.by_endpoints.clear();
+        for (name, entry) in &self.entries[Type::Cluster.index()] {
+            if let Content::Cluster(cluster) = &entry.content
+                && let Targets::Eds(endpoints) = &cluster.targets
+            {
+                self.by_endpoints.entry(endpoints.clone()).or_default().push(name.clone());
+            }
+        }
+        let wanted = &self.by_endpoints;
+        let known = self.entries[Type::Endpoints.index()].keys();
+        let unwanted: Vec<_> = known.filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        self.absent.retain(|name| wanted.contains_key(name));
+        self.refused[Type::Endpoints.index()].retain(|name, _| wanted.contains_key(name));
+        for name in unwanted {
+            self.set(Type::Endpoints, name, None);
+        }
+    }
+
+    /// Notes that the server does not have the endpoints `name`.
+    pub(super) fn note_absent(&mut self, name: &str) {
+        self.absent.insert(name.to_owned());
+        self.dirty.extend(self.by_endpoints.get(name).into_iter().flatten().cloned());
+    }
+
+    /// Whether a change is not published yet.
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// The changes of the model that follow. A cluster waits for its endpoints.
+    pub(super) fn changes(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for name in std::mem::take(&mut self.dirty) {
+            let entry = self.entries(Type::Cluster).get(&name);
+            let Some(Content::Cluster(cluster)) = entry.map(|entry| &entry.content) else {
+                if self.published.remove(&name) {
+                    changes.push(Change::Remove(Kind::Service, name.into()));
+                }
+                continue;
+            };
+            let endpoints = match &cluster.targets {
+                Targets::Own(_) => None,
+                Targets::Eds(wanted) => {
+                    let found = self.assignment(wanted);
+                    if found.is_none() && !self.absent.contains(wanted) {
+                        continue;
+                    }
+                    found
+                }
+            };
+            match cluster.service(endpoints) {
+                Ok(service) => {
+                    changes.push(Change::Set(Resource::Service(service)));
+                    self.published.insert(name);
+                }
+                Err(why) => self.refuse(Type::Cluster, name, why),
+            }
+        }
+        changes
+    }
+
+    fn assignment(&self, name: &str) -> Option<&Assignment> {
+        match self.entries(Type::Endpoints).get(name).map(|entry| &entry.content) {
+            Some(Content::Endpoints(assignment)) => Some(assignment),
+            _ => None,
+        }
+    }
+
+    /// Notes the result of the changes: the services that are refused, each with the reason. Their
+    /// resources get back their previous content.
+    pub(super) fn settle(&mut self, refused: &[(Kind, Box<str>, Reason)]) {
+        for (kind, name, why) in refused {
+            if *kind != Kind::Service {
+                continue;
+            }
+            let of_cluster = (Type::Cluster, name.to_string());
+            let entry = self.entries(Type::Cluster).get(&**name);
+            let eds = entry.and_then(|entry| match &entry.content {
+                Content::Cluster(cluster) => match &cluster.targets {
+                    Targets::Eds(name) => Some((Type::Endpoints, name.clone())),
+                    Targets::Own(_) => None,
+                },
+                Content::Endpoints(_) => None,
+            });
+            let changed = |key: &(Type, String)| self.undo.contains_key(key);
+            let key = match eds {
+                Some(eds) if !changed(&of_cluster) && changed(&eds) => eds,
+                _ => of_cluster,
+            };
+            self.refuse(key.0, key.1.clone(), why.clone());
+            if let Some(before) = self.undo.remove(&key) {
+                if before.is_none() {
+                    self.published.remove(&**name);
+                }
+                self.set(key.0, key.1, before);
+            }
+        }
+        if !refused.is_empty() {
+            self.follow_clusters(Type::Cluster);
+            // The model has the previous content already.
+            self.dirty.clear();
+        }
+        self.undo.clear();
+    }
+
+    /// The reasons why resources of the last response are refused, in one line. `None` if none is.
+    pub(super) fn refusal(&self, kind: Type) -> Option<String> {
+        /// The number of resources that a refusal names.
+        const NAMED_MAX: usize = 5;
+        let fresh = &self.fresh[kind.index()];
+        let refused = self.refused[kind.index()].iter().filter(|(name, _)| fresh.contains(*name));
+        let one = |(name, why): (&String, &Reason)| format!("{} {name}: {why}", kind.name());
+        let mut lines: Vec<String> = refused.map(one).collect();
+        let more = lines.len().saturating_sub(NAMED_MAX);
+        lines.truncate(NAMED_MAX);
+        if more > 0 {
+            lines.push(format!("and {more} more"));
+        }
+        (!lines.is_empty()).then(|| lines.join("; "))
+    }
+}
