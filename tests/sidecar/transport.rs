@@ -2,7 +2,6 @@
 
 use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,6 +11,7 @@ use crate::support::eventually;
 use crate::support::http::Client;
 use crate::support::netns::{App, Host, Wire, can_have_hosts};
 use crate::support::proxy::Proxy;
+use crate::support::quic;
 
 /// Creates a CA. Returns its directory.
 fn authority(directory: &tempfile::TempDir) -> String {
@@ -22,31 +22,48 @@ fn authority(directory: &tempfile::TempDir) -> String {
     ca
 }
 
-/// The sidecar of the workload `name`. All sidecars have the same configuration.
+/// Issues a certificate for the workload `name`. Returns its path without `.pem`.
+fn issue(ca: &str, name: &str) -> String {
+    let (out, id) = (format!("{ca}/{name}"), format!("spiffe://cluster.local/ns/demo/sa/{name}"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    let issued = command.args(["ca", "issue", &id, "--dir", ca, "--out", &out]).output().unwrap();
+    assert!(issued.status.success(), "{}", String::from_utf8_lossy(&issued.stderr));
+    out
+}
+
+/// The configuration of the sidecar of the workload `name`. All sidecars have the same services.
+fn configuration(ca: &str, name: &str, hedge: &str, more: &str) -> String {
+    format!(
+        "mesh:\n\
+         \x20 identity: {{ca: {ca}, id: spiffe://cluster.local/ns/demo/sa/{name}}}\n\
+         \x20 transport: quic\n\
+         \x20 inbound: {{bind: [\"0.0.0.0:15006\", \"[::]:15006\"], mtls: strict}}\n\
+         \x20 outbound: {{bind: [\"127.0.0.1:15001\", \"[::1]:15001\"], \
+         ports: {{\"8080\": http}}}}\n\
+         services:\n\
+         \x20 stock: {{addresses: \"10.9.0.1:8080\", endpoints: [\"10.99.0.2:8080\"],\n\
+         \x20   tls: mesh, connect_hedge: {hedge}}}\n\
+         \x20 stock6: {{addresses: \"[fd09::1]:8080\", endpoints: [\"[fd99::2]:8080\"],\n\
+         \x20   tls: mesh, connect_hedge: {hedge}}}\n\
+         \x20 calls: {{addresses: \"10.9.0.2:8082\", endpoints: [\"10.99.0.2:8082\"],\n\
+         \x20   tls: mesh, protocol: grpc, connect_hedge: {hedge}}}\n\
+         \x20 mute: {{addresses: \"10.9.0.3:8080\", endpoints: [\"10.99.0.3:8080\"],\n\
+         \x20   tls: mesh}}\n\
+         \x20 mail: {{addresses: \"10.9.0.4:8025\", endpoints: [\"10.99.0.2:8025\"],\n\
+         \x20   tls: mesh}}\n\
+         \x20 right: {{addresses: \"10.9.0.5:8080\", endpoints: [\"10.99.0.2:8083\"],\n\
+         \x20   tls: mesh, identity: spiffe://cluster.local/ns/demo/sa/stock,\n\
+         \x20   connect_hedge: {hedge}}}\n\
+         \x20 wrong: {{addresses: \"10.9.0.6:8080\", endpoints: [\"10.99.0.2:8084\"],\n\
+         \x20   tls: mesh, identity: spiffe://cluster.local/ns/demo/sa/other,\n\
+         \x20   connect_hedge: {hedge}}}\n\
+         telemetry: {{access_log: {{path: stdout}}}}\n{more}"
+    )
+}
+
+/// The sidecar of the workload `name`.
 fn sidecar(host: &Host, ca: &str, name: &str, hedge: &str, more: &str) -> Proxy {
-    let proxy = Proxy::start_in(
-        &host.name,
-        &format!(
-            "mesh:\n\
-             \x20 identity: {{ca: {ca}, id: spiffe://cluster.local/ns/demo/sa/{name}}}\n\
-             \x20 transport: quic\n\
-             \x20 inbound: {{bind: [\"0.0.0.0:15006\", \"[::]:15006\"], mtls: strict}}\n\
-             \x20 outbound: {{bind: [\"127.0.0.1:15001\", \"[::1]:15001\"], \
-             ports: {{\"8080\": http}}}}\n\
-             services:\n\
-             \x20 stock: {{addresses: \"10.9.0.1:8080\", endpoints: [\"10.99.0.2:8080\"],\n\
-             \x20   tls: mesh, connect_hedge: {hedge}}}\n\
-             \x20 stock6: {{addresses: \"[fd09::1]:8080\", endpoints: [\"[fd99::2]:8080\"],\n\
-             \x20   tls: mesh, connect_hedge: {hedge}}}\n\
-             \x20 calls: {{addresses: \"10.9.0.2:8082\", endpoints: [\"10.99.0.2:8082\"],\n\
-             \x20   tls: mesh, protocol: grpc, connect_hedge: {hedge}}}\n\
-             \x20 mute: {{addresses: \"10.9.0.3:8080\", endpoints: [\"10.99.0.3:8080\"],\n\
-             \x20   tls: mesh}}\n\
-             \x20 mail: {{addresses: \"10.9.0.4:8025\", endpoints: [\"10.99.0.2:8025\"],\n\
-             \x20   tls: mesh}}\n\
-             telemetry: {{access_log: {{path: stdout}}}}\n{more}"
-        ),
-    );
+    let proxy = Proxy::start_in(&host.name, &configuration(ca, name, hedge, more));
     rules::up(host, "nft", &proxy);
     proxy
 }
@@ -214,7 +231,7 @@ fn a_sidecar_that_drops_udp_is_asked_over_tcp() {
 }
 
 #[test]
-fn an_identity_is_demanded_over_quic_and_plain_ports_stay_plain() {
+fn authorization_sees_the_identity_of_a_client_over_quic() {
     if !can_have_hosts() {
         return;
     }
@@ -235,11 +252,86 @@ fn an_identity_is_demanded_over_quic_and_plain_ports_stay_plain() {
         log.contains("not-the-thief").then_some(log)
     });
     assert!(log.contains("HTTP/3") && log.contains("sa/thief"), "{log}");
-    // A stranger without a certificate, and a destination that is no workload, get no answer.
-    let udp = shop.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
-    udp.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    udp.send_to(&[0x40; 1200], "10.99.0.2:15006").unwrap();
-    udp.recv(&mut [0; 1500]).ok();
-    let mut peer = Client::over(shop.connect("10.9.0.1:8080"));
-    assert_eq!(peer.request("GET / HTTP/1.1\r\nHost: x\r\n\r\n").status, 403);
+}
+
+/// The code of a connection that is refused because its requests must go over TCP (RFC 9114 8.1).
+const USE_TCP: &str = "closed: 0x110";
+
+#[test]
+fn quic_reaches_only_ports_that_speak_http_with_an_identity() {
+    if !can_have_hosts() {
+        return;
+    }
+    let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ca, other_ca) = (authority(&directory), authority(&elsewhere));
+    let (shop, stranger) = (issue(&ca, "shop"), issue(&other_ca, "shop"));
+    let wire = Wire::new(2);
+    let [client, side] = &wire.hosts[..] else { panic!() };
+    let app = App::new(side.listen("0.0.0.0:3306"), drop);
+    let proxy = Proxy::start_in(
+        &side.name,
+        &format!(
+            "mesh:\n\
+             \x20 identity: {{ca: {ca}, id: spiffe://cluster.local/ns/demo/sa/stock}}\n\
+             \x20 transport: quic\n\
+             \x20 dns: {{bind: 127.0.0.1:15053}}\n\
+             \x20 intercept: {{exclude: {{inbound: {{ports: 22}}}}}}\n\
+             \x20 inbound: {{bind: \"0.0.0.0:15006\", mtls: permissive, application: loopback,\n\
+             \x20   ports: {{\"8081\": disable}}, protocols: {{\"3306\": tcp}}}}\n\
+             listeners: {{web: {{bind: \"0.0.0.0:8443\"}}}}\n\
+             routes: {{\"*\": [{{to: calls}}]}}\n\
+             services:\n\
+             \x20 mail: {{endpoints: [\"10.99.0.2:8025\"], protocol: tcp}}\n\
+             \x20 calls: {{endpoints: [\"10.99.0.2:8082\"], protocol: grpc}}\n"
+        ),
+    );
+    let cases = [
+        ("a member", "http-8080", Some(&shop), "served"),
+        ("gRPC", "http2-8082", Some(&shop), "served"),
+        ("no certificate", "http-8080", None, "alert 116"),
+        ("a certificate of another CA", "http-8080", Some(&stranger), "alert 51"),
+        ("a port of plain text", "http-8081", Some(&shop), USE_TCP),
+        ("a port that is declared tcp", "http-3306", Some(&shop), USE_TCP),
+        ("the same as HTTP/2", "http2-3306", Some(&shop), USE_TCP),
+        ("a service that is declared tcp", "http-8025", Some(&shop), USE_TCP),
+        ("an excluded port", "http-22", Some(&shop), USE_TCP),
+        ("the port of captured traffic", "http-15006", Some(&shop), USE_TCP),
+        ("a listener", "http-8443", Some(&shop), USE_TCP),
+        ("the admin interface on loopback", "http-9900", Some(&shop), USE_TCP),
+        ("the resolver on loopback", "http-15053", Some(&shop), USE_TCP),
+        ("no port", "stock", Some(&shop), USE_TCP),
+    ];
+    for (case, name, certificate, expected) in cases {
+        let name = format!("{name}.mesh.ringway.internal");
+        let to = "10.99.0.2:15006".parse().unwrap();
+        let fate = client.within(|| quic::fate(to, &name, certificate.map(|path| &**path)));
+        assert_eq!(fate, expected, "{case}: {}", proxy.log());
+    }
+    assert_eq!(app.peers(), [""; 0]);
+}
+
+const NO_TCP: &str = "table inet test_mute {\n\
+    chain input { type filter hook input priority -300; \
+    iifname eth0 meta l4proto tcp reject with tcp reset; }\n}\n";
+
+#[test]
+fn a_server_with_another_identity_gets_no_request_over_quic() {
+    if !can_have_hosts() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let ca = authority(&directory);
+    let wire = Wire::new(2);
+    let [shop, stock] = &wire.hosts[..] else { panic!() };
+    let _right = App::saying(stock.listen("0.0.0.0:8083"), "from the stock");
+    let wrong = App::saying(stock.listen("0.0.0.0:8084"), "from the stock");
+    stock.nft(NO_TCP);
+    let shop_proxy = sidecar(shop, &ca, "shop", "20s", "");
+    let stock_proxy = sidecar(stock, &ca, "stock", "20s", "");
+    for (address, status) in [("10.9.0.5:8080", 200), ("10.9.0.6:8080", 503)] {
+        let mut peer = Client::over(shop.connect(address));
+        let answer = peer.request("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(answer.status, status, "{address}: {}", shop_proxy.log());
+    }
+    assert_eq!(wrong.peers(), [""; 0], "{}", stock_proxy.log());
 }
