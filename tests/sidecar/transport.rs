@@ -1,7 +1,10 @@
 //! Sidecars that speak HTTP/3 to each other (`mesh.transport: quic`), and TCP where QUIC fails.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -57,6 +60,12 @@ fn configuration(ca: &str, name: &str, hedge: &str, more: &str) -> String {
          \x20 wrong: {{addresses: \"10.9.0.6:8080\", endpoints: [\"10.99.0.2:8084\"],\n\
          \x20   tls: mesh, identity: spiffe://cluster.local/ns/demo/sa/other,\n\
          \x20   connect_hedge: {hedge}}}\n\
+         \x20 one: {{addresses: \"10.9.0.7:8080\", endpoints: [\"10.99.0.2:8085\"], tls: mesh,\n\
+         \x20   connect_hedge: {hedge}, circuit_breaker: {{max_connections: 1}}}}\n\
+         \x20 aged: {{addresses: \"10.9.0.8:8080\", endpoints: [\"10.99.0.2:8086\"], tls: mesh,\n\
+         \x20   connect_hedge: {hedge}, http2: {{max_connection_age: 1s}}}}\n\
+         \x20 rotated: {{addresses: \"10.9.0.9:8080\", endpoints: [\"10.99.0.2:8087\"],\n\
+         \x20   tls: mesh, connect_hedge: {hedge}}}\n\
          telemetry: {{access_log: {{path: stdout}}}}\n{more}"
     )
 }
@@ -334,4 +343,103 @@ fn a_server_with_another_identity_gets_no_request_over_quic() {
         assert_eq!(answer.status, status, "{address}: {}", shop_proxy.log());
     }
     assert_eq!(wrong.peers(), [""; 0], "{}", stock_proxy.log());
+}
+
+/// Answers requests. The first one for `/hold` waits until `release` is set. Returns the number of
+/// requests for `/hold`, too.
+fn holding(listener: TcpListener, release: &Arc<AtomicBool>) -> (App, Arc<AtomicUsize>) {
+    let (release, held) = (Arc::clone(release), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&held);
+    let app = App::new(listener, move |stream| {
+        let mut client = Client::over(stream);
+        while let Some(head) = client.head() {
+            if head.starts_with("GET /hold ") && counted.fetch_add(1, Relaxed) == 0 {
+                eventually("the release", || release.load(Relaxed).then_some(()));
+            }
+            client.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    (app, held)
+}
+
+const HOLD: &str = "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// The handshakes for captured inbound connections so far, and the open connections.
+fn inbound_connections(proxy: &Proxy) -> (f64, f64) {
+    let metric =
+        |name| proxy.metric(&format!("ringway_listener_{name}{{listener=\"mesh.inbound\"}}"));
+    (metric("tls_handshakes_total"), metric("connections_active"))
+}
+
+#[test]
+fn a_request_on_a_silent_connection_goes_over_tcp() {
+    if !can_have_hosts() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let ca = authority(&directory);
+    for (case, service, port, identity) in [
+        ("at the limit on connections", 7, 8085, "shop"),
+        ("while the connection drains", 8, 8086, "shop"),
+        ("after a rotation of the certificate", 9, 8087, "renamed"),
+    ] {
+        let wire = Wire::new(2);
+        let [shop, stock] = &wire.hosts[..] else { panic!() };
+        let (never, listener) = (Arc::default(), stock.listen(&format!("0.0.0.0:{port}")));
+        let (_app, held) = holding(listener, &never);
+        let shop_proxy = sidecar(shop, &ca, "shop", "20s", "");
+        let stock_proxy = sidecar(stock, &ca, "stock", "20s", "");
+        let connect = || Client::over(shop.connect(&format!("10.9.0.{service}:8080")));
+        assert_eq!(connect().get("x", "/").status, 200, "{case}: {}", shop_proxy.log());
+        let mut waiting = connect();
+        waiting.send(HOLD);
+        eventually("the request", || (held.load(Relaxed) == 1).then_some(()));
+        if service == 8 {
+            eventually("a second connection", || {
+                assert_eq!(connect().get("x", "/").status, 200);
+                (inbound_connections(&stock_proxy).0 == 2.0).then_some(())
+            });
+        }
+        if identity != "shop" {
+            shop_proxy.reload(&configuration(&ca, identity, "20s", ""));
+        }
+        stock.nft(NO_UDP);
+        let fallbacks = || shop_proxy.metric("ringway_service_quic_fallbacks_total");
+        eventually(case, || (fallbacks() == 1.0).then_some(()));
+        // The connection over TCP that was opened for this is used by new requests.
+        assert_eq!(connect().get("x", "/new").status, 200, "{case}: {}", shop_proxy.log());
+        assert_eq!(waiting.response().status, 200, "{case}: {}", shop_proxy.log());
+        let log = eventually("the request in the log", || {
+            let log = stock_proxy.log();
+            Some(log.lines().find(|line| line.contains("\"/new\""))?.to_owned())
+        });
+        let identity = format!("demo/sa/{identity}\"");
+        assert!(log.contains("HTTP/1.1") && log.contains(&identity), "{case}: {log}");
+    }
+}
+
+#[test]
+fn a_late_connection_without_room_is_closed_and_no_failure() {
+    if !can_have_hosts() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let ca = authority(&directory);
+    let wire = Wire::new(2);
+    let [shop, stock] = &wire.hosts[..] else { panic!() };
+    let release = Arc::default();
+    let (_app, held) = holding(stock.listen("0.0.0.0:8085"), &release);
+    let shop_proxy = sidecar(shop, &ca, "shop", "1ms", "");
+    let stock_proxy = sidecar(stock, &ca, "stock", "1ms", "");
+    let mut waiting = Client::over(shop.connect("10.9.0.7:8080"));
+    waiting.send(HOLD);
+    eventually("the request", || (held.load(Relaxed) == 1).then_some(()));
+    // One handshake over TCP, and one over QUIC.
+    eventually("the end of the connection over QUIC", || {
+        (inbound_connections(&stock_proxy) == (2.0, 1.0)).then_some(())
+    });
+    release.store(true, Relaxed);
+    assert_eq!(waiting.response().status, 200, "{}", shop_proxy.log());
+    assert_eq!(shop_proxy.metric("ringway_service_quic_fallbacks_total"), 0.0);
+    assert!(!shop_proxy.log().contains("does not answer over QUIC"), "{}", shop_proxy.log());
 }
