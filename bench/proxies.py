@@ -22,7 +22,7 @@ READY_S = 10
 GRPC_PATH = "/bench.Echo/Say.grpc"
 GRPC_MESSAGE = b"hello, world\n"
 LISTENERS = ("http", "echo", "sink", "https", "mutual", "outbound", "h2_h1", "h2_h2", "h2_grpc",
-             "admin")
+             "tls_h2", "h3", "admin")
 
 
 class Absent(Exception):
@@ -111,7 +111,7 @@ class Instance:
         self.executable = None
 
     def url(self, path="/", listener="http"):
-        scheme = "https" if listener in ("https", "mutual") else "http"
+        scheme = "https" if listener in ("https", "mutual", "tls_h2", "h3") else "http"
         return f"{scheme}://{self.address(listener)}{path}"
 
     def address(self, listener):
@@ -169,6 +169,9 @@ class Haproxy(Proxy):
     package = "apt-get install haproxy"
     template = "haproxy.cfg"
 
+    def serves(self, listener):
+        return listener != "h3"  # Debian builds it without QUIC
+
     def read_version(self):
         return first(r"version (\S+)", output([self.binary, "-v"]))
 
@@ -212,7 +215,8 @@ class Nginx(Proxy):
             return self.stream_module() is not None
         if listener == "h2_grpc":
             return "--without-http_grpc_module" not in output([self.binary, "-V"])
-        return listener != "h2_h2"  # nginx has HTTP/2 to servers for gRPC only
+        # nginx has HTTP/2 to servers for gRPC only, and Debian 12's has no HTTP/3.
+        return listener not in ("h2_h2", "h3")
 
     def values(self):
         module = self.stream_module()
