@@ -52,7 +52,8 @@ impl Configuration {
             plain_listener(&mut Arc::make_mut(item).value);
         }
         let listener = model.listeners[0].value.name.value.clone();
-        let resolutions = Resolutions { names: addresses(names), key_sets: HashMap::new() };
+        let resolutions =
+            Resolutions { names: addresses(names), key_sets: HashMap::new(), identity: None };
         Self { model, resolutions, listener }
     }
 
