@@ -372,50 +372,60 @@ fn inbound_connections(proxy: &Proxy) -> (f64, f64) {
 }
 
 #[test]
-fn a_request_on_a_silent_connection_goes_over_tcp() {
+fn at_the_limit_on_connections_a_silent_one_gives_its_place_to_tcp() {
+    falls_silent(7, "shop");
+}
+
+#[test]
+fn a_silent_connection_that_drains_is_given_up() {
+    falls_silent(8, "shop");
+}
+
+#[test]
+fn the_connection_beside_a_silent_one_has_the_new_certificate() {
+    falls_silent(9, "renamed");
+}
+
+/// The path drops UDP while a request to `10.9.0.{service}` waits. The workload has the name
+/// `identity` by then.
+fn falls_silent(service: u16, identity: &str) {
     if !can_have_hosts() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
     let ca = authority(&directory);
-    for (case, service, port, identity) in [
-        ("at the limit on connections", 7, 8085, "shop"),
-        ("while the connection drains", 8, 8086, "shop"),
-        ("after a rotation of the certificate", 9, 8087, "renamed"),
-    ] {
-        let wire = Wire::new(2);
-        let [shop, stock] = &wire.hosts[..] else { panic!() };
-        let (never, listener) = (Arc::default(), stock.listen(&format!("0.0.0.0:{port}")));
-        let (_app, held) = holding(listener, &never);
-        let shop_proxy = sidecar(shop, &ca, "shop", "20s", "");
-        let stock_proxy = sidecar(stock, &ca, "stock", "20s", "");
-        let connect = || Client::over(shop.connect(&format!("10.9.0.{service}:8080")));
-        assert_eq!(connect().get("x", "/").status, 200, "{case}: {}", shop_proxy.log());
-        let mut waiting = connect();
-        waiting.send(HOLD);
-        eventually("the request", || (held.load(Relaxed) == 1).then_some(()));
-        if service == 8 {
-            eventually("a second connection", || {
-                assert_eq!(connect().get("x", "/").status, 200);
-                (inbound_connections(&stock_proxy).0 == 2.0).then_some(())
-            });
-        }
-        if identity != "shop" {
-            shop_proxy.reload(&configuration(&ca, identity, "20s", ""));
-        }
-        stock.nft(NO_UDP);
-        let fallbacks = || shop_proxy.metric("ringway_service_quic_fallbacks_total");
-        eventually(case, || (fallbacks() == 1.0).then_some(()));
-        // The connection over TCP that was opened for this is used by new requests.
-        assert_eq!(connect().get("x", "/new").status, 200, "{case}: {}", shop_proxy.log());
-        assert_eq!(waiting.response().status, 200, "{case}: {}", shop_proxy.log());
-        let log = eventually("the request in the log", || {
-            let log = stock_proxy.log();
-            Some(log.lines().find(|line| line.contains("\"/new\""))?.to_owned())
+    let wire = Wire::new(2);
+    let [shop, stock] = &wire.hosts[..] else { panic!() };
+    let (never, listener) = (Arc::default(), stock.listen(&format!("0.0.0.0:{}", 8078 + service)));
+    let (_app, held) = holding(listener, &never);
+    let shop_proxy = sidecar(shop, &ca, "shop", "20s", "");
+    let stock_proxy = sidecar(stock, &ca, "stock", "20s", "");
+    let connect = || Client::over(shop.connect(&format!("10.9.0.{service}:8080")));
+    assert_eq!(connect().get("x", "/").status, 200, "{}", shop_proxy.log());
+    let mut waiting = connect();
+    waiting.send(HOLD);
+    eventually("the request", || (held.load(Relaxed) == 1).then_some(()));
+    if service == 8 {
+        eventually("a second connection", || {
+            assert_eq!(connect().get("x", "/").status, 200);
+            (inbound_connections(&stock_proxy).0 == 2.0).then_some(())
         });
-        let identity = format!("demo/sa/{identity}\"");
-        assert!(log.contains("HTTP/1.1") && log.contains(&identity), "{case}: {log}");
     }
+    if identity != "shop" {
+        shop_proxy.reload(&configuration(&ca, identity, "20s", ""));
+    }
+    stock.nft(NO_UDP);
+    let fallbacks = || shop_proxy.metric("ringway_service_quic_fallbacks_total");
+    eventually("the fallback", || (fallbacks() == 1.0).then_some(()));
+    // The connection over TCP that was opened for this is used by new requests.
+    assert_eq!(connect().get("x", "/new").status, 200, "{}", shop_proxy.log());
+    assert_eq!(waiting.response().status, 200, "{}", shop_proxy.log());
+    let log = eventually("the request in the log", || {
+        let log = stock_proxy.log();
+        Some(log.lines().find(|line| line.contains("\"/new\""))?.to_owned())
+    });
+    let identity = format!("demo/sa/{identity}\"");
+    assert!(log.contains("HTTP/1.1") && log.contains(&identity), "{log}");
 }
 
 #[test]
