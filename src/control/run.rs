@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::apply::{Applied, Applier};
 use super::certificates::{Renewal, Worn};
 use super::checks::Checks;
+use super::consul::ConsulServices;
 use super::cpus::Cpus;
 use super::descriptors::raise_descriptor_limit;
 use super::identity;
@@ -41,7 +42,7 @@ use crate::runtime::memory;
 use crate::snapshot::{DrainStep, OutboundDrain, Overload};
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::lookup::Lookups;
-use crate::sources::{Documents, Identities, KeySets, Names, Outward, xds};
+use crate::sources::{Documents, Identities, KeySets, Names, Outward, consul, xds};
 use crate::telemetry::logs::{FINISH_LIMIT, HURRIED_FINISH_LIMIT};
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Order, ReportKind};
@@ -120,7 +121,6 @@ async fn serve(
     let sources = Sources::begin(&status, &lookups, plan).await;
     let first = first_wanted(&loaded, &sources).unwrap_or(trial.control);
     let (names, key_sets, addresses) = resolve(&status, &lookups, &first, &mut registry).await;
-    let resolutions = Resolutions { identity, ..addresses };
     let (admin, resolver, exporter) = for_others(&status, &lookups, &first).await?;
     let applier = Applier {
         arguments,
@@ -131,7 +131,7 @@ async fn serve(
         reports,
         log,
         status,
-        resolutions,
+        resolutions: Resolutions { identity, consul: sources.consul.known(), ..addresses },
         resources: Resources::default(),
         documents: Arc::default(),
         checks: Checks::new(clock),
@@ -182,7 +182,7 @@ async fn resolve(
     let mut key_sets = KeySets::new(status.clone(), lookups.clone());
     key_sets.follow(&wanted.key_sources, |url| registry.keys_wanted(url));
     let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
-    (names, key_sets, Resolutions { names: addresses, key_sets: keys, identity: None })
+    (names, key_sets, Resolutions { names: addresses, key_sets: keys, ..Resolutions::new() })
 }
 
 /// The taps and stories of `workers` whose clocks start now.
@@ -376,10 +376,13 @@ impl Control {
                     self.retry.after(self.need());
                     memory::give_back_with_code();
                 }
-                identity = self.identities.changed() => self.take_identity(identity).await,
+                identity = self.identities.changed() => {
+                    Box::pin(self.take_identity(identity)).await;
+                }
                 change = self.sources.changed() => match change {
                     Change::Documents(documents) => self.take_documents(documents, None).await,
                     Change::Resources(update) => self.take_update(update).await,
+                    Change::Consul(change) => self.take_consul(change).await,
                 },
                 report = self.applier.reports.recv() => {
                     let Some(report) = report else {
@@ -444,6 +447,21 @@ impl Control {
         }
     }
 
+    /// Uses a change in Consul. Changed endpoints replace the previous ones, and nothing else.
+    async fn take_consul(&mut self, change: consul::Change) {
+        let names = match change {
+            consul::Change::Endpoints(name, endpoints) => {
+                return self.applier.put_endpoints(&name, endpoints);
+            }
+            consul::Change::Names(names) => names,
+        };
+        let applied = ConsulServices::apply_names(&mut self.applier, &names).await;
+        memory::give_back_with_code();
+        if let Some(applied) = applied {
+            self.use_applied(applied).await;
+        }
+    }
+
     /// Applies the resources of an xDS server.
     async fn take_update(&mut self, update: xds::Update) {
         let applied = Sources::apply_update(&mut self.applier, update).await;
@@ -458,6 +476,7 @@ impl Control {
         let Applied { names, gone_after, key_sources, admin, admin_token, dns, .. } = applied;
         self.lookups.outward().set_mark(dns.mark);
         self.sources.follow(&applied.sources);
+        self.applier.resolutions.consul = self.sources.consul.known();
         self.identities.follow(applied.sources.identity.as_ref());
         self.names.follow(&names, gone_after);
         self.applier.keep_addresses(&names);

@@ -53,7 +53,7 @@ impl Configuration {
         }
         let listener = model.listeners[0].value.name.value.clone();
         let resolutions =
-            Resolutions { names: addresses(names), key_sets: HashMap::new(), identity: None };
+            Resolutions { names: addresses(names), key_sets: HashMap::new(), ..Resolutions::new() };
         Self { model, resolutions, listener }
     }
 
