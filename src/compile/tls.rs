@@ -153,7 +153,10 @@ pub(super) fn listener<'a>(
         }
     }
     let alpn = match written.protocol {
-        ListenerProtocol::Tcp | ListenerProtocol::Tls | ListenerProtocol::Http3 => &[],
+        ListenerProtocol::Tcp
+        | ListenerProtocol::Tls
+        | ListenerProtocol::Quic
+        | ListenerProtocol::Http3 => &[],
         ListenerProtocol::Auto => ALPN_AUTO,
         ListenerProtocol::Http1 => ALPN_HTTP,
         ListenerProtocol::Http2 => ALPN_HTTP2,
@@ -233,7 +236,9 @@ fn mesh_mode(compiler: &mut Compiler<'_>, origin: &Origin, binds: &[Bind]) -> Op
         .iter()
         .filter_map(|bind| match bind {
             Bind::Tcp(address) => Some(of_port(address.port())),
-            Bind::Udp(_) | Bind::Quic(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
+            Bind::Udp(_) | Bind::Quic(_) | Bind::Passed(_) | Bind::Unix(_) | Bind::Systemd(_) => {
+                None
+            }
         })
         .collect();
     wanted.dedup();

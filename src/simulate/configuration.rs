@@ -140,8 +140,8 @@ pub fn places(snapshot: &Snapshot) -> Vec<Place> {
 }
 
 fn for_http(listener: &Listener) -> bool {
-    !matches!(listener.protocol, ListenerProtocol::Tcp | ListenerProtocol::Tls)
-        && listener.redirect_https.is_none()
+    use ListenerProtocol::{Quic, Tcp, Tls};
+    !matches!(listener.protocol, Tcp | Tls | Quic) && listener.redirect_https.is_none()
 }
 
 fn any_host() -> Listener {

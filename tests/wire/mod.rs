@@ -49,6 +49,7 @@ mod operating;
 mod outliers;
 mod overload;
 mod proxying;
+mod quic_passed;
 mod rate_limit_lists;
 mod rate_limits;
 mod real_peers;
