@@ -133,8 +133,19 @@ impl ConsulServices {
         }
     }
 
+    /// Applies a change. Changed endpoints replace the previous ones, and nothing else.
+    pub async fn apply(applier: &mut Applier, change: Change) -> Option<Applied> {
+        match change {
+            Change::Endpoints(name, endpoints) => {
+                applier.put_endpoints(&name, endpoints);
+                None
+            }
+            Change::Names(names) => Self::apply_names(applier, &names).await,
+        }
+    }
+
     /// Applies the names of all services. A service of the files comes first.
-    pub async fn apply_names(applier: &mut Applier, names: &[String]) -> Option<Applied> {
+    async fn apply_names(applier: &mut Applier, names: &[String]) -> Option<Applied> {
         let loaded = Arc::clone(&applier.loaded);
         if !loaded.wants_all_of_consul() {
             return None;

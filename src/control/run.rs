@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -27,7 +27,7 @@ use super::sources::{Change, Sources};
 use super::spans::SpanExporter;
 use super::systemd::{Manager, passed_sockets, watchdog_interval};
 use super::watch::Watch;
-use super::workers::{WorkerParts, start_workers};
+use super::workers::{WorkerParts, observers, start_workers};
 use crate::admin::Admin;
 use crate::cells::PerWorker;
 use crate::compile::registry::Registry;
@@ -35,8 +35,6 @@ use crate::compile::{Compiled, IssuedBy, Resolutions};
 use crate::error::plain;
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
-use crate::observe::Observers;
-use crate::observe::story::Stories;
 use crate::runtime::core::WorkerCells;
 use crate::runtime::memory;
 use crate::snapshot::{DrainStep, OutboundDrain, Overload};
@@ -117,7 +115,7 @@ async fn serve(
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
     let plan = &trial.control.sources;
     let begun = identity::begin(&status, plan, &mut signals).await?;
-    let Some((identities, identity)) = begun else { return Ok(()) };
+    let Some((identities, issued)) = begun else { return Ok(()) };
     let sources = Sources::begin(&status, &lookups, plan).await;
     let first = first_wanted(&loaded, &sources).unwrap_or(trial.control);
     let (names, key_sets, addresses) = resolve(&status, &lookups, &first, &mut registry).await;
@@ -131,7 +129,11 @@ async fn serve(
         reports,
         log,
         status,
-        resolutions: Resolutions { identity, consul: sources.consul.known(), ..addresses },
+        resolutions: Resolutions {
+            identities: issued.into_iter().collect(),
+            consul: sources.consul.known(),
+            ..addresses
+        },
         resources: Resources::default(),
         documents: Arc::default(),
         checks: Checks::new(clock),
@@ -183,13 +185,6 @@ async fn resolve(
     key_sets.follow(&wanted.key_sources, |url| registry.keys_wanted(url));
     let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
     (names, key_sets, Resolutions { names: addresses, key_sets: keys, ..Resolutions::new() })
-}
-
-/// The taps and stories of `workers` whose clocks start now.
-fn observers(workers: usize) -> Observers {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let stories = Stories::new(workers, now.as_micros() as u64);
-    Observers { stories, ..Observers::default() }
 }
 
 /// How long a process that ends waits until its spans are sent.
@@ -410,9 +405,7 @@ impl Control {
     async fn reload(&mut self, force: bool) {
         self.manager.reloading();
         let applied = self.reload_files(force).await;
-        if let Some(api) = &self.applier.awaited {
-            self.identities.follow(Some(api));
-        }
+        self.identities.await_also(self.applier.awaited.as_ref());
         self.retry.after(self.need());
         memory::give_back_with_code();
         if let Some(applied) = applied {
@@ -431,33 +424,31 @@ impl Control {
         }
     }
 
-    /// Uses another identity of this workload. The configuration may have waited for it.
-    async fn take_identity(&mut self, identity: IssuedBy) {
-        let before = self.applier.resolutions.identity.replace(identity);
-        if self.applier.awaited.is_some() {
+    /// Uses another identity of this workload. A configuration may have waited for it.
+    async fn take_identity(&mut self, (api, identity): IssuedBy) {
+        let known = &mut self.applier.resolutions.identities;
+        let before = known.insert(api.clone(), identity);
+        if self.applier.awaited.as_ref() == Some(&api) {
             self.reload(true).await;
             return;
         }
         let applied = self.applier.apply_again().await;
         memory::give_back_with_code();
         if applied.is_none() {
-            self.applier.resolutions.identity = before;
+            let known = &mut self.applier.resolutions.identities;
+            match before.clone() {
+                Some(before) => known.insert(api, before),
+                None => known.remove(&api),
+            };
             let why = self.applier.status.known().reloads.errors.clone();
-            self.identities.refuse(why.lines().next().unwrap_or_default());
+            self.identities.refuse(why.lines().next().unwrap_or_default(), before);
         }
     }
 
-    /// Uses a change in Consul. Changed endpoints replace the previous ones, and nothing else.
+    /// Uses a change in Consul.
     async fn take_consul(&mut self, change: consul::Change) {
-        let names = match change {
-            consul::Change::Endpoints(name, endpoints) => {
-                return self.applier.put_endpoints(&name, endpoints);
-            }
-            consul::Change::Names(names) => names,
-        };
-        let applied = ConsulServices::apply_names(&mut self.applier, &names).await;
-        memory::give_back_with_code();
-        if let Some(applied) = applied {
+        if let Some(applied) = ConsulServices::apply(&mut self.applier, change).await {
+            memory::give_back_with_code();
             self.use_applied(applied).await;
         }
     }
@@ -477,7 +468,10 @@ impl Control {
         self.lookups.outward().set_mark(dns.mark);
         self.sources.follow(&applied.sources);
         self.applier.resolutions.consul = self.sources.consul.known();
-        self.identities.follow(applied.sources.identity.as_ref());
+        let api = applied.sources.identity.as_ref();
+        self.applier.resolutions.identities.retain(|by, _| Some(by) == api);
+        let known = api.and_then(|api| self.applier.resolutions.identities.get(api));
+        self.identities.follow(api, known.map(Arc::clone));
         self.names.follow(&names, gone_after);
         self.applier.keep_addresses(&names);
         let registry = &mut self.applier.registry;

@@ -132,6 +132,14 @@ impl Cluster {
         Ok(Arc::new(Item::new(service, self.origin.clone())))
     }
 
+    /// The number of its endpoints.
+    pub(super) fn number(&self, eds: Option<&Assignment>) -> usize {
+        match &self.targets {
+            Targets::Own(own) => own.number(),
+            Targets::Eds(_) => eds.map_or(0, Assignment::number),
+        }
+    }
+
     fn items(&self, list: Vec<Endpoint>) -> Vec<Item<Endpoint>> {
         list.into_iter().map(|endpoint| Item::new(endpoint, self.origin.clone())).collect()
     }

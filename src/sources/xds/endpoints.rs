@@ -78,6 +78,11 @@ impl Assignment {
         Ok((name, assignment))
     }
 
+    /// The number of endpoints.
+    pub(super) fn number(&self) -> usize {
+        self.places.iter().map(|place| place.targets.len()).sum()
+    }
+
     /// The endpoints for the model. `by_locality` is whether the weights of localities count.
     pub(super) fn found(&self, by_locality: bool) -> Result<Found, Reason> {
         let mut targets = self.places.iter().flat_map(|place| &place.targets);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::kinds::{NAME_BYTES_MAX, Type, short};
@@ -19,7 +19,7 @@ use crate::grpc::xds::{DELTA, Response, STATE_OF_THE_WORLD};
 use crate::sources::dial::{authority, dial};
 use crate::sources::documents::Cache;
 use crate::sources::lookup::Lookups;
-use crate::sources::rpc::{ANSWER, Ended, RpcClient, Server, within};
+use crate::sources::rpc::{ANSWER, Ended, Messages, RpcClient, Server, within};
 use crate::telemetry::status::{ResourceState, Status};
 
 /// The longest wait before the first new connection, and the maximum. Each one doubles it.
@@ -29,11 +29,20 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// A server that sends nothing for this time is asked whether it is alive.
 const ALIVE: Duration = Duration::from_secs(10);
 
-/// How long the first update waits for everything that the server has.
+/// How long the first update waits for everything that the server has, from its first answer on.
 const WHOLE: Duration = Duration::from_millis(2500);
+
+/// The same if earlier resources are in use: longer than a name that is not answered.
+const WHOLE_REPLACING: Duration = Duration::from_secs(20);
+
+/// The process waits at its start for the first update, so there it comes within this time.
+const WHOLE_AT_START: Duration = Duration::from_millis(3200);
 
 /// After this time without an answer at the start, the copy on the disk is used.
 const COPY_AFTER: Duration = Duration::from_secs(3);
+
+/// The number of messages that are published together, less one.
+const TOGETHER_MAX: usize = 16;
 
 /// The shortest time between two copies.
 const COPY_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,25 +63,28 @@ pub(super) struct Follower {
     /// Types that the server does not support, each with the time at which it is asked again.
     unsupported: HashMap<Type, Instant>,
     is_careful: bool,
-    /// The time until which the first update waits.
-    whole_until: Option<Instant>,
+    first: First,
     cache: Option<Cache>,
     /// Whether the copy may still be used.
     may_use_copy: bool,
     /// The time of the copy, while it is in use.
     copied: Option<SystemTime>,
     copy_due: Option<Instant>,
+    copying: Option<JoinHandle<()>>,
     began: Instant,
     is_away: bool,
     updates: u64,
 }
 
 impl Follower {
+    /// `replaces` is whether resources of an earlier follower are in use. They stay until this one
+    /// has everything.
     pub(super) fn new(
         (status, lookups): (Status, Lookups),
         source: XdsSource,
         cache: Option<&Path>,
         sender: mpsc::Sender<Update>,
+        replaces: bool,
     ) -> Self {
         let limits = Limits { resources: source.resources_max, bytes: source.bytes_max };
         let began = Instant::now();
@@ -86,10 +98,11 @@ impl Follower {
             accepted: Accepted::default(),
             unsupported: HashMap::new(),
             is_careful: false,
-            whole_until: Some(began + WHOLE),
-            may_use_copy: cache.is_some(),
+            first: First::new(began, replaces),
+            may_use_copy: cache.is_some() && !replaces,
             copied: None,
             copy_due: None,
+            copying: None,
             began,
             is_away: false,
             updates: 0,
@@ -153,9 +166,8 @@ impl Follower {
         }
     }
 
-    /// Follows the server on one stream.
-    async fn session(&mut self) -> Result<Infallible, Ended> {
-        let XdsSource { server: (host, port), tls, bytes_max, is_delta, .. } = self.source.clone();
+    async fn connect(&self) -> Result<RpcClient, Ended> {
+        let XdsSource { server: (host, port), tls, bytes_max, .. } = self.source.clone();
         let dialling = dial(&self.lookups, tls.as_ref(), (&host, port));
         let dialling = Box::pin(within("connection", Box::pin(dialling)));
         let connection = match self.may_use_copy {
@@ -170,7 +182,13 @@ impl Follower {
             message_bytes_max: bytes_max + MESSAGE_OVERHEAD,
             setting: "max_bytes",
         };
-        let mut client = RpcClient::begin(connection, server).await?;
+        Ok(RpcClient::begin(connection, server).await?)
+    }
+
+    /// Follows the server on one stream.
+    async fn session(&mut self) -> Result<Infallible, Ended> {
+        let mut client = self.connect().await?;
+        let is_delta = self.source.is_delta;
         let path = if is_delta { DELTA } else { STATE_OF_THE_WORLD };
         let mut messages = client.open(path).await?;
         self.supported_again(Instant::now());
@@ -178,6 +196,7 @@ impl Follower {
         let types: Vec<Type> = Type::ALL.into_iter().filter(supported).collect();
         let mut stream = Stream::new(is_delta, self.is_careful, types);
         self.is_careful = false;
+        self.first.until = None;
         let mut unsent = Unsent::default();
         loop {
             let now = Instant::now();
@@ -201,7 +220,7 @@ impl Follower {
                 }
             }
             let again = self.unsupported.values().min().copied();
-            let due = [stream.due(), self.whole_until, self.copy_due, copy_at, again]
+            let due = [stream.due(), self.first.until, self.copy_due, copy_at, again]
                 .into_iter()
                 .flatten()
                 .min();
@@ -212,19 +231,31 @@ impl Follower {
                         client.ping().await?;
                         self.heard();
                     }
-                    Ok(Err(ended)) => {
-                        self.suspect(&stream, &ended);
-                        return Err(ended);
-                    }
-                    Ok(Ok(message)) => {
-                        self.heard();
-                        self.take(&mut stream, &message, is_delta)?;
-                    }
+                    Ok(message) => self.receive(&mut stream, &mut messages, message).await?,
                 },
                 () = sleep_until(due) => {}
             }
-            self.write_copy().await;
+            self.write_copy();
         }
+    }
+
+    /// Takes a message, and those that have come with it, so that they are published together.
+    async fn receive(
+        &mut self,
+        stream: &mut Stream,
+        messages: &mut Messages,
+        first: Result<Vec<u8>, Ended>,
+    ) -> Result<(), Ended> {
+        let mut next = first;
+        for _ in 0..TOGETHER_MAX {
+            let message = next.inspect_err(|ended| self.suspect(stream, ended))?;
+            self.heard();
+            self.take(stream, &message, self.source.is_delta)?;
+            let Ok(further) = timeout(Duration::ZERO, messages.next()).await else { return Ok(()) };
+            next = further;
+        }
+        let message = next.inspect_err(|ended| self.suspect(stream, ended))?;
+        self.take(stream, &message, self.source.is_delta)
     }
 
     /// Takes a message of the server.
@@ -242,6 +273,7 @@ impl Follower {
             return Err(why.into());
         };
         self.accepted.heard.insert(kind);
+        self.first.hear(Instant::now());
         let is_first = !stream.is_heard_for(kind);
         self.copied = None;
         check_lengths(&response)?;
@@ -287,15 +319,9 @@ impl Follower {
 
     /// Publishes the changes, and judges the responses that have led to them.
     async fn settle(&mut self, stream: &mut Stream, now: Instant) {
-        if let Some(until) = self.whole_until {
-            let heard = !self.accepted.heard.is_empty();
-            let is_whole = heard && stream.is_settled(&self.state, &self.accepted);
-            // The responses are judged meanwhile, but nothing is published.
-            if !is_whole && now < until {
-                return;
-            }
-            self.whole_until = None;
-            if !heard {
+        if !self.first.is_over {
+            let is_settled = || stream.is_settled(&self.state, &self.accepted);
+            if !self.first.ends(now, is_settled) {
                 return;
             }
             self.may_use_copy = false;
@@ -370,7 +396,7 @@ impl Follower {
     /// Uses the copy on the disk, because the server does not answer.
     async fn use_copy(&mut self) {
         self.may_use_copy = false;
-        self.whole_until = None;
+        self.first.is_over = true;
         let Some(cache) = &self.cache else { return };
         match copy::read(cache, &mut self.state) {
             Ok(Some(copied)) => {
@@ -395,24 +421,30 @@ impl Follower {
         }
     }
 
-    /// Writes a copy if one is due.
-    async fn write_copy(&mut self) {
+    /// Begins to write a copy if one is due. The disk may take its time.
+    fn write_copy(&mut self) {
         let Some(cache) = self.cache.clone() else { return };
-        if self.copy_due.is_none_or(|due| due > Instant::now()) {
+        let now = Instant::now();
+        if self.copy_due.is_none_or(|due| due > now) {
+            return;
+        }
+        if self.copying.as_ref().is_some_and(|copying| !copying.is_finished()) {
+            self.copy_due = Some(now + COPY_INTERVAL);
             return;
         }
         self.copy_due = None;
         let resources = copy::resources(&self.state);
-        let written = spawn_blocking(move || copy::write(&cache, &resources)).await;
-        if let Ok(Err(why)) = written {
-            tracing::warn!("no copy of the resources of xDS: {why}");
-        }
+        self.copying = Some(spawn_blocking(move || {
+            if let Err(why) = copy::write(&cache, &resources) {
+                tracing::warn!("no copy of the resources of xDS: {why}");
+            }
+        }));
     }
 }
 
 /// Whether the end of a stream means that the server lacks one of the types. Other errors concern
 /// the whole stream: no permission, a fault of the server.
-fn blames_type(ended: &Ended, suspects: &[Type]) -> bool {
+pub(super) fn blames_type(ended: &Ended, suspects: &[Type]) -> bool {
     let names_type = || suspects.iter().any(|kind| ended.why.contains(kind.url()));
     match ended.code {
         Some(Code::UNIMPLEMENTED) => true,
@@ -420,6 +452,42 @@ fn blames_type(ended: &Ended, suspects: &[Type]) -> bool {
             names_type()
         }
         _ => false,
+    }
+}
+
+/// The first update, which waits for everything that the server has.
+pub(super) struct First {
+    began: Instant,
+    replaces: bool,
+    /// The time until which it waits, once the server has answered on this stream.
+    pub(super) until: Option<Instant>,
+    pub(super) is_over: bool,
+}
+
+impl First {
+    pub(super) fn new(began: Instant, replaces: bool) -> Self {
+        Self { began, replaces, until: None, is_over: false }
+    }
+
+    /// Notes an answer.
+    pub(super) fn hear(&mut self, now: Instant) {
+        let start = self.began + WHOLE_AT_START;
+        let until = match self.replaces {
+            true => now + WHOLE_REPLACING,
+            false if now < start => start.min(now + WHOLE),
+            false => now + WHOLE,
+        };
+        if !self.is_over {
+            self.until.get_or_insert(until);
+        }
+    }
+
+    /// Whether the update is published now.
+    pub(super) fn ends(&mut self, now: Instant, is_settled: impl FnOnce() -> bool) -> bool {
+        if self.until.is_some_and(|until| now >= until || is_settled()) {
+            (self.is_over, self.until) = (true, None);
+        }
+        self.is_over
     }
 }
 
@@ -436,13 +504,13 @@ fn check_lengths(response: &Response<'_>) -> Result<(), String> {
 
 /// Requests that wait in memory, because the server does not read. Only one of each type does.
 #[derive(Default)]
-struct Unsent {
+pub(super) struct Unsent {
     since: Option<Instant>,
 }
 
 impl Unsent {
     /// Whether further requests may be sent. `has_room` is whether all earlier ones were.
-    fn may_send(&mut self, has_room: bool, now: Instant) -> Result<bool, String> {
+    pub(super) fn may_send(&mut self, has_room: bool, now: Instant) -> Result<bool, String> {
         if has_room {
             self.since = None;
         } else if now >= *self.since.get_or_insert(now) + ANSWER {

@@ -19,6 +19,7 @@ mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
@@ -26,8 +27,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use self::follower::Follower;
+use self::kinds::Type;
+use self::state::{Limits, State};
 use super::lookup::Lookups;
 use crate::compile::XdsSource;
+use crate::grpc::xds::Response;
 use crate::model::{Change, Kind};
 use crate::telemetry::status::{SourceState, Status};
 
@@ -75,6 +79,7 @@ impl Xds {
         if self.running.as_ref().map(|(followed, _)| followed) == wanted.as_ref() {
             return false;
         }
+        let replaces = AtomicBool::new(self.running.is_some());
         self.stop();
         // The new server has nothing to do with an update of the old one.
         (self.sender, self.updates) = mpsc::channel(1);
@@ -90,7 +95,10 @@ impl Xds {
         let (source, cache) = followed.clone();
         let begin = move || {
             let (status, lookups, sender) = parts.clone();
-            Follower::new((status, lookups), source.clone(), cache.as_deref(), sender).run()
+            // One that begins again after a failure replaces what the first one has published.
+            let replaces = replaces.swap(true, Ordering::Relaxed);
+            let source = source.clone();
+            Follower::new((status, lookups), source, cache.as_deref(), sender, replaces).run()
         };
         let status = self.status.clone();
         let failed = move |why: &str| {
@@ -158,7 +166,38 @@ pub const TYPES: [&str; 2] = [kinds::CLUSTER, kinds::ENDPOINTS];
 /// Reads `bytes` as a resource of the type `url`, for tests with arbitrary bytes. Returns whether
 /// it would be accepted.
 pub fn is_readable(url: &str, bytes: &[u8]) -> bool {
-    kinds::Type::of(url).is_some_and(|kind| kind.read(bytes, "").is_ok())
+    Type::of(url).is_some_and(|kind| kind.read(bytes, "").is_ok())
+}
+
+/// Takes `messages` as responses in a row, for tests with arbitrary bytes. Every second change is
+/// refused. Returns whether the sizes of what is kept are right.
+pub fn replay(messages: &[&[u8]], is_delta: bool) -> bool {
+    const LIMITS: Limits = Limits { resources: 50, bytes: 100_000 };
+    let mut state = State::new(LIMITS);
+    for message in messages {
+        let read = match is_delta {
+            true => Response::delta(message, LIMITS.resources),
+            false => Response::state_of_the_world(message, LIMITS.resources),
+        };
+        let Ok(response) = read else { continue };
+        let Some(kind) = Type::of(response.type_url) else { continue };
+        match state.take(kind, &response, is_delta) {
+            Ok(()) if is_delta => state.drop_unversioned(kind, &response),
+            Ok(()) => {}
+            Err(why) => state.refuse_all(kind, why),
+        }
+        let changes = state.changes();
+        let keys = changes.iter().map(Change::key).step_by(2);
+        let refused: Vec<Refused> = keys.map(|(kind, name)| (kind, name, String::new())).collect();
+        state.settle(&refused);
+        let kept = Type::ALL.into_iter().flat_map(|kind| state.entries(kind).values());
+        let (count, bytes) =
+            kept.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + entry.bytes.len()));
+        if state.size() != (count, bytes) || count > LIMITS.resources || bytes > LIMITS.bytes {
+            return false;
+        }
+    }
+    true
 }
 
 /// A resource as its type, version and name, and its bytes.

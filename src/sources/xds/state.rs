@@ -24,6 +24,10 @@ const REASON_BYTES_MAX: usize = 500;
 /// The number of refused resources of a type that are known by their names.
 const REFUSED_MAX: usize = 1000;
 
+/// The number of endpoints for each resource that the limit allows, on average: a few clusters may
+/// name the same endpoints many times.
+const ENDPOINTS_EACH: usize = 10;
+
 /// A resource that was accepted.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -57,6 +61,10 @@ pub(super) struct State {
     dirty: BTreeSet<String>,
     /// The clusters whose services are published.
     published: HashSet<String>,
+    /// Clusters that wait for their endpoints.
+    waiting: HashSet<String>,
+    /// The number of endpoints of each published cluster, and of all.
+    counts: (HashMap<String, usize>, usize),
     /// The entries before the changes that are not published yet.
     undo: BTreeMap<(Type, String), Option<Entry>>,
 }
@@ -73,6 +81,8 @@ impl State {
             absent: HashSet::new(),
             dirty: BTreeSet::new(),
             published: HashSet::new(),
+            waiting: HashSet::new(),
+            counts: Default::default(),
             undo: BTreeMap::new(),
         }
     }
@@ -146,13 +156,22 @@ impl State {
                 }
             }
         }
-        let removed = response.removed.iter().filter(|name| self.has(kind, name));
+        let is_known = |name: &&&str| self.has(kind, name) || self.is_wanted(kind, name);
+        let removed = response.removed.iter().filter(is_known);
         let mut gone: Vec<String> = removed.map(|name| (*name).into()).collect();
         if is_whole {
             let known = self.entries(kind).keys();
             gone.extend(known.filter(|name| !seen.contains(*name)).cloned());
         }
         for name in gone {
+            if self.is_wanted(kind, &name) {
+                // Endpoints in use stay until their cluster is gone, as in the state of the world.
+                if !self.entries(kind).contains_key(&name) {
+                    self.refused[kind.index()].remove(&name);
+                    self.note_absent(&name);
+                }
+                continue;
+            }
             self.refused[kind.index()].remove(&name);
             self.set(kind, name, None);
         }
@@ -353,6 +372,8 @@ impl State {
         for name in std::mem::take(&mut self.dirty) {
             let entry = self.entries(Type::Cluster).get(&name);
             let Some(Content::Cluster(cluster)) = entry.map(|entry| &entry.content) else {
+                self.waiting.remove(&name);
+                self.count(&name, 0);
                 if self.published.remove(&name) {
                     changes.push(Change::Remove(Kind::Service, name.into()));
                 }
@@ -363,20 +384,45 @@ impl State {
                 Targets::Eds(wanted) => {
                     let found = self.assignment(wanted);
                     if found.is_none() && !self.absent.contains(wanted) {
+                        self.waiting.insert(name);
                         continue;
                     }
                     found
                 }
             };
+            let number = cluster.number(endpoints);
+            let max = self.limits.resources.saturating_mul(ENDPOINTS_EACH);
+            let others = self.counts.1 - self.counts.0.get(&name).copied().unwrap_or_default();
+            if others + number > max {
+                let all = others + number;
+                let why = format!(
+                    "{all} endpoints in all clusters; max_resources allows {max}, \
+                     {ENDPOINTS_EACH} for each resource"
+                );
+                self.refuse(Type::Cluster, name, why);
+                continue;
+            }
             match cluster.service(endpoints) {
                 Ok(service) => {
                     changes.push(Change::Set(Resource::Service(service)));
+                    self.waiting.remove(&name);
+                    self.count(&name, number);
                     self.published.insert(name);
                 }
                 Err(why) => self.refuse(Type::Cluster, name, why),
             }
         }
         changes
+    }
+
+    fn count(&mut self, name: &str, number: usize) {
+        let (counts, all) = &mut self.counts;
+        *all += number;
+        *all -= match number {
+            0 => counts.remove(name),
+            number => counts.insert(name.to_owned(), number),
+        }
+        .unwrap_or_default();
     }
 
     fn assignment(&self, name: &str) -> Option<&Assignment> {
@@ -411,8 +457,11 @@ impl State {
             if let Some(before) = self.undo.remove(&key) {
                 if before.is_none() {
                     self.published.remove(&**name);
+                    self.count(name, 0);
                 }
+                let dropped = before.as_ref().and_then(endpoints_of).map(str::to_owned);
                 self.set(key.0, key.1, before);
+                self.restore_endpoints(dropped);
             }
         }
         if !refused.is_empty() {
@@ -420,7 +469,26 @@ impl State {
             // The model has the previous content already.
             self.dirty.clear();
         }
-        self.undo.clear();
+        // A cluster that waits is not applied yet: it may still have to be taken back.
+        let before = self.waiting.iter().filter_map(|name| {
+            self.undo.get(&(Type::Cluster, name.clone()))?.as_ref().and_then(endpoints_of)
+        });
+        let kept: HashSet<String> = before.map(str::to_owned).collect();
+        let known = &self.entries[Type::Endpoints.index()];
+        self.undo.retain(|(kind, name), _| match kind {
+            Type::Cluster => self.waiting.contains(name),
+            Type::Endpoints => kept.contains(name) && !known.contains_key(name),
+        });
+    }
+
+    /// Endpoints that were dropped with a cluster come back with it.
+    fn restore_endpoints(&mut self, name: Option<String>) {
+        let Some(name) = name else { return };
+        if !self.entries(Type::Endpoints).contains_key(&name)
+            && let Some(Some(before)) = self.undo.remove(&(Type::Endpoints, name.clone()))
+        {
+            self.set(Type::Endpoints, name, Some(before));
+        }
     }
 
     /// The reasons why resources of the last response are refused, in one line. `None` if none is.
@@ -437,6 +505,17 @@ impl State {
             lines.push(format!("and {more} more"));
         }
         (!lines.is_empty()).then(|| lines.join("; "))
+    }
+}
+
+/// The name of the endpoints that a cluster needs.
+fn endpoints_of(entry: &Entry) -> Option<&str> {
+    match &entry.content {
+        Content::Cluster(cluster) => match &cluster.targets {
+            Targets::Eds(name) => Some(name),
+            Targets::Own(_) => None,
+        },
+        Content::Endpoints(_) => None,
     }
 }
 

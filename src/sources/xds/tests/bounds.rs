@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::follower::{First, Unsent, blames_type};
 use super::super::stream::{Accepted, Stream};
 use super::super::supervise;
 use super::*;
+use crate::grpc::Code;
 use crate::grpc::xds::Node;
+use crate::sources::rpc::Ended;
 
 /// The endpoints of an `EDS` cluster with weights of localities.
 fn weights(places: &[Vec<u8>]) -> Vec<u32> {
@@ -238,4 +241,126 @@ async fn a_follower_that_fails_begins_again() {
     };
     supervise(failed, begin).await;
     assert_eq!(began.load(Ordering::Relaxed), 2);
+}
+
+fn bad_then(state: &mut State, name: &str, why: &str) {
+    assert!(!state.changes().is_empty());
+    state.settle(&[(Kind::Service, name.into(), why.to_owned())]);
+}
+
+#[test]
+fn a_cluster_that_waited_is_to_blame_and_not_its_endpoints() {
+    let mut state = state();
+    let good = assignment("a", &[locality("", 0, 0, &[endpoint("10.0.0.1", 80, 0, 0)])]);
+    take(&mut state, Type::Cluster, &[&eds("a", |out| put(out, 25, b""))], true).unwrap();
+    assert!(changes(&mut state).is_empty(), "it waits");
+    take(&mut state, Type::Endpoints, &[&good], true).unwrap();
+    bad_then(&mut state, "a", "its certificate");
+    assert_eq!(state.refusal(Type::Cluster).unwrap(), "cluster a: its certificate");
+    assert_eq!(state.refusal(Type::Endpoints), None);
+    take(&mut state, Type::Cluster, &[&eds("a", |_| {})], true).unwrap();
+    assert!(!state.has(Type::Endpoints, "a"), "they are asked for again");
+    take(&mut state, Type::Endpoints, &[&good], true).unwrap();
+    assert_eq!(changes(&mut state), ["+a"]);
+}
+
+#[test]
+fn endpoints_that_a_refused_cluster_dropped_come_back() {
+    let mut state = state();
+    let good = assignment("x", &[locality("", 0, 0, &[endpoint("10.0.0.1", 80, 0, 0)])]);
+    let with_x = eds("a", |out| put_nested(out, 3, |out| put(out, 2, b"x")));
+    take(&mut state, Type::Cluster, &[&with_x], true).unwrap();
+    take(&mut state, Type::Endpoints, &[&good], true).unwrap();
+    assert_eq!(changes(&mut state), ["+a"]);
+    take(&mut state, Type::Cluster, &[&fixed("a", |_| {})], true).unwrap();
+    bad_then(&mut state, "a", "because");
+    assert!(state.entries(Type::Endpoints).contains_key("x"));
+    // Also after it has waited for others.
+    let with_y = eds("a", |out| put_nested(out, 3, |out| put(out, 2, b"y")));
+    take(&mut state, Type::Cluster, &[&with_y], true).unwrap();
+    assert!(changes(&mut state).is_empty(), "it waits");
+    let other = assignment("y", &[locality("", 0, 0, &[endpoint("10.0.0.2", 80, 0, 0)])]);
+    take(&mut state, Type::Endpoints, &[&other], true).unwrap();
+    bad_then(&mut state, "a", "because");
+    assert_eq!(state.entries(Type::Endpoints).keys().collect::<Vec<_>>(), ["x"]);
+}
+
+#[test]
+fn removed_endpoints_stay_with_their_cluster_or_do_not_exist() {
+    let mut state = state();
+    let good = assignment("a", &[locality("", 0, 0, &[endpoint("10.0.0.1", 80, 0, 0)])]);
+    take(&mut state, Type::Cluster, &[&eds("a", |_| {}), &eds("b", |_| {})], true).unwrap();
+    take(&mut state, Type::Endpoints, &[&good], true).unwrap();
+    assert_eq!(changes(&mut state), ["+a"]);
+    let response = Response { removed: vec!["a", "b"], ..Response::default() };
+    state.take(Type::Endpoints, &response, true).unwrap();
+    assert_eq!(changes(&mut state), ["+b"], "the one without endpoints answers 503");
+    assert!(state.has(Type::Endpoints, "a"));
+}
+
+#[test]
+fn endpoints_that_many_clusters_share_are_counted_for_each() {
+    let mut state = State::new(Limits { resources: 10, bytes: 100_000 });
+    let shared = |name: &str| eds(name, |out| put_nested(out, 3, |out| put(out, 2, b"x")));
+    let all = ["a", "b", "c", "d"].map(shared);
+    let all: Vec<&[u8]> = all.iter().map(|bytes| &**bytes).collect();
+    let thirty = |first: u64| {
+        let all = (first..first + 30).map(|last| endpoint(&format!("10.0.0.{last}"), 80, 0, 0));
+        assignment("x", &[locality("", 0, 0, &all.collect::<Vec<_>>())])
+    };
+    take(&mut state, Type::Cluster, &all, false).unwrap();
+    for first in [1, 2] {
+        take(&mut state, Type::Endpoints, &[&thirty(first)], false).unwrap();
+        state.begin(Type::Cluster);
+        assert_eq!(changes(&mut state), ["+a", "+b", "+c"], "100 for 10 resources");
+        let refusal = state.refusal(Type::Cluster).unwrap();
+        assert!(refusal.starts_with("cluster d: 120 endpoints in all clusters"), "{refusal}");
+    }
+    take(&mut state, Type::Cluster, &all[1..], false).unwrap();
+    assert_eq!(changes(&mut state), ["-a"]);
+    take(&mut state, Type::Endpoints, &[&thirty(3)], false).unwrap();
+    assert_eq!(changes(&mut state), ["+b", "+c", "+d"]);
+}
+
+#[test]
+fn the_first_update_waits_for_all_from_the_first_answer_on() {
+    let (began, later) = (Instant::now(), Duration::from_secs(60));
+    for (replaces, longest) in
+        [(false, Duration::from_millis(2500)), (true, Duration::from_secs(20))]
+    {
+        let mut first = First::new(began, replaces);
+        assert!(!first.ends(began + later, || false), "no answer, nothing to publish");
+        first.hear(began + later);
+        first.hear(began + later * 2);
+        assert!(!first.ends(began + later, || false));
+        assert!(!first.ends(began + later + longest - Duration::from_millis(1), || false));
+        assert!(first.ends(began + later + longest, || false));
+        let mut first = First::new(began, replaces);
+        first.hear(began + later);
+        assert!(first.ends(began + later, || true));
+    }
+}
+
+#[test]
+fn a_server_that_reads_nothing_is_left() {
+    let (mut unsent, now) = (Unsent::default(), Instant::now());
+    assert_eq!(unsent.may_send(true, now), Ok(true));
+    assert_eq!(unsent.may_send(false, now), Ok(false));
+    assert_eq!(unsent.may_send(false, now + Duration::from_secs(4)), Ok(false));
+    assert!(unsent.may_send(false, now + Duration::from_secs(5)).is_err());
+    assert_eq!(unsent.may_send(true, now), Ok(true));
+}
+
+#[test]
+fn only_an_error_about_a_type_is_one() {
+    let ended = |code, why: &str| Ended { code, why: why.to_owned() };
+    let suspects = [Type::Endpoints];
+    let blamed = |code, why: &str| blames_type(&ended(code, why), &suspects);
+    assert!(blamed(Some(Code::UNIMPLEMENTED), ""));
+    assert!(blamed(Some(Code::UNKNOWN), &format!("unknown type {ENDPOINTS}")));
+    for code in [Code::UNKNOWN, Code::INTERNAL, Code::INVALID_ARGUMENT, Code::PERMISSION_DENIED] {
+        assert!(!blamed(Some(code), "no"));
+    }
+    assert!(!blamed(Some(Code::UNAUTHENTICATED), ENDPOINTS));
+    assert!(!blamed(None, ENDPOINTS));
 }
