@@ -85,6 +85,11 @@ impl Resolutions {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Adds the first identity, and the first endpoints of services in Consul.
+    pub fn with(self, issued: Option<IssuedBy>, consul: HashMap<String, Arc<[Endpoint]>>) -> Self {
+        Self { identities: issued.into_iter().collect(), consul, ..self }
+    }
 }
 
 /// A configuration that is ready to be applied.

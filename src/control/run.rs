@@ -129,11 +129,7 @@ async fn serve(
         reports,
         log,
         status,
-        resolutions: Resolutions {
-            identities: issued.into_iter().collect(),
-            consul: sources.consul.known(),
-            ..addresses
-        },
+        resolutions: addresses.with(issued, sources.consul.known()),
         resources: Resources::default(),
         documents: Arc::default(),
         checks: Checks::new(clock),
