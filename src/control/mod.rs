@@ -10,6 +10,7 @@ mod cpus;
 #[cfg(feature = "uring")]
 mod descriptors;
 mod fallback;
+#[cfg(feature = "uring")]
 mod identity;
 pub mod outliers;
 mod overload;
@@ -33,4 +34,5 @@ mod spans;
 mod systemd;
 #[cfg(feature = "uring")]
 mod watch;
+#[cfg(feature = "uring")]
 mod workers;
