@@ -11,6 +11,7 @@ mod cpus;
 #[cfg(feature = "uring")]
 mod descriptors;
 mod fallback;
+#[cfg(feature = "uring")]
 mod identity;
 pub mod outliers;
 mod overload;
@@ -34,4 +35,5 @@ mod spans;
 mod systemd;
 #[cfg(feature = "uring")]
 mod watch;
+#[cfg(feature = "uring")]
 mod workers;
