@@ -75,8 +75,8 @@ pub struct Resolutions {
     pub key_sets: HashMap<String, Arc<KeySet>>,
     /// The endpoints of the services in Consul.
     pub consul: HashMap<String, Arc<[Endpoint]>>,
-    /// The identity of this workload from each SPIFFE Workload API: that of the configuration in use,
-    /// and that of one which waits for its identity.
+    /// The identity of this workload from each SPIFFE Workload API: that of the configuration in
+    /// use, and that of one which waits for its identity.
     pub identities: HashMap<WorkloadApi, Arc<WorkloadIdentity>>,
 }
 
