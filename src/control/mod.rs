@@ -6,10 +6,12 @@ mod apply;
 #[cfg(feature = "uring")]
 mod certificates;
 pub mod checks;
+mod consul;
 mod cpus;
 #[cfg(feature = "uring")]
 mod descriptors;
 mod fallback;
+#[cfg(feature = "uring")]
 mod identity;
 pub mod outliers;
 mod overload;
@@ -33,4 +35,5 @@ mod spans;
 mod systemd;
 #[cfg(feature = "uring")]
 mod watch;
+#[cfg(feature = "uring")]
 mod workers;

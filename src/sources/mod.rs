@@ -1,5 +1,6 @@
 //! The sources of the configuration: files, DNS, and the URLs of token keys.
 
+pub mod consul;
 mod dial;
 mod dns;
 mod documents;
@@ -19,6 +20,7 @@ pub mod workload;
 pub mod xds;
 pub mod yaml;
 
+pub use consul::Consul;
 pub use dns::Names;
 pub use documents::{Cache, Documents};
 pub use etcd::Etcd;

@@ -145,8 +145,9 @@ impl Identities {
         })
     }
 
-    /// Notes that the configuration with the last identity is refused because of `why`. The identity
-    /// `before` it stays in use. Asks the API again after [`AGAIN`], because the reason may be gone.
+    /// Notes that the configuration with the last identity is refused because of `why`. The
+    /// identity `before` it stays in use. Asks the API again after `AGAIN`, because the reason may
+    /// be gone.
     pub fn refuse(&mut self, why: &str, before: Option<Arc<WorkloadIdentity>>) {
         refuse(&self.status, why, true);
         if let Some(api) = self.active.as_ref().map(|running| running.api.clone()) {

@@ -33,6 +33,7 @@ use diagnostic::{Diagnostic, Severity, SourceMap};
 use follow::Around;
 pub use materials::Materials;
 pub use read::{Environment, ProcessEnvironment};
+pub(super) use reserved::reaches;
 
 use super::documents::Documents;
 use crate::compile::registry::Registry;
@@ -157,6 +158,11 @@ impl Loaded {
     /// Whether the files name an xDS server.
     pub fn asks_xds(&self) -> bool {
         self.model().settings.sources.xds.is_some()
+    }
+
+    /// Whether the files want all services of Consul.
+    pub fn wants_all_of_consul(&self) -> bool {
+        self.model().settings.sources.consul.as_ref().is_some_and(|consul| consul.value.all)
     }
 
     /// The files and directories to watch for changes: the `-c` arguments, and the directories with

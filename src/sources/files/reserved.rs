@@ -41,7 +41,7 @@ pub(super) fn check(
             Some(Endpoints::Versions(versions)) => {
                 versions.iter().for_each(|(_, endpoints)| list(endpoints));
             }
-            Some(Endpoints::Name(_)) | None => {}
+            Some(Endpoints::Name(_) | Endpoints::Consul(_)) | None => {}
         }
     }
     for service in &model.services {
@@ -54,7 +54,7 @@ pub(super) fn check(
 }
 
 /// Whether a connection to `address` reaches a listener at `admin`.
-fn reaches(address: SocketAddr, admin: SocketAddr) -> bool {
+pub(in crate::sources) fn reaches(address: SocketAddr, admin: SocketAddr) -> bool {
     let (ip, own) = (address.ip().to_canonical(), admin.ip().to_canonical());
     let is_local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
     // The kernel takes a connection to 0.0.0.0 or :: as one to this host.
