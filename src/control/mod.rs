@@ -6,6 +6,7 @@ mod apply;
 #[cfg(feature = "uring")]
 mod certificates;
 pub mod checks;
+#[cfg(feature = "uring")]
 mod consul;
 mod cpus;
 #[cfg(feature = "uring")]
