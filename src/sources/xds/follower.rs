@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::kinds::{NAME_BYTES_MAX, Type, short};
 use super::state::{Limits, State};
@@ -28,6 +28,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// A server that sends nothing for this time is asked whether it is alive.
 const ALIVE: Duration = Duration::from_secs(10);
+
+/// The interval of further questions while it stays silent. gRPC for Go ends a connection that asks
+/// more often than every 5 minutes.
+const ALIVE_AGAIN: Duration = Duration::from_secs(310);
 
 /// How long the first update waits for everything that the server has, from its first answer on.
 const WHOLE: Duration = Duration::from_millis(2500);
@@ -199,6 +203,7 @@ impl Follower {
         self.is_careful = false;
         self.first.until = None;
         let mut unsent = Unsent::default();
+        let mut ping_at = Instant::now() + ALIVE;
         loop {
             let now = Instant::now();
             for kind in self.supported_again(now) {
@@ -221,17 +226,20 @@ impl Follower {
                 }
             }
             let again = self.unsupported.values().min().copied();
-            let due = [stream.due(), self.first.until, self.copy_due, copy_at, again];
+            let due =
+                [stream.due(), self.first.until, self.copy_due, copy_at, again, Some(ping_at)];
             let due = unsent.next_look(due.into_iter().flatten().min(), now);
-            tokio::select! {
-                message = timeout(ALIVE, messages.next()) => match message {
-                    Err(_) => {
-                        client.ping().await?;
-                        self.heard();
-                    }
-                    Ok(message) => self.receive(&mut stream, &mut messages, message).await?,
-                },
-                () = sleep_until(due) => {}
+            match timeout_at(due, messages.next()).await {
+                Err(_) if ping_at <= Instant::now() => {
+                    client.ping().await?;
+                    self.heard();
+                    ping_at = Instant::now() + ALIVE_AGAIN;
+                }
+                Err(_) => {}
+                Ok(message) => {
+                    ping_at = Instant::now() + ALIVE;
+                    self.receive(&mut stream, &mut messages, message).await?;
+                }
             }
             self.write_copy();
         }
