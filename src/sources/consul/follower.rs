@@ -9,9 +9,9 @@ use tokio::time::sleep;
 use super::http::{Answer, Client};
 use super::{Change, Failing, NAME, lock, state};
 use crate::compile::ConsulSource;
+use crate::compile::reaches;
 use crate::model::Endpoint;
 use crate::net::Address;
-use crate::sources::files::reaches;
 use crate::sources::lookup::Lookups;
 use crate::telemetry::status::Status;
 

@@ -33,7 +33,6 @@ use diagnostic::{Diagnostic, Severity, SourceMap};
 use follow::Around;
 pub use materials::Materials;
 pub use read::{Environment, ProcessEnvironment};
-pub(super) use reserved::reaches;
 
 use super::documents::Documents;
 use crate::compile::registry::Registry;
