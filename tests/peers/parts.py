@@ -15,7 +15,7 @@ import urllib.request
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.append(os.path.join(ROOT, "tests"))
 
-from ports import await_port, free_port  # noqa: E402
+from ports import await_port, await_refusal, free_port  # noqa: E402
 
 PATIENCE_S = 40
 failures, children = [], []
@@ -84,7 +84,9 @@ class Proxy:
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
-        return self.process.wait()
+        code = self.process.wait()
+        await_refusal(self.port)
+        return code
 
     def ask(self, host, path="/", headers={}):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
