@@ -46,7 +46,7 @@ use std::time::Duration;
 pub use self::endpoints::{found_at, found_in_consul};
 pub use self::jwt::KeySource;
 use self::registry::Registry;
-pub use self::reserved::{is_local_name, reaches};
+pub use self::reserved::{admin_endpoints, reaches};
 pub use self::slips::Validity;
 pub use self::sources::{ConsulSource, EtcdSource, SourcePlan, XdsSource};
 pub use self::suggestion::{key_suggestion, suggestion, value_suggestion};

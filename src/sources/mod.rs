@@ -13,6 +13,7 @@ mod keys;
 pub mod lookup;
 mod objects;
 mod outward;
+mod pause;
 mod post;
 mod rpc;
 mod smi;

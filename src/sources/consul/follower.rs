@@ -13,6 +13,7 @@ use crate::compile::reaches;
 use crate::model::Endpoint;
 use crate::net::Address;
 use crate::sources::lookup::Lookups;
+use crate::sources::pause::Pause;
 use crate::telemetry::status::Status;
 
 /// How long a query waits for a change, plus or minus a quarter. Consul answers queries without
@@ -25,8 +26,7 @@ const WAIT_MIN: Duration = Duration::from_secs(1);
 /// The time for an answer after its wait. Consul waits up to a sixteenth longer than it was told.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// The longest wait after the first failure, and the maximum. Each failure doubles it.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The longest wait after a failure.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// The shortest time between two queries of a state that changes all the time.
@@ -39,7 +39,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// agents may register it again.
 const LOST: Duration = Duration::from_secs(60);
 
-/// What a query asks for.
+/// The subject of a query.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Watched {
     /// The names of all services.
@@ -158,21 +158,20 @@ impl Follower {
     }
 
     pub(super) async fn run(mut self) {
-        let mut pause = PAUSE;
+        let mut pause = Pause::up_to(PAUSE_MAX);
         loop {
             let began = Instant::now();
             match Box::pin(self.query()).await {
                 Ok(()) => {
                     self.shared.heard(&self.watched);
-                    pause = PAUSE;
+                    pause.reset();
                     let least = if self.index == 0 { AGAIN } else { INTERVAL };
                     sleep(least.saturating_sub(began.elapsed())).await;
                 }
                 Err(Failed { why, is_refused }) => {
                     self.shared.failed(&self.watched, &why, is_refused);
                     self.index = 0;
-                    sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-                    pause = (pause * 2).min(PAUSE_MAX);
+                    sleep(pause.take().mul_f64(0.5 + fastrand::f64() / 2.0)).await;
                 }
             }
         }

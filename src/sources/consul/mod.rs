@@ -134,7 +134,7 @@ impl Consul {
     }
 }
 
-/// What Consul has sent, for the copy on the disk.
+/// The answers of Consul, for the copy on the disk.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Copy(pub HashMap<String, Arc<[Endpoint]>>);
 

@@ -1,4 +1,4 @@
-//! What an answer of Consul means. No I/O.
+//! The meaning of an answer of Consul. No I/O.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

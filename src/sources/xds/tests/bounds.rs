@@ -1,4 +1,4 @@
-//! What a server may not do: no number, size, name or order of its messages.
+//! The bounds on a server: the number, size, names and order of its messages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
