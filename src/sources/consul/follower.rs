@@ -131,7 +131,7 @@ pub(super) struct Follower {
     crowd: u32,
     client: Option<Client>,
     index: u64,
-    /// The last index that was told, also on earlier connections.
+    /// The last index above 0 that was told, also on earlier connections.
     seen: u64,
     known: Option<Change>,
     /// Since when the service is gone although the index went back.
@@ -255,7 +255,10 @@ impl Follower {
             return Ok(());
         }
         self.index = next;
-        self.seen = answer.index.unwrap_or_default();
+        // An index of 0, or none, tells nothing about the data.
+        if let Some(told) = answer.index.filter(|&told| told > 0) {
+            self.seen = told;
+        }
         if self.is_lost(&change, went_back) {
             return Ok(());
         }
