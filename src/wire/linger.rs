@@ -29,8 +29,8 @@ pub const ANSWERED: Patience =
 pub const EXCEEDED: Patience =
     Patience { total: Duration::from_secs(2), silence: Duration::from_secs(2) };
 
-/// The limits for an HTTP/2 client after a graceful shutdown. A request that crosses our last GOAWAY
-/// is discarded, and the client sends it elsewhere.
+/// The limits for an HTTP/2 client after a graceful shutdown. A request that crosses our last
+/// GOAWAY is discarded, and the client sends it elsewhere.
 pub const LEFT: Patience =
     Patience { total: Duration::from_secs(1), silence: Duration::from_secs(1) };
 

@@ -230,8 +230,8 @@ impl<I: Io> Transport<I> {
         }
     }
 
-    /// Writes the frames that wait, and closes our side. A client may still send. Its bytes are read
-    /// for a short time: a reset would discard the GOAWAY that it has not read yet.
+    /// Writes the frames that wait, and closes our side. A client may still send. Its bytes are
+    /// read for a short time: a reset would discard the GOAWAY that it has not read yet.
     pub async fn finish(&mut self) {
         (self.reading, self.rest) = (None, None);
         let writing = self.writing.take();
