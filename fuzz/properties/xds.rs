@@ -7,7 +7,7 @@ pub fn holds(bytes: &[u8]) {
     for url in TYPES {
         is_readable(url, bytes);
     }
-    for read in [Response::state_of_the_world(bytes), Response::delta(bytes)] {
+    for read in [Response::state_of_the_world(bytes, 100), Response::delta(bytes, 100)] {
         let Ok(response) = read else { continue };
         let kept = response.resources.iter().map(|resource| resource.bytes.len()).sum::<usize>();
         assert!(kept <= bytes.len());

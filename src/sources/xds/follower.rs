@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::kinds::Type;
+use super::kinds::{NAME_BYTES_MAX, Type, short};
 use super::state::{Limits, State};
 use super::stream::{Accepted, Stream};
 use super::{NAME, Update, copy};
@@ -19,7 +19,7 @@ use crate::grpc::xds::{DELTA, Response, STATE_OF_THE_WORLD};
 use crate::sources::dial::{authority, dial};
 use crate::sources::documents::Cache;
 use crate::sources::lookup::Lookups;
-use crate::sources::rpc::{Ended, RpcClient, Server, within};
+use crate::sources::rpc::{ANSWER, Ended, RpcClient, Server, within};
 use crate::telemetry::status::{ResourceState, Status};
 
 /// The longest wait before the first new connection, and the maximum. Each one doubles it.
@@ -173,14 +173,17 @@ impl Follower {
         let mut client = RpcClient::begin(connection, server).await?;
         let path = if is_delta { DELTA } else { STATE_OF_THE_WORLD };
         let mut messages = client.open(path).await?;
-        let now = Instant::now();
-        self.unsupported.retain(|_, until| *until > now);
+        self.supported_again(Instant::now());
         let supported = |kind: &Type| !self.unsupported.contains_key(kind);
         let types: Vec<Type> = Type::ALL.into_iter().filter(supported).collect();
         let mut stream = Stream::new(is_delta, self.is_careful, types);
         self.is_careful = false;
+        let mut unsent = Unsent::default();
         loop {
             let now = Instant::now();
+            for kind in self.supported_again(now) {
+                stream.ask_again(kind);
+            }
             for (kind, name) in stream.absent(&self.state, now) {
                 tracing::warn!(kind = kind.name(), name, "the xDS server does not have this");
                 self.state.note_absent(&name);
@@ -192,14 +195,17 @@ impl Follower {
             }
             let node = &self.source.node;
             let now = Instant::now();
-            for request in stream.requests(&self.state, &self.accepted, node, now) {
-                messages.send(&request, false)?;
+            if unsent.may_send(messages.has_room(), now)? {
+                for request in stream.requests(&self.state, &self.accepted, node, now) {
+                    messages.send(&request, false)?;
+                }
             }
-            let due = [stream.due(), self.whole_until, self.copy_due, copy_at]
+            let again = self.unsupported.values().min().copied();
+            let due = [stream.due(), self.whole_until, self.copy_due, copy_at, again]
                 .into_iter()
                 .flatten()
                 .min();
-            let due = due.unwrap_or(now + ALIVE * 2).max(now + Duration::from_millis(1));
+            let due = due.unwrap_or(now + ALIVE * 2).max(now + unsent.pause());
             tokio::select! {
                 message = timeout(ALIVE, messages.next()) => match message {
                     Err(_) => {
@@ -223,20 +229,29 @@ impl Follower {
 
     /// Takes a message of the server.
     fn take(&mut self, stream: &mut Stream, message: &[u8], is_delta: bool) -> Result<(), Ended> {
+        // What was removed is no resource, but it is known.
+        let max = 2 * self.source.resources_max;
         let read = match is_delta {
-            true => Response::delta(message),
-            false => Response::state_of_the_world(message),
+            true => Response::delta(message, max),
+            false => Response::state_of_the_world(message, max),
         };
         let response = read.map_err(|_| "the answer is not one of xDS".to_owned())?;
         let Some(kind) = Type::of(response.type_url) else {
-            let why = format!("the server has sent the type {:?} unasked", response.type_url);
+            let url = short(response.type_url, NAME_BYTES_MAX);
+            let why = format!("the server has sent the type {url:?} unasked");
             return Err(why.into());
         };
         self.accepted.heard.insert(kind);
+        let is_first = !stream.is_heard_for(kind);
         self.copied = None;
-        stream.note(kind, response.version, response.nonce, Instant::now());
-        if let Err(why) = self.state.take(kind, &response, is_delta) {
-            self.state.refuse_all(kind, why);
+        check_lengths(&response)?;
+        if !stream.note(kind, response.version, response.nonce, Instant::now()) {
+            self.state.begin(kind);
+        }
+        match self.state.take(kind, &response, is_delta) {
+            Ok(()) if is_delta && is_first => self.state.drop_unversioned(kind, &response),
+            Ok(()) => {}
+            Err(why) => self.state.refuse_all(kind, why),
         }
         Ok(())
     }
@@ -244,13 +259,13 @@ impl Follower {
     /// A stream that ends with an error may do so because of a type that the server lacks. The next
     /// stream does without it.
     fn suspect(&mut self, stream: &Stream, ended: &Ended) {
-        let passing = [Code::OK, Code::CANCELLED, Code::UNAVAILABLE, Code::RESOURCE_EXHAUSTED];
-        if ended.code.is_none_or(|code| passing.contains(&code)) {
+        let suspects = stream.suspects(&self.accepted);
+        if !blames_type(ended, &suspects) {
             return;
         }
-        match (&stream.suspects(&self.accepted)[..], stream.is_careful) {
+        match (&suspects[..], stream.is_careful) {
             ([], _) => {}
-            ([kind], _) | ([.., kind], true) => {
+            ([kind], _) | ([.., kind], true) if stream.is_heard() => {
                 let until = Instant::now() + UNSUPPORTED_FOR;
                 self.unsupported.insert(*kind, until);
                 tracing::warn!(
@@ -259,12 +274,15 @@ impl Follower {
                      for again within {UNSUPPORTED_FOR:?}",
                     kind.name()
                 );
-                if self.unsupported.len() == Type::ALL.len() {
-                    self.unsupported.clear();
-                }
             }
             _ => self.is_careful = true,
         }
+    }
+
+    /// Types that may be supported again by now.
+    fn supported_again(&mut self, now: Instant) -> Vec<Type> {
+        let all = self.unsupported.extract_if(|_, until| *until <= now);
+        all.map(|(kind, _)| kind).collect()
     }
 
     /// Publishes the changes, and judges the responses that have led to them.
@@ -389,6 +407,53 @@ impl Follower {
         if let Ok(Err(why)) = written {
             tracing::warn!("no copy of the resources of xDS: {why}");
         }
+    }
+}
+
+/// Whether the end of a stream means that the server lacks one of the types. Other errors concern
+/// the whole stream: no permission, a fault of the server.
+fn blames_type(ended: &Ended, suspects: &[Type]) -> bool {
+    let names_type = || suspects.iter().any(|kind| ended.why.contains(kind.url()));
+    match ended.code {
+        Some(Code::UNIMPLEMENTED) => true,
+        Some(Code::UNKNOWN | Code::INTERNAL | Code::INVALID_ARGUMENT | Code::NOT_FOUND) => {
+            names_type()
+        }
+        _ => false,
+    }
+}
+
+/// Ends a stream with a version or nonce that would have to be kept and sent back.
+fn check_lengths(response: &Response<'_>) -> Result<(), String> {
+    for (what, text) in [("version", response.version), ("nonce", response.nonce)] {
+        let len = text.len();
+        if len > NAME_BYTES_MAX {
+            return Err(format!("a {what} of {len} bytes; {NAME_BYTES_MAX} are allowed"));
+        }
+    }
+    Ok(())
+}
+
+/// Requests that wait in memory, because the server does not read. Only one of each type does.
+#[derive(Default)]
+struct Unsent {
+    since: Option<Instant>,
+}
+
+impl Unsent {
+    /// Whether further requests may be sent. `has_room` is whether all earlier ones were.
+    fn may_send(&mut self, has_room: bool, now: Instant) -> Result<bool, String> {
+        if has_room {
+            self.since = None;
+        } else if now >= *self.since.get_or_insert(now) + ANSWER {
+            return Err(format!("the server has read no request for {ANSWER:?}"));
+        }
+        Ok(has_room)
+    }
+
+    /// The shortest time until the next look.
+    fn pause(&self) -> Duration {
+        Duration::from_millis(if self.since.is_some() { 100 } else { 1 })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Resources of a server that speaks xDS with Envoy's types. Each resource is translated and
 //! refused on its own.
 
+mod balancer;
 mod cluster;
 mod copy;
 mod endpoints;
@@ -21,8 +22,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
 
 use self::follower::Follower;
 use super::lookup::Lookups;
@@ -84,13 +85,22 @@ impl Xds {
         let keys = format!("node {}", source.node.id);
         let state = SourceState { name: NAME, keys, ..SourceState::default() };
         self.status.known().sources.insert(NAME, state);
-        let follower = Follower::new(
-            (self.status.clone(), self.lookups.clone()),
-            source.clone(),
-            cache.as_deref(),
-            self.sender.clone(),
-        );
-        self.running = Some(((source, cache), tokio::spawn(follower.run())));
+        let parts = (self.status.clone(), self.lookups.clone(), self.sender.clone());
+        let followed = (source, cache);
+        let (source, cache) = followed.clone();
+        let begin = move || {
+            let (status, lookups, sender) = parts.clone();
+            Follower::new((status, lookups), source.clone(), cache.as_deref(), sender).run()
+        };
+        let status = self.status.clone();
+        let failed = move |why: &str| {
+            if let Some(state) = status.known().sources.get_mut(NAME) {
+                state.connected = false;
+                why.clone_into(&mut state.error);
+            }
+        };
+        let task = tokio::spawn(supervise(failed, begin));
+        self.running = Some((followed, task));
         true
     }
 
@@ -112,6 +122,27 @@ impl Xds {
         if let Some((_, task)) = self.running.take() {
             task.abort();
         }
+    }
+}
+
+/// The wait before a follower that has failed begins again.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// Runs what `begin` returns, and again if it fails by a bug of this process. What it has published
+/// stays in use meanwhile.
+async fn supervise<F>(failed: impl Fn(&str), begin: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        // Dropping the set aborts the task.
+        let mut task = JoinSet::new();
+        task.spawn(begin());
+        let Some(Err(error)) = task.join_next().await else { return };
+        let why = "it has failed by a bug, and begins again; the last resources stay in use";
+        failed(why);
+        tracing::error!(source = NAME, %error, "{why}");
+        sleep(RESTART).await;
     }
 }
 

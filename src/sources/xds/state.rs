@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::cluster::Targets;
 use super::endpoints::Assignment;
-use super::kinds::{Content, Type, name_of};
+use super::kinds::{Content, NAME_BYTES_MAX, Type, name_of, short};
 use super::proto::Reason;
 use crate::grpc::xds::{Resource as Sent, Response};
 use crate::model::{Change, Kind, Resource};
@@ -14,6 +14,15 @@ use crate::model::{Change, Kind, Resource};
 /// The names of refused resources without one: all of a response, and one of it.
 const WHOLE: &str = "of all names";
 const NUMBER: &str = "number ";
+
+/// The largest resource. To read it takes several times as much memory.
+const RESOURCE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The longest reason against a resource.
+const REASON_BYTES_MAX: usize = 500;
+
+/// The number of refused resources of a type that are known by their names.
+const REFUSED_MAX: usize = 1000;
 
 /// A resource that was accepted.
 #[derive(Clone, Debug)]
@@ -86,6 +95,10 @@ impl State {
         }
     }
 
+    fn is_wanted(&self, kind: Type, name: &str) -> bool {
+        kind == Type::Endpoints && self.by_endpoints.contains_key(name)
+    }
+
     /// Whether a resource of this name was sent, also if it was refused.
     pub(super) fn has(&self, kind: Type, name: &str) -> bool {
         self.entries(kind).contains_key(name) || self.refused[kind.index()].contains_key(name)
@@ -108,7 +121,9 @@ impl State {
         is_delta: bool,
     ) -> Result<(), Reason> {
         self.check_size(kind, response, is_delta)?;
-        self.fresh[kind.index()].clear();
+        if !is_delta {
+            self.begin(kind);
+        }
         self.refused[kind.index()].retain(|name, _| name != WHOLE && !name.starts_with(NUMBER));
         if kind.is_whole() && !is_delta {
             self.refused[kind.index()].clear();
@@ -118,6 +133,8 @@ impl State {
         for (sent, number) in response.resources.iter().zip(1_usize..) {
             match self.take_one(kind, sent, response, &mut seen) {
                 Ok(()) => {}
+                // The server may send endpoints that no cluster has.
+                Err((Some(name), _)) if !kind.is_whole() && !self.is_wanted(kind, &name) => {}
                 Err((Some(name), why)) => {
                     seen.insert(name.clone());
                     self.refuse(kind, name, why);
@@ -129,7 +146,8 @@ impl State {
                 }
             }
         }
-        let mut gone: Vec<String> = response.removed.iter().map(|name| (*name).into()).collect();
+        let removed = response.removed.iter().filter(|name| self.has(kind, name));
+        let mut gone: Vec<String> = removed.map(|name| (*name).into()).collect();
         if is_whole {
             let known = self.entries(kind).keys();
             gone.extend(known.filter(|name| !seen.contains(*name)).cloned());
@@ -140,6 +158,31 @@ impl State {
         }
         self.follow_clusters(kind);
         Ok(())
+    }
+
+    /// The next response is answered on its own. Without this, reasons against the one before are
+    /// in the answer, too.
+    pub(super) fn begin(&mut self, kind: Type) {
+        self.fresh[kind.index()].clear();
+    }
+
+    /// Drops the resources without a version that the first changes of a stream do not have: the
+    /// server could not be told that they are known, so it does not say that they are gone.
+    pub(super) fn drop_unversioned(&mut self, kind: Type, response: &Response<'_>) {
+        let name = |sent: &Sent<'_>| match sent.name {
+            "" => name_of(sent.bytes).map(str::to_owned),
+            name => Some(name.to_owned()),
+        };
+        let sent: Option<HashSet<String>> = response.resources.iter().map(name).collect();
+        // One without a name may be any of them.
+        let Some(sent) = sent.filter(|_| kind.is_whole()) else { return };
+        let is_gone =
+            |(name, entry): &(&String, &Entry)| entry.version.is_empty() && !sent.contains(*name);
+        let gone = self.entries(kind).iter().filter(is_gone).map(|(name, _)| name.clone());
+        for name in gone.collect::<Vec<_>>() {
+            self.set(kind, name, None);
+        }
+        self.follow_clusters(kind);
     }
 
     fn take_one(
@@ -153,7 +196,17 @@ impl State {
             "" => name_of(sent.bytes),
             name => Some(name),
         };
-        let refuse = |why| (own.map(str::to_owned), why);
+        let refuse = |why| (own.map(|own| short(own, NAME_BYTES_MAX)), why);
+        if let Some(own) = own {
+            check_name(own).map_err(refuse)?;
+        }
+        if sent.version.len() > NAME_BYTES_MAX {
+            return Err(refuse(format!("its version has {} bytes", sent.version.len())));
+        }
+        if sent.bytes.len() > RESOURCE_BYTES_MAX {
+            let len = sent.bytes.len();
+            return Err(refuse(format!("it has {len} bytes; {RESOURCE_BYTES_MAX} are allowed")));
+        }
         if sent.type_url != kind.url() {
             return Err(refuse(format!("it has the type {:?}", sent.type_url)));
         }
@@ -172,6 +225,7 @@ impl State {
         }
         let version = if sent.version.is_empty() { response.version } else { sent.version };
         let (name, content) = kind.read(sent.bytes, version).map_err(refuse)?;
+        check_name(&name).map_err(refuse)?;
         if own.is_some_and(|own| own != name) {
             return Err(refuse(format!("its own name is {name:?}")));
         }
@@ -192,15 +246,18 @@ impl State {
         is_delta: bool,
     ) -> Result<(), Reason> {
         let (mut count, mut bytes) = self.size();
+        count += response.more;
         let replaces_all = kind.is_whole() && !is_delta;
         if replaces_all {
             let entries = self.entries(kind);
             count -= entries.len();
             bytes -= entries.values().map(|entry| entry.bytes.len()).sum::<usize>();
         }
+        let mut seen = HashSet::new();
         for sent in &response.resources {
+            // A name that is there twice replaces its entry once.
             let before = match (replaces_all, name_of(sent.bytes)) {
-                (false, Some(name)) => self.entries(kind).get(name),
+                (false, Some(name)) if seen.insert(name) => self.entries(kind).get(name),
                 _ => None,
             };
             count += usize::from(before.is_none());
@@ -223,8 +280,18 @@ impl State {
     }
 
     fn refuse(&mut self, kind: Type, name: String, why: Reason) {
-        self.fresh[kind.index()].insert(name.clone());
-        self.refused[kind.index()].insert(name, why);
+        let (fresh, refused) = (&mut self.fresh[kind.index()], &mut self.refused[kind.index()]);
+        if refused.len() >= REFUSED_MAX && !refused.contains_key(&name) {
+            let older = match fresh.len() < REFUSED_MAX {
+                true => refused.keys().find(|known| !fresh.contains(*known)).cloned(),
+                false => None,
+            };
+            // The reasons of this answer suffice.
+            let Some(older) = older else { return };
+            refused.remove(&older);
+        }
+        fresh.insert(name.clone());
+        refused.insert(name, short(&why, REASON_BYTES_MAX));
     }
 
     fn set(&mut self, kind: Type, name: String, entry: Option<Entry>) {
@@ -370,5 +437,16 @@ impl State {
             lines.push(format!("and {more} more"));
         }
         (!lines.is_empty()).then(|| lines.join("; "))
+    }
+}
+
+/// Refuses a name that would fill or break the log.
+pub(super) fn check_name(name: &str) -> Result<(), Reason> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(format!("a name of {} bytes; {NAME_BYTES_MAX} are allowed", name.len()));
+    }
+    match name.chars().any(char::is_control) {
+        true => Err("a control character in a name".to_owned()),
+        false => Ok(()),
     }
 }
