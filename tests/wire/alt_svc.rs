@@ -14,7 +14,8 @@ fn endpoint(pki: &Pki, port: u16, origin: &Origin, alt_svc: &str) -> String {
     format!(
         "listeners: {{in: {{bind: \"127.0.0.1:{port}\", http3: {{alt_svc: false}}, \
          tls: {{cert: {}, key: {}}}}}}}\n\
-         routes: {{\"*\": [{{to: app, headers: {{response: {{set: {{alt-svc: '{alt_svc}'}}}}}}}}]}}\n\
+         routes: {{\"*\": [{{to: app, \
+         headers: {{response: {{set: {{alt-svc: '{alt_svc}'}}}}}}}}]}}\n\
          services: {{app: {{endpoints: [\"{}\"]}}}}\n\
          telemetry: {{access_log: {{path: stdout}}}}\n",
         pki.path("web.pem"),
