@@ -234,10 +234,16 @@ pub(super) fn service(
 /// The way over QUIC to the endpoints of a service that TCP reaches, too.
 fn beside(compiler: &Compiler<'_>, written: &model::Service) -> Option<Beside> {
     let mesh = matches!(written.tls.as_ref()?.value, model::ClientTls::Mesh);
-    let is_http = written.protocol != ServiceProtocol::Tcp;
-    let plain = written.send_proxy_protocol == model::SendProxyProtocol::None;
-    compiler.model.mesh.quic.as_ref()?;
-    (mesh && is_http && plain).then(|| Beside::Mesh { port: mesh_port(compiler.model) })
+    if written.send_proxy_protocol != model::SendProxyProtocol::None {
+        return None;
+    }
+    let quic = compiler.model.mesh.quic.is_some();
+    match (written.protocol, mesh) {
+        (ServiceProtocol::Tcp, _) => None,
+        (_, true) if quic => Some(Beside::Mesh { port: mesh_port(compiler.model) }),
+        (ServiceProtocol::Auto, false) => Some(Beside::Learned),
+        _ => None,
+    }
 }
 
 /// The UDP port of proxies that capture the traffic of their workload. `None` if no traffic is

@@ -26,6 +26,8 @@ enum State {
     /// QUIC was not tried yet, or both ways have failed.
     #[default]
     Untried,
+    /// The endpoint offers QUIC, which was not tried yet.
+    Offered,
     /// QUIC works.
     Works,
     /// Requests go over TCP until it is known which way works.
@@ -40,19 +42,31 @@ impl TwoWays {
         match self.0 {
             State::Untried => untried,
             State::Works => true,
-            State::Unsure { .. } | State::Failed(_) => false,
+            State::Offered | State::Unsure { .. } | State::Failed(_) => false,
         }
+    }
+
+    /// The endpoint offers QUIC.
+    pub fn offered(&mut self) {
+        if self.0 == State::Untried {
+            self.0 = State::Offered;
+        }
+    }
+
+    /// Whether QUIC is to be tried beside TCP, now or later.
+    pub fn is_waiting(self) -> bool {
+        matches!(self.0, State::Offered | State::Failed(_))
     }
 
     /// Whether QUIC should be tried again now, beside TCP. The next answer is no until the attempt
     /// has ended.
     pub fn is_due(&mut self, now: Time) -> bool {
-        let State::Failed(at) = self.0 else { return false };
-        let is_due = now >= at;
-        if is_due {
-            self.0 = State::Failed(Time::NEVER);
+        match self.0 {
+            State::Offered => self.0 = State::Unsure { has_failed: false, tcp_works: true },
+            State::Failed(at) if now >= at => self.0 = State::Failed(Time::NEVER),
+            _ => return false,
         }
-        is_due
+        true
     }
 
     /// Whether QUIC is known to fail while TCP works.
@@ -79,7 +93,7 @@ impl TwoWays {
         let (next, is_news) = match self.0 {
             State::Unsure { tcp_works: true, .. } => (at, true),
             State::Failed(_) => (at, false),
-            State::Untried | State::Works | State::Unsure { .. } => {
+            State::Untried | State::Offered | State::Works | State::Unsure { .. } => {
                 (State::Unsure { has_failed: true, tcp_works: false }, false)
             }
         };
@@ -227,6 +241,25 @@ mod tests {
                 assert_eq!(found, (*quic, *has_failed), "{case}: {event}");
                 assert_eq!(is_news, *has_failed, "{case}: {event} is told once");
             }
+        }
+    }
+
+    #[test]
+    fn an_offer_is_tried_beside_tcp() {
+        for works in [true, false] {
+            let mut ways = TwoWays::default();
+            ways.offered();
+            assert!(ways.is_waiting() && !ways.prefers_quic(false) && !ways.prefers_quic(true));
+            assert!(ways.is_due(seconds(0)) && !ways.is_due(seconds(0)), "one attempt");
+            ways.offered();
+            assert!(!ways.prefers_quic(true), "it is being tried");
+            match works {
+                true => ways.opened(),
+                false => assert!(ways.failed(seconds(5)), "it is told"),
+            }
+            ways.offered();
+            assert_eq!(ways.prefers_quic(false), works);
+            assert_eq!(ways.has_failed(), !works);
         }
     }
 
