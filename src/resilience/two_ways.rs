@@ -53,6 +53,19 @@ impl TwoWays {
         }
     }
 
+    /// The endpoint does not offer QUIC any more. A failure is not forgotten, so that endpoints
+    /// which share an address and differ in their offers are not tried again and again.
+    pub fn not_offered(&mut self) {
+        if !self.has_failed() {
+            self.forget();
+        }
+    }
+
+    /// The endpoint has refused a request over QUIC that it may serve over TCP.
+    pub fn refused(&mut self, now: Time) {
+        self.0 = State::Failed(now + QUIC_RETRY_AFTER);
+    }
+
     /// Whether QUIC is to be tried beside TCP, now or later.
     pub fn is_waiting(self) -> bool {
         matches!(self.0, State::Offered | State::Failed(_))
@@ -261,6 +274,24 @@ mod tests {
             assert_eq!(ways.prefers_quic(false), works);
             assert_eq!(ways.has_failed(), !works);
         }
+    }
+
+    #[test]
+    fn an_offer_that_ends_is_forgotten_but_no_failure() {
+        let mut ways = TwoWays::default();
+        ways.offered();
+        ways.not_offered();
+        assert!(!ways.is_waiting() && !ways.is_due(seconds(0)));
+        ways.offered();
+        assert!(ways.is_due(seconds(0)));
+        ways.opened();
+        ways.not_offered();
+        assert!(!ways.prefers_quic(false), "TCP again");
+        ways.refused(seconds(1));
+        ways.not_offered();
+        ways.offered();
+        assert!(ways.has_failed() && !ways.is_due(seconds(300)));
+        assert!(ways.is_due(seconds(301)) && !ways.is_due(seconds(302)), "one attempt");
     }
 
     #[test]

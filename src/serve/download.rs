@@ -116,7 +116,7 @@ pub async fn response_head<I: Io>(
             .map_err(Failure::Refused)?;
         let (status, head_end) = (drafts.response.status, head_end(drafts));
         if status >= 200 {
-            learn(&exchange.target(), &upstream.endpoint, response.fields());
+            learn(&exchange.target(), upstream, status, response.fields());
         }
         if framing.body == (Body::Stream { length: Some(0) }) {
             buf = await_end(exchange, upstream, between, buf, head_end).await?;

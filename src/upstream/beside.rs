@@ -14,7 +14,7 @@ use super::choose::{self, Opened, Target};
 use super::http3::{self, NotOpened, QuicPeer};
 use super::limited::{self, ConnectionSlot};
 use super::service::Latest;
-use super::{LocalEndpoint, LocalService};
+use super::{LocalEndpoint, LocalService, Upstream};
 use crate::cluster::{Beside, Protocol};
 use crate::error::Refusal;
 use crate::http3::{AltSvc, alt_svc};
@@ -26,6 +26,10 @@ use crate::runtime::core::Core;
 use crate::runtime::io::Io;
 use crate::snapshot::Limits;
 use crate::time::{NO_LIMIT, Time};
+use crate::wire::Wire;
+
+/// The status of an alternative that does not serve the host of the request (RFC 7838 6).
+const MISDIRECTED: u16 = 421;
 
 /// Whether new connections for the request use QUIC.
 pub(super) fn prefers_quic<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) -> bool {
@@ -50,14 +54,19 @@ pub(super) fn try_again<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<
     }
 }
 
-/// Notes whether a response over TLS offers HTTP/3. `fields` are those of its head.
+/// Notes whether a final response offers HTTP/3. `fields` are those of its head.
 pub fn learn<'a, I: Io>(
     target: &Target<'_, I>,
-    endpoint: &LocalEndpoint<I>,
+    upstream: &Upstream<Wire<I::Stream>>,
+    status: u16,
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
 ) {
     if target.service.config.beside != Some(Beside::Learned) {
         return;
+    }
+    let endpoint = &upstream.endpoint;
+    if status == MISDIRECTED && matches!(upstream.stream, Wire::Endpoint3(_)) {
+        return endpoint.shared.refuse_offer(target.core.io.recent());
     }
     for (_, value) in fields.filter(|(name, _)| name.eq_ignore_ascii_case(b"alt-svc")) {
         match alt_svc(value) {

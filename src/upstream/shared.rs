@@ -148,11 +148,16 @@ impl Shared {
 
     /// The endpoint does not offer HTTP/3 any more. Open streams continue.
     pub fn end_offer(&self) {
-        self.offer.set(None);
-        self.change_ways(TwoWays::forget);
-        let connections = self.connections.borrow();
-        let over_quic = connections.iter().filter(|it| matches!(it, SharedConnection::Http3(_)));
-        over_quic.for_each(SharedConnection::close);
+        if self.offer.take().is_some() {
+            self.change_ways(TwoWays::not_offered);
+            self.close_http3();
+        }
+    }
+
+    /// The endpoint has refused a request over HTTP/3 that it may serve over TCP.
+    pub fn refuse_offer(&self, now: Time) {
+        self.change_ways(|ways| ways.refused(now));
+        self.end_offer();
     }
 
     /// The reason of the last failure of QUIC, for the log.

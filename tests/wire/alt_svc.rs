@@ -1,6 +1,7 @@
 //! Services with `protocol: auto` learn HTTP/3 by `alt-svc`, and go on over TCP where it fails.
 
 use std::net::UdpSocket;
+use std::process::Command;
 
 use crate::support::eventually;
 use crate::support::free_port;
@@ -110,5 +111,52 @@ fn an_offer_that_does_not_hold_fails_no_request() {
         assert_eq!(served(&endpoint, "HTTP/3"), 0);
         let told = proxy.log().matches("does not answer over QUIC").count();
         assert_eq!(told, 1, "{}", proxy.log());
+    }
+}
+
+#[test]
+fn a_misdirected_request_ends_the_offer() {
+    let (pki, far, other) = (pki(), free_port(), free_port());
+    let origin = Origin::saying("hello");
+    let _other = Proxy::start(&format!(
+        "listeners: {{in: {{bind: \"127.0.0.1:{other}\", protocol: http3, \
+         tls: {{cert: {}, key: {}}}}}}}\nroutes: {{\"*\": [{{respond: {{status: 421}}}}]}}\n",
+        pki.path("web.pem"),
+        pki.path("web.key"),
+    ));
+    let endpoint = Proxy::start(&endpoint(&pki, far, &origin, &format!("h3=\":{other}\"")));
+    let (proxy, near) = client(&pki, far);
+    let mut client = Client::connect(near);
+    eventually("421", || (client.get("x", "/").status == 421).then_some(()));
+    for _ in 0..20 {
+        assert_eq!(client.get("x", "/").text(), "hello", "{} {}", proxy.log(), endpoint.log());
+    }
+}
+
+#[test]
+fn only_verified_endpoints_may_offer_http3() {
+    let pki = pki();
+    let ca = format!("ca: {}", pki.path("ca.pem"));
+    for (tls, more, learns) in [
+        (&*ca, "", true),
+        (&*ca, ", alt_svc: true", true),
+        (&*ca, ", alt_svc: false", false),
+        (&*ca, ", protocol: http2", false),
+        (&*ca, ", protocol: http1", false),
+        ("verify: none", "", false),
+    ] {
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+        let config = format!(
+            "listeners: {{web: {{bind: \"127.0.0.1:80\"}}}}\nroutes: {{\"*\": [{{to: app}}]}}\n\
+             services: {{app: {{endpoints: [\"127.0.0.1:443\"], tls: {{{tls}}}{more}}}}}\n"
+        );
+        std::fs::write(file.path(), config).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_ringway"))
+            .args(["explain", "-c", file.path().to_str().unwrap(), "GET", "http://x/"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(said.contains("transport: QUIC where"), learns, "{tls}{more}: {said}");
     }
 }
