@@ -22,6 +22,7 @@ mod overload;
 mod pem;
 mod rate_limits;
 pub mod registry;
+mod reserved;
 mod retries;
 mod routes;
 mod services;
@@ -45,6 +46,7 @@ use std::time::Duration;
 pub use self::endpoints::found_at;
 pub use self::jwt::KeySource;
 use self::registry::Registry;
+pub use self::reserved::{is_local_name, reaches};
 pub use self::slips::Validity;
 pub use self::sources::{EtcdSource, SourcePlan, XdsSource};
 pub use self::suggestion::{key_suggestion, suggestion, value_suggestion};
@@ -228,6 +230,7 @@ fn compile_all(
     let addresses = endpoint_addresses.as_ref();
     listeners.extend(mesh::listeners(&mut compiler, &services, &hosts, addresses));
     listeners.sort_by(|one, other| one.name.cmp(&other.name));
+    reserved::check(&mut compiler);
     slips::find(&mut compiler);
     let snapshot = Snapshot {
         version,

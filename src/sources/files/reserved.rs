@@ -1,11 +1,9 @@
 //! Endpoints at the admin interface of this process, in objects and in documents of a server: who
 //! writes them could read and change this process through one of its own routes.
 
-use std::net::{IpAddr, SocketAddr};
-
 use super::diagnostic::{Diagnostic, SourceMap};
 use super::outside::Outside;
-use crate::compile::admin_address;
+use crate::compile::{admin_address, is_local_name, reaches};
 use crate::model::{Endpoint, Endpoints, Item, Model, Origin};
 use crate::net::Address;
 
@@ -51,23 +49,6 @@ pub(super) fn check(
             report(&name.origin, &name.value.address);
         }
     }
-}
-
-/// Whether a connection to `address` reaches a listener at `admin`.
-fn reaches(address: SocketAddr, admin: SocketAddr) -> bool {
-    let (ip, own) = (address.ip().to_canonical(), admin.ip().to_canonical());
-    let is_local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
-    // The kernel takes a connection to 0.0.0.0 or :: as one to this host.
-    let is_same = ip == own || is_local(ip) && is_local(own);
-    address.port() == admin.port() && is_same
-}
-
-/// Whether `name` is `localhost` with the port of `admin`.
-fn is_local_name(name: &str, admin: SocketAddr) -> bool {
-    let Some((host, port)) = name.rsplit_once(':') else { return false };
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let is_local = host == "localhost" || host.ends_with(".localhost");
-    is_local && port.parse() == Ok(admin.port())
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Keeps one stream to the server, and hands the changes to the control thread.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::kinds::Type;
 use super::state::{Limits, State};
@@ -28,6 +28,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// A server that sends nothing for this time is asked whether it is alive.
 const ALIVE: Duration = Duration::from_secs(10);
+
+/// The interval of further questions while it sends nothing. gRPC for Go ends a connection if it is
+/// asked more often than every 5 minutes.
+const ALIVE_AGAIN: Duration = Duration::from_secs(310);
 
 /// How long the first update waits for everything that the server has.
 const WHOLE: Duration = Duration::from_millis(2500);
@@ -65,6 +69,8 @@ pub(super) struct Follower {
     began: Instant,
     is_away: bool,
     updates: u64,
+    /// The refusals that were logged last.
+    told: BTreeMap<Type, String>,
 }
 
 impl Follower {
@@ -75,14 +81,14 @@ impl Follower {
         sender: mpsc::Sender<Update>,
     ) -> Self {
         let limits = Limits { resources: source.resources_max, bytes: source.bytes_max };
-        let began = Instant::now();
+        let (began, is_delta) = (Instant::now(), source.is_delta);
         Self {
             status,
             lookups,
             cache: cache.map(|directory| copy::cache(&source, directory)),
             source,
             sender,
-            state: State::new(limits),
+            state: State::new(limits, !is_delta),
             accepted: Accepted::default(),
             unsupported: HashMap::new(),
             is_careful: false,
@@ -93,6 +99,7 @@ impl Follower {
             began,
             is_away: false,
             updates: 0,
+            told: BTreeMap::new(),
         }
     }
 
@@ -177,13 +184,15 @@ impl Follower {
         self.unsupported.retain(|_, until| *until > now);
         let supported = |kind: &Type| !self.unsupported.contains_key(kind);
         let types: Vec<Type> = Type::ALL.into_iter().filter(supported).collect();
+        self.state.drop_unwanted();
         let mut stream = Stream::new(is_delta, self.is_careful, types);
         self.is_careful = false;
+        let mut ask_at = Instant::now() + ALIVE;
         loop {
             let now = Instant::now();
             for (kind, name) in stream.absent(&self.state, now) {
                 tracing::warn!(kind = kind.name(), name, "the xDS server does not have this");
-                self.state.note_absent(&name);
+                self.state.note_absent(kind, &name);
             }
             self.settle(&mut stream, now).await;
             let copy_at = self.may_use_copy.then_some(self.began + COPY_AFTER);
@@ -199,23 +208,23 @@ impl Follower {
                 .into_iter()
                 .flatten()
                 .min();
-            let due = due.unwrap_or(now + ALIVE * 2).max(now + Duration::from_millis(1));
-            tokio::select! {
-                message = timeout(ALIVE, messages.next()) => match message {
-                    Err(_) => {
-                        client.ping().await?;
-                        self.heard();
-                    }
-                    Ok(Err(ended)) => {
-                        self.suspect(&stream, &ended);
-                        return Err(ended);
-                    }
-                    Ok(Ok(message)) => {
-                        self.heard();
-                        self.take(&mut stream, &message, is_delta)?;
-                    }
-                },
-                () = sleep_until(due) => {}
+            let due = due.unwrap_or(ask_at).min(ask_at).max(now + Duration::from_millis(1));
+            match timeout_at(due, messages.next()).await {
+                Err(_) if ask_at <= Instant::now() => {
+                    client.ping().await?;
+                    self.heard();
+                    ask_at = Instant::now() + ALIVE_AGAIN;
+                }
+                Err(_) => {}
+                Ok(Err(ended)) => {
+                    self.suspect(&stream, &ended);
+                    return Err(ended);
+                }
+                Ok(Ok(message)) => {
+                    self.heard();
+                    ask_at = Instant::now() + ALIVE;
+                    self.take(&mut stream, &message, is_delta)?;
+                }
             }
             self.write_copy().await;
         }
@@ -314,7 +323,7 @@ impl Follower {
     }
 
     /// Shows the state to the operator, and logs refusals.
-    fn show(&self, refused: &[(Type, String)]) {
+    fn show(&mut self, refused: &[(Type, String)]) {
         let mut known = self.status.known();
         let Some(shown) = known.sources.get_mut(NAME) else { return };
         (shown.documents, shown.bytes) = self.state.size();
@@ -329,17 +338,21 @@ impl Follower {
         };
         shown.resources = Type::ALL.into_iter().map(of_kind).collect();
         let mut lines = Vec::new();
-        for (_, why) in refused {
-            shown.refused += 1;
+        for kind in Type::ALL {
+            let why = self.state.refusal(kind).unwrap_or_default();
             // A server that sends the same again and again does not fill the log.
-            if shown.refusal != *why {
-                lines.push(why.clone());
-                shown.refusal.clone_from(why);
+            let last = self.told.insert(kind, why.clone()).unwrap_or_default();
+            let is_new = !why.is_empty() && last != why;
+            if is_new || refused.iter().any(|(of, _)| *of == kind) {
+                shown.refused += 1;
+            }
+            if is_new {
+                lines.push(why);
             }
         }
-        if self.state.refused.iter().all(|refused| refused.is_empty()) {
-            shown.refusal.clear();
-        }
+        let current: Vec<&str> = self.told.values().map(|why| &**why).collect();
+        let current = current.into_iter().filter(|why| !why.is_empty()).collect::<Vec<_>>();
+        shown.refusal = current.join("; ");
         drop(known);
         for why in lines {
             tracing::error!(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::cluster::Targets;
 use super::endpoints::Assignment;
 use super::kinds::{Content, Type, name_of};
+use super::listener::{RouteSource, own_routes, owner_of};
 use super::proto::Reason;
 use crate::grpc::xds::{Resource as Sent, Response};
 use crate::model::{Change, Kind, Resource};
@@ -34,6 +35,7 @@ pub(super) struct Limits {
 #[derive(Debug)]
 pub(super) struct State {
     limits: Limits,
+    keeps_unwanted: bool,
     entries: [BTreeMap<String, Entry>; Type::ALL.len()],
     bytes: usize,
     /// Refused resources, each with the reason.
@@ -42,25 +44,31 @@ pub(super) struct State {
     fresh: [BTreeSet<String>; Type::ALL.len()],
     /// The clusters with the endpoints of this name.
     by_endpoints: HashMap<String, Vec<String>>,
-    /// Endpoints that the server does not have, as far as is known.
-    absent: HashSet<String>,
-    /// Clusters whose services are to be made again.
-    dirty: BTreeSet<String>,
-    /// The clusters whose services are published.
-    published: HashSet<String>,
+    /// The listeners with the routes of this name.
+    by_routes: HashMap<String, Vec<String>>,
+    /// Endpoints and routes that the server does not have, as far as is known.
+    absent: HashSet<(Type, String)>,
+    /// Clusters, listeners and routes whose items are to be made again.
+    dirty: BTreeSet<(Type, String)>,
+    /// The items that are published.
+    published: HashSet<(Kind, String)>,
     /// The entries before the changes that are not published yet.
     undo: BTreeMap<(Type, String), Option<Entry>>,
 }
 
 impl State {
-    pub(super) fn new(limits: Limits) -> Self {
+    /// `keeps_unwanted` is whether resources that nothing needs stay: in the state of the world, the
+    /// server does not send them again on the same stream.
+    pub(super) fn new(limits: Limits, keeps_unwanted: bool) -> Self {
         Self {
             limits,
+            keeps_unwanted,
             entries: Default::default(),
             bytes: 0,
             refused: Default::default(),
             fresh: Default::default(),
             by_endpoints: HashMap::new(),
+            by_routes: HashMap::new(),
             absent: HashSet::new(),
             dirty: BTreeSet::new(),
             published: HashSet::new(),
@@ -78,11 +86,17 @@ impl State {
         (self.entries.iter().map(BTreeMap::len).sum(), self.bytes)
     }
 
-    /// The names of the endpoints that clusters need.
+    /// The names of the endpoints that clusters need, or of the routes that listeners need.
     pub(super) fn wanted(&self, kind: Type) -> BTreeSet<String> {
+        self.users(kind).into_iter().flat_map(HashMap::keys).cloned().collect()
+    }
+
+    /// The resources that need one of `kind`, by its name.
+    fn users(&self, kind: Type) -> Option<&HashMap<String, Vec<String>>> {
         match kind {
-            Type::Cluster => BTreeSet::new(),
-            Type::Endpoints => self.by_endpoints.keys().cloned().collect(),
+            Type::Cluster | Type::Listener => None,
+            Type::Endpoints => Some(&self.by_endpoints),
+            Type::Routes => Some(&self.by_routes),
         }
     }
 
@@ -91,9 +105,14 @@ impl State {
         self.entries(kind).contains_key(name) || self.refused[kind.index()].contains_key(name)
     }
 
+    /// Whether a resource that needs this one can be used: it is there, or it does not exist.
+    fn is_ready(&self, kind: Type, name: &str) -> bool {
+        self.entries(kind).contains_key(name) || self.absent.contains(&(kind, name.to_owned()))
+    }
+
     /// Whether the server has answered for this name of `kind`.
     pub(super) fn is_known(&self, kind: Type, name: &str) -> bool {
-        self.has(kind, name) || self.absent.contains(name)
+        self.has(kind, name) || self.absent.contains(&(kind, name.to_owned()))
     }
 
     /// Takes a response. `is_delta` is whether it has changes alone. Afterwards, `refused` has the
@@ -107,7 +126,10 @@ impl State {
         response: &Response<'_>,
         is_delta: bool,
     ) -> Result<(), Reason> {
-        self.check_size(kind, response, is_delta)?;
+        if self.check_size(kind, response, is_delta).is_err() {
+            self.drop_unwanted();
+            self.check_size(kind, response, is_delta)?;
+        }
         self.fresh[kind.index()].clear();
         self.refused[kind.index()].retain(|name, _| name != WHOLE && !name.starts_with(NUMBER));
         if kind.is_whole() && !is_delta {
@@ -138,7 +160,7 @@ impl State {
             self.refused[kind.index()].remove(&name);
             self.set(kind, name, None);
         }
-        self.follow_clusters(kind);
+        self.follow(kind);
         Ok(())
     }
 
@@ -235,44 +257,73 @@ impl State {
             None => entries.remove(&name),
         };
         self.bytes -= before.as_ref().map_or(0, |entry| entry.bytes.len());
-        match kind {
-            Type::Cluster => _ = self.dirty.insert(name.clone()),
-            Type::Endpoints => {
-                self.absent.remove(&name);
-                let clusters = self.by_endpoints.get(&name).into_iter().flatten().cloned();
-                self.dirty.extend(clusters);
-            }
+        if kind != Type::Endpoints {
+            self.dirty.insert((kind, name.clone()));
         }
+        self.absent.remove(&(kind, name.clone()));
+        self.touch_users(kind, &name);
         self.undo.entry((kind, name)).or_insert(before);
     }
 
-    /// Notes which endpoints the clusters need, after a change of clusters. Drops all others.
-    fn follow_clusters(&mut self, kind: Type) {
-        if kind != Type::Cluster {
-            return;
-        }
-        self.by_endpoints.clear();
-        for (name, entry) in &self.entries[Type::Cluster.index()] {
-            if let Content::Cluster(cluster) = &entry.content
-                && let Targets::Eds(endpoints) = &cluster.targets
-            {
-                self.by_endpoints.entry(endpoints.clone()).or_default().push(name.clone());
+    /// Notes which endpoints the clusters need, or which routes the listeners need, after a change
+    /// of those. Drops all others.
+    fn follow(&mut self, kind: Type) {
+        let needed = match kind {
+            Type::Cluster => Type::Endpoints,
+            Type::Listener => Type::Routes,
+            Type::Endpoints | Type::Routes => return,
+        };
+        let mut users: HashMap<String, Vec<String>> = HashMap::new();
+        for (name, entry) in self.entries(kind) {
+            if let Some(needed) = entry.content.needed() {
+                users.entry(needed.to_owned()).or_default().push(name.clone());
             }
         }
-        let wanted = &self.by_endpoints;
-        let known = self.entries[Type::Endpoints.index()].keys();
-        let unwanted: Vec<_> = known.filter(|name| !wanted.contains_key(*name)).cloned().collect();
-        self.absent.retain(|name| wanted.contains_key(name));
-        self.refused[Type::Endpoints.index()].retain(|name, _| wanted.contains_key(name));
-        for name in unwanted {
-            self.set(Type::Endpoints, name, None);
+        self.absent.retain(|(kind, name)| *kind != needed || users.contains_key(name));
+        self.refused[needed.index()].retain(|name, _| users.contains_key(name));
+        match needed {
+            Type::Routes => {
+                let before = std::mem::replace(&mut self.by_routes, users);
+                let after = &self.by_routes;
+                let gone = before.keys().filter(|name| !after.contains_key(*name));
+                let new = after.keys().filter(|name| !before.contains_key(*name));
+                self.dirty.extend(gone.chain(new).map(|name| (needed, name.clone())));
+            }
+            _ => self.by_endpoints = users,
+        }
+        if !self.keeps_unwanted {
+            self.drop_unwanted();
         }
     }
 
-    /// Notes that the server does not have the endpoints `name`.
-    pub(super) fn note_absent(&mut self, name: &str) {
-        self.absent.insert(name.to_owned());
-        self.dirty.extend(self.by_endpoints.get(name).into_iter().flatten().cloned());
+    /// Drops the resources that nothing needs.
+    pub(super) fn drop_unwanted(&mut self) {
+        for kind in Type::ALL {
+            let Some(users) = self.users(kind) else { continue };
+            let known = self.entries(kind).keys();
+            let unwanted = known.filter(|name| !users.contains_key(*name));
+            for name in unwanted.cloned().collect::<Vec<_>>() {
+                self.set(kind, name, None);
+            }
+        }
+    }
+
+    /// The resources that need `name` are to be made again.
+    fn touch_users(&mut self, kind: Type, name: &str) {
+        let of = if kind == Type::Endpoints { Type::Cluster } else { Type::Listener };
+        let users = self.users(kind).and_then(|users| users.get(name)).cloned();
+        // Routes are items of their own, so only a listener that waits for them is concerned.
+        let waits = |user: &String| {
+            of == Type::Cluster || !self.published.contains(&(Kind::Listener, user.clone()))
+        };
+        let users: Vec<_> = users.into_iter().flatten().filter(waits).collect();
+        self.dirty.extend(users.into_iter().map(|user| (of, user)));
+    }
+
+    /// Notes that the server does not have `name`.
+    pub(super) fn note_absent(&mut self, kind: Type, name: &str) {
+        self.absent.insert((kind, name.to_owned()));
+        self.touch_users(kind, name);
     }
 
     /// Whether a change is not published yet.
@@ -280,36 +331,78 @@ impl State {
         !self.dirty.is_empty()
     }
 
-    /// The changes of the model that follow. A cluster waits for its endpoints.
+    /// The changes of the model that follow. A cluster waits for its endpoints, and a listener for
+    /// its routes.
     pub(super) fn changes(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
-        for name in std::mem::take(&mut self.dirty) {
-            let entry = self.entries(Type::Cluster).get(&name);
-            let Some(Content::Cluster(cluster)) = entry.map(|entry| &entry.content) else {
-                if self.published.remove(&name) {
-                    changes.push(Change::Remove(Kind::Service, name.into()));
+        for (kind, name) in std::mem::take(&mut self.dirty) {
+            match kind {
+                Type::Cluster => self.change_service(&name, &mut changes),
+                Type::Listener => self.change_listener(&name, &mut changes),
+                Type::Routes => {
+                    let entry = self.entries(kind).get(&name);
+                    let entry = entry.filter(|_| self.by_routes.contains_key(&name));
+                    let routes = match entry.map(|it| &it.content) {
+                        Some(Content::Routes(routes)) => Some(routes.resource()),
+                        _ => None,
+                    };
+                    self.change(Kind::Routes, &name, routes, &mut changes);
                 }
-                continue;
-            };
-            let endpoints = match &cluster.targets {
-                Targets::Own(_) => None,
-                Targets::Eds(wanted) => {
-                    let found = self.assignment(wanted);
-                    if found.is_none() && !self.absent.contains(wanted) {
-                        continue;
-                    }
-                    found
-                }
-            };
-            match cluster.service(endpoints) {
-                Ok(service) => {
-                    changes.push(Change::Set(Resource::Service(service)));
-                    self.published.insert(name);
-                }
-                Err(why) => self.refuse(Type::Cluster, name, why),
+                Type::Endpoints => {}
             }
         }
         changes
+    }
+
+    /// Publishes an item, or removes it.
+    fn change(&mut self, kind: Kind, name: &str, item: Option<Resource>, to: &mut Vec<Change>) {
+        let key = (kind, name.to_owned());
+        match item {
+            Some(item) => {
+                self.published.insert(key);
+                to.push(Change::Set(item));
+            }
+            None if self.published.remove(&key) => to.push(Change::Remove(kind, name.into())),
+            None => {}
+        }
+    }
+
+    fn change_service(&mut self, name: &str, to: &mut Vec<Change>) {
+        let entry = self.entries(Type::Cluster).get(name);
+        let Some(Content::Cluster(cluster)) = entry.map(|entry| &entry.content) else {
+            return self.change(Kind::Service, name, None, to);
+        };
+        let endpoints = match &cluster.targets {
+            Targets::Own(_) => None,
+            Targets::Eds(wanted) => match self.assignment(wanted) {
+                None if !self.is_ready(Type::Endpoints, wanted) => return,
+                found => found,
+            },
+        };
+        match cluster.service(endpoints) {
+            Ok(service) => {
+                self.change(Kind::Service, name, Some(Resource::Service(service)), to);
+            }
+            Err(why) => self.refuse(Type::Cluster, name.to_owned(), why),
+        }
+    }
+
+    fn change_listener(&mut self, name: &str, to: &mut Vec<Change>) {
+        let own = own_routes(name);
+        let entry = self.entries(Type::Listener).get(name);
+        let (listener, routes) = match entry.map(|entry| &entry.content) {
+            Some(Content::Listener(listener)) => {
+                let routes = match &listener.routes {
+                    RouteSource::Own(routes) => Some(routes.resource()),
+                    RouteSource::Rds(wanted) if !self.is_ready(Type::Routes, wanted) => return,
+                    RouteSource::Rds(_) | RouteSource::None => None,
+                };
+                (Some(Resource::Listener(Arc::clone(&listener.listener))), routes)
+            }
+            _ => (None, None),
+        };
+        self.change(Kind::Routes, &own, routes, to);
+        self.change(Kind::Listener, name, listener, to);
     }
 
     fn assignment(&self, name: &str) -> Option<&Assignment> {
@@ -323,37 +416,59 @@ impl State {
     /// resources get back their previous content.
     pub(super) fn settle(&mut self, refused: &[(Kind, Box<str>, Reason)]) {
         for (kind, name, why) in refused {
-            if *kind != Kind::Service {
-                continue;
-            }
-            let of_cluster = (Type::Cluster, name.to_string());
-            let entry = self.entries(Type::Cluster).get(&**name);
-            let eds = entry.and_then(|entry| match &entry.content {
-                Content::Cluster(cluster) => match &cluster.targets {
-                    Targets::Eds(name) => Some((Type::Endpoints, name.clone())),
-                    Targets::Own(_) => None,
-                },
-                Content::Endpoints(_) => None,
-            });
-            let changed = |key: &(Type, String)| self.undo.contains_key(key);
-            let key = match eds {
-                Some(eds) if !changed(&of_cluster) && changed(&eds) => eds,
-                _ => of_cluster,
-            };
+            let Some(key) = self.culprit(*kind, name) else { continue };
             self.refuse(key.0, key.1.clone(), why.clone());
             if let Some(before) = self.undo.remove(&key) {
-                if before.is_none() {
-                    self.published.remove(&**name);
+                self.note_published(*kind, name, before.is_some());
+                if key.0 == Type::Listener {
+                    let content = before.as_ref().map(|entry| &entry.content);
+                    let has_routes = matches!(content, Some(Content::Listener(listener))
+                        if matches!(listener.routes, RouteSource::Own(_)));
+                    let is_there = before.is_some();
+                    self.note_published(Kind::Listener, &key.1, is_there);
+                    self.note_published(Kind::Routes, &own_routes(&key.1), has_routes);
                 }
                 self.set(key.0, key.1, before);
             }
         }
         if !refused.is_empty() {
-            self.follow_clusters(Type::Cluster);
+            self.follow(Type::Cluster);
+            self.follow(Type::Listener);
             // The model has the previous content already.
             self.dirty.clear();
         }
         self.undo.clear();
+    }
+
+    fn note_published(&mut self, kind: Kind, name: &str, is_published: bool) {
+        let key = (kind, name.to_owned());
+        if is_published {
+            self.published.insert(key);
+        } else {
+            self.published.remove(&key);
+        }
+    }
+
+    /// The resource because of which an item is refused.
+    fn culprit(&self, kind: Kind, name: &str) -> Option<(Type, String)> {
+        let key = match kind {
+            Kind::Service => (Type::Cluster, name.to_owned()),
+            Kind::Listener => (Type::Listener, name.to_owned()),
+            Kind::Routes => match owner_of(name) {
+                Some(listener) => (Type::Listener, listener.to_owned()),
+                None => (Type::Routes, name.to_owned()),
+            },
+            Kind::TokenProvider | Kind::Policy => return None,
+        };
+        // Only the endpoints of a cluster may have changed.
+        let entry = self.entries(key.0).get(&key.1);
+        let endpoints = entry.filter(|_| key.0 == Type::Cluster).and_then(|it| it.content.needed());
+        let endpoints = endpoints.map(|name| (Type::Endpoints, name.to_owned()));
+        let changed = |key: &(Type, String)| self.undo.contains_key(key);
+        match endpoints {
+            Some(endpoints) if !changed(&key) && changed(&endpoints) => Some(endpoints),
+            _ => Some(key),
+        }
     }
 
     /// The reasons why resources of the last response are refused, in one line. `None` if none is.
