@@ -16,7 +16,7 @@ use crate::http2::Flood;
 use crate::http2::{FloodLimits, Settings};
 use crate::http3;
 use crate::jwt::{Provider, Requirement};
-use crate::mesh::{Capture, Direction, EndpointAddresses};
+use crate::mesh::{Capture, Direction, EndpointAddresses, Passed};
 use crate::message;
 use crate::net::{Bind, TcpLiveness};
 use crate::observe::{Filter, Format, Tracing, Wanted};
@@ -194,6 +194,8 @@ pub enum Serves {
     Tcp(Destination),
     /// Forward TLS without decrypting it (passthrough). The server name selects the route.
     Tls(Arc<Table>),
+    /// Forward QUIC without decrypting it. The server name selects the route.
+    Quic(Arc<Passed>),
     /// Serve captured connections.
     Captured(Arc<Capture>),
 }
@@ -258,6 +260,7 @@ impl Listener {
         match &self.serves {
             Serves::Http(table) | Serves::Tls(table) => Some(table),
             Serves::Captured(capture) => Some(&capture.routes),
+            Serves::Quic(passed) => Some(&passed.routes),
             Serves::Tcp(_) => None,
         }
     }

@@ -34,6 +34,7 @@ mesh:
 listeners:
   web: {bind: '127.0.0.1:8080'}
   h3: {bind: '127.0.0.1:8443', protocol: http3, tls: mesh}
+  pass: {bind: '127.0.0.1:8444', protocol: quic}
 routes:
   '*':
     - {to: shop, fault: {delay: {duration: 1s}}, mirror: {to: shop}}

@@ -20,6 +20,11 @@ const INBOUND_PORT: u16 = 15006;
 /// How long a client may use `alt-svc`, in seconds.
 const ALT_SVC_AGE_S: u32 = 86_400;
 
+pub(super) fn is_http(protocol: ListenerProtocol) -> bool {
+    use ListenerProtocol::{Quic, Tcp, Tls};
+    !matches!(protocol, Tcp | Tls | Quic)
+}
+
 /// Whether a listener serves HTTP/3.
 pub(super) fn is_on(written: &model::Listener) -> bool {
     written.http3.is_some() || written.protocol == ListenerProtocol::Http3
@@ -29,6 +34,13 @@ pub(super) fn is_on(written: &model::Listener) -> bool {
 /// they replace the TCP addresses.
 pub(super) fn binds(written: &model::Listener) -> Vec<Item<Bind>> {
     let mut binds = written.binds.clone();
+    if written.protocol == ListenerProtocol::Quic {
+        let passed = binds.iter().filter_map(|bind| match bind.value {
+            Bind::Tcp(address) => Some(Item::new(Bind::Passed(address), bind.origin.clone())),
+            _ => None,
+        });
+        return passed.collect();
+    }
     if !is_on(written) {
         return binds;
     }
@@ -44,7 +56,7 @@ pub(super) fn binds(written: &model::Listener) -> Vec<Item<Bind>> {
 pub(super) fn quic_binds(written: &model::Listener) -> Vec<Item<Bind>> {
     let quic = written.binds.iter().filter_map(|bind| match bind.value {
         Bind::Tcp(address) => Some(Item::new(Bind::Quic(address), bind.origin.clone())),
-        Bind::Udp(_) | Bind::Quic(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
+        Bind::Udp(_) | Bind::Quic(_) | Bind::Passed(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
     });
     quic.collect()
 }
@@ -89,7 +101,7 @@ pub(super) fn of_mesh(
 /// Whether other proxies of the mesh use QUIC to a listener with `tls: mesh`.
 pub(super) fn is_of_mesh(model: &Model, written: &model::Listener) -> bool {
     let mesh = written.tls.iter().any(|tls| matches!(tls.value, model::ServerTls::Mesh));
-    let http = !matches!(written.protocol, ListenerProtocol::Tcp | ListenerProtocol::Tls);
+    let http = is_http(written.protocol);
     model.mesh.quic.is_some() && mesh && http && !written.proxy_protocol && !is_on(written)
 }
 
@@ -127,7 +139,7 @@ fn serving(
 
 /// The reason why a listener cannot serve HTTP/3, and the advice.
 fn fault_of(written: &model::Listener) -> Option<(&'static str, &'static str)> {
-    let http = !matches!(written.protocol, ListenerProtocol::Tcp | ListenerProtocol::Tls);
+    let http = is_http(written.protocol);
     let addressed = written.binds.iter().any(|bind| matches!(bind.value, Bind::Tcp(_)));
     match () {
         () if !http => Some((

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::rate_limits::{self, Owner};
 use super::routes::Hosts;
-use super::{Compiler, http2, http3, is_token, jwt, settings, suggestion, tcp, tls};
+use super::{Compiler, http2, http3, is_token, jwt, mesh, settings, suggestion, tcp, tls};
 use crate::authz::EscapedSlashes;
 use crate::cluster::Service;
-use crate::mesh::Direction;
+use crate::mesh::{Direction, Passed};
 use crate::model::{self, Item, ListenerProtocol, Origin};
 use crate::net::Bind;
 use crate::resilience::Scope;
@@ -42,20 +42,12 @@ pub(super) fn listeners(
             http3 = http3::of_mesh(compiler, &item.origin, tls, &timeouts);
             binds.extend(self::binds(compiler, &http3::quic_binds(written)));
         }
+        check(compiler, written);
         let Some(serves) = serves else { continue };
         let http2 = http2::settings(compiler, &written.http2);
-        if let Some(via) = &written.via
-            && !is_token(&via.value)
-        {
-            compiler.fault(&via.origin, format!("{:?} is not a token", via.value));
-        }
         let liveness = tcp::liveness(compiler, &written.tcp, compiler.egress.liveness);
         let name = written.name.value.as_str();
-        let not_http = match written.protocol {
-            ListenerProtocol::Tcp => Some("the listener has `protocol: tcp`"),
-            ListenerProtocol::Tls => Some("the listener has `protocol: tls`"),
-            _ => None,
-        };
+        let not_http = not_http(written.protocol);
         let owner = Owner::named(Scope::Listener, name, not_http);
         let limits = rate_limits::limits(compiler, &owner, &written.rate_limits);
         let per_source =
@@ -97,6 +89,31 @@ pub(super) fn listeners(
         }));
     }
     listeners
+}
+
+/// Reports values of a listener that cannot work.
+fn check(compiler: &mut Compiler<'_>, written: &model::Listener) {
+    if let Some(via) = &written.via
+        && !is_token(&via.value)
+    {
+        compiler.fault(&via.origin, format!("{:?} is not a token", via.value));
+    }
+    if let Some(udp) = &written.udp
+        && written.protocol != ListenerProtocol::Quic
+    {
+        let help = "leave it out, or write `protocol: quic`";
+        compiler.fault_with_help(&udp.origin, "`udp` is for `protocol: quic`", help);
+    }
+}
+
+/// The reason why a listener has no requests. `None` if it serves HTTP.
+fn not_http(protocol: ListenerProtocol) -> Option<&'static str> {
+    match protocol {
+        ListenerProtocol::Tcp => Some("the listener has `protocol: tcp`"),
+        ListenerProtocol::Tls => Some("the listener has `protocol: tls`"),
+        ListenerProtocol::Quic => Some("the listener has `protocol: quic`"),
+        _ => None,
+    }
 }
 
 /// Compiles a limit on clients. Reports 0, because it would refuse all clients. `default` describes
@@ -166,6 +183,7 @@ fn serves(
             compiler.fault_with_help(&item.origin, message, "add `service: SERVICE`");
             None
         }
+        (ListenerProtocol::Quic, ..) => passed(compiler, item, services, hosts, all),
         (_, Some(service), _) => {
             let help = "add `protocol: tcp` for bytes that are not HTTP; for HTTP, leave it out: \
                         the rules in `routes` name services";
@@ -190,6 +208,49 @@ fn serves(
     }
 }
 
+/// The settings of a listener that passes QUIC through. Its routes are selected by the server name.
+fn passed(
+    compiler: &mut Compiler<'_>,
+    item: &Item<model::Listener>,
+    services: &[Arc<Service>],
+    hosts: &Hosts<'_>,
+    all: &Arc<Table>,
+) -> Option<Serves> {
+    let written = &item.value;
+    let fault = match written {
+        _ if !written.tls.is_empty() => Some((
+            &written.tls[0].origin,
+            "this listener passes QUIC through and does not terminate it",
+            "leave `tls` out; to serve HTTP/3 here, write `protocol: http3`",
+        )),
+        _ if written.proxy_protocol => Some((
+            &item.origin,
+            "there is no PROXY protocol header over QUIC",
+            "leave `proxy_protocol` out",
+        )),
+        _ => {
+            written.binds.iter().find(|bind| !matches!(bind.value, Bind::Tcp(_))).map(|bind| {
+                (&bind.origin, "QUIC needs an address: it runs over UDP", "write IP:PORT")
+            })
+        }
+    };
+    if let Some((origin, message, help)) = fault {
+        compiler.fault_with_help(origin, message, help);
+        return None;
+    }
+    let routes = match &written.hosts {
+        Some(wanted) => Arc::new(only(compiler, hosts, wanted)),
+        None => Arc::clone(all),
+    };
+    let other = match &written.service {
+        Some(service) => Some(compiler.destination(services, service)?),
+        None => None,
+    };
+    let udp = mesh::udp(compiler, written.udp.as_ref().map(|udp| &udp.value));
+    let state = compiler.registry.passed(&written.name.value);
+    Some(Serves::Quic(Arc::new(Passed { routes, other, udp, state })))
+}
+
 /// The route table of a listener that redirects each request to https. It has one rule, and no
 /// rules of `routes`.
 fn redirecting(
@@ -197,12 +258,14 @@ fn redirecting(
     written: &model::Listener,
     origin: &Origin,
 ) -> Option<Serves> {
-    let plain = matches!(written.protocol, ListenerProtocol::Tcp | ListenerProtocol::Tls);
+    let plain = !http3::is_http(written.protocol);
     if let Some(host) = written.hosts.as_ref().and_then(|hosts| hosts.first()) {
         let message = "a listener with `redirect_https` redirects every host, and has no `hosts`";
         let port = written.binds.iter().find_map(|bind| match &bind.value {
             Bind::Tcp(address) => Some(address.port().to_string()),
-            Bind::Udp(_) | Bind::Quic(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
+            Bind::Udp(_) | Bind::Quic(_) | Bind::Passed(_) | Bind::Unix(_) | Bind::Systemd(_) => {
+                None
+            }
         });
         let port = port.as_deref().unwrap_or("PORT");
         let name = host.value.split(':').next().unwrap_or_default();
@@ -277,7 +340,7 @@ fn overlapping(compiler: &Compiler<'_>, bind: &Bind) -> Option<(Bind, String)> {
     }
     let (is_quic, address) = match bind {
         Bind::Tcp(address) => (false, address),
-        Bind::Quic(address) => (true, address),
+        Bind::Quic(address) | Bind::Passed(address) => (true, address),
         Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => return None,
     };
     for (taken, by) in
@@ -290,7 +353,7 @@ fn overlapping(compiler: &Compiler<'_>, bind: &Bind) -> Option<(Bind, String)> {
     let others = compiler.bind_places.iter();
     let mut others = others.filter(|(other, _)| match other {
         Bind::Tcp(other) => !is_quic && in_the_way(other, address),
-        Bind::Quic(other) => is_quic && in_the_way(other, address),
+        Bind::Quic(other) | Bind::Passed(other) => is_quic && in_the_way(other, address),
         Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => false,
     });
     others.next().map(|(other, place)| (other.clone(), place.clone()))
@@ -310,10 +373,10 @@ pub(super) fn taken(compiler: &mut Compiler<'_>, bind: &Item<Bind>) -> Option<Bi
     let at = compiler.model.files.column_of(&bind.origin);
     if let Some((other, first)) = overlapping(compiler, &bind.value) {
         let all = |bind: &Bind| match bind {
-            Bind::Tcp(it) | Bind::Quic(it) => it.ip().is_unspecified(),
+            Bind::Tcp(it) | Bind::Quic(it) | Bind::Passed(it) => it.ip().is_unspecified(),
             _ => false,
         };
-        let message = match other == bind.value {
+        let message = match other.to_string() == bind.value.to_string() {
             true => format!("{other} is taken already ({first})"),
             false if all(&bind.value) => format!("{} includes {other} ({first})", bind.value),
             false => format!("{other} ({first}) includes {}", bind.value),

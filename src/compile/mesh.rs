@@ -131,7 +131,7 @@ fn inbound(
         mark: mark(compiler.model),
         excluded: excluded(compiler, Direction::Inbound),
         passthrough: passthrough(compiler, INBOUND_SERVICE),
-        udp: written.udp.as_ref().map(|udp| self::udp(compiler, udp)),
+        udp: written.udp.as_ref().map(|udp| self::udp(compiler, Some(udp))),
         identity: None,
         endpoint_stats: endpoint_stats(compiler, INBOUND),
         stats: compiler.registry.capture(INBOUND),
@@ -173,7 +173,7 @@ fn outbound(
         mark: mark(compiler.model),
         excluded: excluded(compiler, Direction::Outbound),
         passthrough: passthrough(compiler, PASSTHROUGH_SERVICE),
-        udp: written.udp.as_ref().map(|udp| self::udp(compiler, udp)),
+        udp: written.udp.as_ref().map(|udp| self::udp(compiler, Some(udp))),
         identity: compiler.mesh.as_ref().and_then(|mesh| mesh.id()),
         endpoint_stats: endpoint_stats(compiler, OUTBOUND),
         stats: compiler.registry.capture(OUTBOUND),
@@ -311,10 +311,11 @@ fn excluded(compiler: &mut Compiler<'_>, direction: Direction) -> Excluded {
     Excluded { networks: side.networks.clone(), ports: side.ports.clone() }
 }
 
-fn udp(compiler: &Compiler<'_>, written: &model::Udp) -> Udp {
-    let flows = written.flows.unwrap_or(UDP_FLOWS_MAX) as usize;
+/// The limits on flows of datagrams. `None` means the defaults.
+pub(super) fn udp(compiler: &Compiler<'_>, written: Option<&model::Udp>) -> Udp {
+    let flows = written.and_then(|udp| udp.flows).unwrap_or(UDP_FLOWS_MAX) as usize;
     Udp {
-        idle: written.idle_timeout.unwrap_or(UDP_IDLE_TIMEOUT),
+        idle: written.and_then(|udp| udp.idle_timeout).unwrap_or(UDP_IDLE_TIMEOUT),
         flows_max_each: flows.div_ceil(compiler.registry.workers()),
     }
 }

@@ -51,6 +51,7 @@ pub use self::slips::Validity;
 pub use self::sources::{EtcdSource, SourcePlan, XdsSource};
 pub use self::suggestion::{key_suggestion, suggestion, value_suggestion};
 use self::tls::MeshIdentity;
+pub use self::tls::workload::{IssuedBy, WorkloadApi};
 use crate::cluster::{Destination, Service};
 use crate::dns::DnsPlan;
 use crate::jwt::{KeySet, Provider};
@@ -72,6 +73,8 @@ pub struct Resolutions {
     pub names: HashMap<DnsName, Vec<SocketAddr>>,
     /// The keys of token issuers, by URL.
     pub key_sets: HashMap<String, Arc<KeySet>>,
+    /// The identity of this workload, from a SPIFFE Workload API.
+    pub identity: Option<IssuedBy>,
 }
 
 impl Resolutions {
@@ -109,6 +112,9 @@ pub struct Compiled {
     pub key_sources: Vec<KeySource>,
     /// The servers that are asked for more of the configuration.
     pub sources: SourcePlan,
+    /// Whether the identity is a stand-in, because the Workload API has not issued one yet. Then
+    /// no handshake of the mesh succeeds.
+    pub awaits_identity: bool,
     /// The origin of each bind, for the message if its socket cannot be opened.
     pub bind_places: HashMap<Bind, String>,
     /// The resources that were left out, each with its reason.
@@ -135,6 +141,10 @@ struct Compiler<'a> {
     rules: Vec<Arc<Rule>>,
     /// The certificates in use, for the admin page.
     certificates: Vec<CertificateInfo>,
+    /// Whether the identity of this workload is not known yet.
+    awaits_identity: bool,
+    /// The API that issues the identity of this workload.
+    workload_api: Option<WorkloadApi>,
     /// The compiled token issuers.
     providers: Vec<Arc<Provider>>,
     /// The URLs of token keys to fetch.
@@ -253,7 +263,7 @@ fn compile_all(
     };
     let admin_token = settings::admin_token(&mut compiler);
     let sources = sources::sources(&mut compiler);
-    let Compiler { faults, key_sources, bind_places, validity, .. } = compiler;
+    let Compiler { faults, key_sources, bind_places, validity, awaits_identity, .. } = compiler;
     if faults.iter().any(is_error) {
         return Err(faults);
     }
@@ -270,6 +280,7 @@ fn compile_all(
         gone_after: settings::gone_after(model),
         key_sources,
         sources,
+        awaits_identity,
         bind_places,
         refusals: Vec::new(),
         absent: Vec::new(),
@@ -292,6 +303,8 @@ impl<'a> Compiler<'a> {
             faults: Vec::new(),
             virtual_addresses: HashMap::new(),
             mesh: None,
+            awaits_identity: false,
+            workload_api: None,
             rules: Vec::new(),
             certificates: Vec::new(),
             providers: Vec::new(),

@@ -15,7 +15,7 @@ use crate::health::{Changes, OutlierGroup, OutlierHub};
 use crate::jwt::KeysWanted;
 use crate::jwt::ProviderCells;
 use crate::mesh::CaptureCells;
-use crate::mesh::Destinations;
+use crate::mesh::{Destinations, PassedState};
 use crate::quic::Keys;
 use crate::resilience::{
     Buckets, GlobalLimitCells, InFlight, InUse, LimitBy, Rate, RateLimitCells, RetryBudget, Scope,
@@ -32,6 +32,7 @@ pub struct Registry {
     workers: usize,
     listeners: Family<String, ListenerCells>,
     captures: Family<String, CaptureCells>,
+    passed: HashMap<String, Weak<PassedState>>,
     destinations: Family<String, Destinations>,
     routes: Family<(String, String), route::RuleCells>,
     turns: Family<(String, String, usize), Count>,
@@ -72,6 +73,7 @@ impl Registry {
             workers,
             listeners: Family::default(),
             captures: Family::default(),
+            passed: HashMap::default(),
             destinations: Family::default(),
             routes: Family::default(),
             turns: Family::default(),
@@ -106,6 +108,17 @@ impl Registry {
     /// The counters of a listener for captured traffic.
     pub fn capture(&mut self, name: &str) -> Arc<PerWorker<CaptureCells>> {
         self.captures.find(name.to_owned(), self.workers)
+    }
+
+    /// The state of a listener that passes QUIC through.
+    pub fn passed(&mut self, name: &str) -> Arc<PassedState> {
+        if let Some(known) = self.passed.get(name).and_then(Weak::upgrade) {
+            return known;
+        }
+        let state = Arc::new(PassedState::new(self.workers));
+        self.passed.retain(|_, known| known.strong_count() > 0);
+        self.passed.insert(name.to_owned(), Arc::downgrade(&state));
+        state
     }
 
     /// The counters of unknown destinations of a listener for captured traffic.

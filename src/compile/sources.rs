@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Compiler, tls};
+use super::{Compiler, WorkloadApi, tls};
 use crate::grpc::xds::Node;
 use crate::model::{self, Item};
 use crate::tls::ClientTls;
@@ -97,6 +97,8 @@ pub struct SourcePlan {
     pub xds: Option<XdsSource>,
     /// The directory for the last configuration of the servers.
     pub cache: Option<PathBuf>,
+    /// The API that issues the identity of this workload.
+    pub identity: Option<WorkloadApi>,
 }
 
 impl SourcePlan {
@@ -111,7 +113,7 @@ impl SourcePlan {
             let (host, port) = &xds.server;
             format!("the xDS server at {host}:{port}, for the node {}", xds.node.id)
         });
-        etcd.chain(xds)
+        etcd.chain(xds).chain(self.identity.iter().map(WorkloadApi::name))
     }
 }
 
@@ -126,6 +128,7 @@ pub(super) fn sources(compiler: &mut Compiler<'_>) -> SourcePlan {
         etcd: written.etcd.as_ref().and_then(|etcd| etcd_source(compiler, etcd)),
         xds: written.xds.as_ref().and_then(|xds| xds_source(compiler, xds)),
         cache: written.cache.as_ref().map(|cache| cache.value.clone()),
+        identity: compiler.workload_api.clone(),
     }
 }
 

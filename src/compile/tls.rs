@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
-use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
+use webpki::EndEntityCert;
 
+mod roots;
+pub(super) mod workload;
+
+use self::roots::{authorities, bundle, of_files, revocation_lists};
 use super::pem::Pem;
 use super::{Compiler, Validity};
 use crate::identity::SpiffeId;
@@ -16,7 +20,7 @@ use crate::model::{
 };
 use crate::net::Bind;
 use crate::tls::{
-    Bundle, CertificateInfo, CertificateTable, ClientAuth, ClientTls, Expected, Mode, PROVIDER,
+    CertificateInfo, CertificateTable, ClientAuth, ClientTls, Expected, Mode, PROVIDER,
     PeerVerifier, ServerParameters, ServerTls, Trust, Versions, spiffe_id, terms_of,
 };
 
@@ -70,12 +74,15 @@ pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
     let mesh = &compiler.model.mesh;
     let item = mesh.identity.as_ref()?;
     let (cert, key, roots) = match &item.value {
+        Identity::Workload { .. } => return workload::identity(compiler, item),
         Identity::Given { cert, key, roots } | Identity::Issued { cert, key, roots } => {
             (cert, key, roots)
         }
         Identity::Incomplete => {
-            let help = "write {ca: DIR, id: spiffe://...}, or {cert: FILE, key: FILE, roots: FILE}";
-            let message = "an identity comes from a CA, or from three files";
+            let help = "write {ca: DIR, id: spiffe://...}, {cert: FILE, key: FILE, roots: FILE}, \
+                        or {spiffe: \"unix:SOCKET\"}";
+            let message = "an identity comes from a CA, from three files, or from a SPIFFE \
+                           Workload API";
             compiler.fault_with_help(&item.origin, message, help);
             return None;
         }
@@ -89,15 +96,7 @@ pub(super) fn mesh(compiler: &mut Compiler<'_>) -> Option<MeshIdentity> {
     };
     let mut bundles = vec![bundle(compiler, origin, bytes, Some(domain))?];
     let mut accepts = Accepts { trusted: bytes.to_vec(), revoked: Vec::new() };
-    for (domain, file) in &mesh.trust_bundles {
-        let bytes = compiler.material(file)?;
-        bundles.extend(bundle(compiler, &file.origin, bytes, Some(&domain.value)));
-        accepts.trusted.extend_from_slice(bytes);
-    }
-    let crls = revocation_lists(compiler, mesh.crl.as_ref());
-    if let Some(file) = &mesh.crl {
-        accepts.revoked.extend_from_slice(compiler.material(file)?);
-    }
+    let crls = of_files(compiler, &mut bundles, &mut accepts)?;
     let own = own?;
     let proven = own.cert.first().and_then(spiffe_id);
     if proven.as_ref().is_none_or(|id| id.trust_domain() != domain) {
@@ -154,7 +153,10 @@ pub(super) fn listener<'a>(
         }
     }
     let alpn = match written.protocol {
-        ListenerProtocol::Tcp | ListenerProtocol::Tls | ListenerProtocol::Http3 => &[],
+        ListenerProtocol::Tcp
+        | ListenerProtocol::Tls
+        | ListenerProtocol::Quic
+        | ListenerProtocol::Http3 => &[],
         ListenerProtocol::Auto => ALPN_AUTO,
         ListenerProtocol::Http1 => ALPN_HTTP,
         ListenerProtocol::Http2 => ALPN_HTTP2,
@@ -234,7 +236,9 @@ fn mesh_mode(compiler: &mut Compiler<'_>, origin: &Origin, binds: &[Bind]) -> Op
         .iter()
         .filter_map(|bind| match bind {
             Bind::Tcp(address) => Some(of_port(address.port())),
-            Bind::Udp(_) | Bind::Quic(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
+            Bind::Udp(_) | Bind::Quic(_) | Bind::Passed(_) | Bind::Unix(_) | Bind::Systemd(_) => {
+                None
+            }
         })
         .collect();
     wanted.dedup();
@@ -551,50 +555,4 @@ fn certify(
             None
         }
     }
-}
-
-/// Parses the roots in `bytes`.
-fn bundle(
-    compiler: &mut Compiler<'_>,
-    origin: &Origin,
-    bytes: &[u8],
-    trust_domain: Option<&str>,
-) -> Option<Bundle> {
-    let mut anchors = Vec::new();
-    for certificate in compiler.certificates_in(origin, bytes, true)? {
-        match webpki::anchor_from_trusted_cert(&certificate) {
-            Ok(anchor) => anchors.push(anchor.to_owned()),
-            Err(error) => {
-                compiler.fault(origin, format!("a root here cannot be used: {error}"));
-            }
-        }
-    }
-    Some(Bundle { trust_domain: trust_domain.map(Into::into), anchors })
-}
-
-/// The CAs in a file. They may sign certificates for any name.
-fn authorities<'a>(compiler: &mut Compiler<'a>, file: &'a Item<Material>) -> Option<Vec<Bundle>> {
-    let bytes = compiler.material(file)?;
-    bundle(compiler, &file.origin, bytes, None).map(|bundle| vec![bundle])
-}
-
-fn revocation_lists<'a>(
-    compiler: &mut Compiler<'a>,
-    file: Option<&'a Item<Material>>,
-) -> Vec<CertRevocationList<'static>> {
-    let Some(file) = file else { return Vec::new() };
-    let Some(bytes) = compiler.material(file) else { return Vec::new() };
-    let mut lists = Vec::new();
-    for list in CertificateRevocationListDer::pem_slice_iter(bytes) {
-        let parsed = list.map_err(|error| error.to_string()).and_then(|list| {
-            OwnedCertRevocationList::from_der(&list).map_err(|error| error.to_string())
-        });
-        match parsed {
-            Ok(list) => lists.push(list.into()),
-            Err(error) => {
-                compiler.fault(&file.origin, format!("not a revocation list: {error}"));
-            }
-        }
-    }
-    lists
 }

@@ -15,7 +15,7 @@ use super::outliers::Outliers;
 use super::shifts::Shifts;
 use super::sockets::{BindError, Sockets};
 use crate::compile::registry::Registry;
-use crate::compile::{Compiled, KeySource, Resolutions, SourcePlan, found_at};
+use crate::compile::{Compiled, KeySource, Resolutions, SourcePlan, WorkloadApi, found_at};
 use crate::dns::DnsPlan;
 use crate::model::{Change, Kind, Patch, Precedence, Refusal, Resources};
 use crate::net::DnsName;
@@ -69,6 +69,9 @@ pub struct Applier {
     pub version: u64,
     /// Whether the last try failed because the process had no descriptors or memory left.
     pub short: bool,
+    /// The API that must issue an identity before the configuration that was tried last can be
+    /// applied.
+    pub awaited: Option<WorkloadApi>,
 }
 
 /// The part of an applied configuration that concerns the control thread itself.
@@ -328,7 +331,7 @@ impl Applier {
         warns: impl Fn(&Diagnostic) -> bool,
         mut undo: Option<&mut Undo>,
     ) -> Result<(Arc<Snapshot>, Applied), String> {
-        let Self { resources, version, registry, resolutions, status, .. } = self;
+        let Self { resources, version, registry, resolutions, status, awaited, .. } = self;
         let compiled = loop {
             let compiled = files::compile_with(loaded, resources, *version, registry, resolutions)
                 .map_err(|errors| errors.to_string())?;
@@ -343,6 +346,7 @@ impl Applier {
         let Compiled { snapshot, bind_places, refusals, absent, .. } = compiled;
         let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
         let sources = compiled.sources;
+        check_identity(awaited, &sources, compiled.awaits_identity)?;
         for refusal in &refusals {
             tracing::warn!(
                 "a resource is refused; the rest of the configuration is applied: {refusal}"
@@ -483,6 +487,19 @@ impl Undo {
         }
         changes
     }
+}
+
+/// Refuses a configuration whose identity is not issued yet: without it, no peer would be served.
+fn check_identity(
+    awaited: &mut Option<WorkloadApi>,
+    plan: &SourcePlan,
+    awaits: bool,
+) -> Result<(), String> {
+    *awaited = plan.identity.clone().filter(|_| awaits);
+    awaited.as_ref().map_or(Ok(()), |api| {
+        let name = api.name();
+        Err(format!("error: {name} has not issued an identity yet; with one, this is applied\n"))
+    })
 }
 
 /// The first line of a text of errors. A place comes before its message there.

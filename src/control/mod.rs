@@ -10,6 +10,7 @@ mod cpus;
 #[cfg(feature = "uring")]
 mod descriptors;
 mod fallback;
+mod identity;
 pub mod outliers;
 mod overload;
 #[cfg(feature = "uring")]
@@ -32,3 +33,4 @@ mod spans;
 mod systemd;
 #[cfg(feature = "uring")]
 mod watch;
+mod workers;

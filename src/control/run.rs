@@ -13,6 +13,7 @@ use super::certificates::{Renewal, Worn};
 use super::checks::Checks;
 use super::cpus::Cpus;
 use super::descriptors::raise_descriptor_limit;
+use super::identity;
 use super::outliers::{Clock, Outliers};
 use super::overload::{Monitor, READ_INTERVAL};
 use super::quic_key;
@@ -25,10 +26,11 @@ use super::sources::{Change, Sources};
 use super::spans::SpanExporter;
 use super::systemd::{Manager, passed_sockets, watchdog_interval};
 use super::watch::Watch;
+use super::workers::{WorkerParts, start_workers};
 use crate::admin::Admin;
 use crate::cells::PerWorker;
 use crate::compile::registry::Registry;
-use crate::compile::{Compiled, Resolutions};
+use crate::compile::{Compiled, IssuedBy, Resolutions};
 use crate::error::plain;
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
@@ -36,15 +38,13 @@ use crate::observe::Observers;
 use crate::observe::story::Stories;
 use crate::runtime::core::WorkerCells;
 use crate::runtime::memory;
-use crate::runtime::ring;
 use crate::snapshot::{DrainStep, OutboundDrain, Overload};
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::lookup::Lookups;
-use crate::sources::{Documents, KeySets, Names, Outward, xds};
+use crate::sources::{Documents, Identities, KeySets, Names, Outward, xds};
 use crate::telemetry::logs::{FINISH_LIMIT, HURRIED_FINISH_LIMIT};
 use crate::telemetry::status::Status;
-use crate::worker::mailbox::{Inbox, Loads, Mailbox, Order, ReportKind, Reports, mailbox};
-use crate::worker::thread::{Start, spawn};
+use crate::worker::mailbox::{Order, ReportKind};
 
 /// How long the process waits at its start for the first addresses of services in DNS.
 pub const FIRST_LOOKUP: Duration = Duration::from_secs(2);
@@ -78,6 +78,7 @@ pub type Interception = Box<dyn FnOnce(&Model) -> Result<Installed, InterceptErr
 /// # Errors
 /// If the first configuration cannot be applied, or if a system call fails.
 pub fn run(arguments: Vec<PathBuf>, interception: Option<Interception>) -> Result<(), RunError> {
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let system =
         |error| RunError::System(format!("cannot start the control thread: {}", plain(&error)));
@@ -93,7 +94,6 @@ async fn serve(
     interception: Option<Interception>,
 ) -> Result<(), RunError> {
     let passed = passed_sockets();
-    raise_descriptor_limit();
     let mut watch = Watch::default();
     // Watch before reading. A file that changes between the two is then read again.
     watch.follow(&arguments, std::iter::empty());
@@ -106,7 +106,7 @@ async fn serve(
     let mut registry = quic_key::registry(workers, trial.state_dir.as_deref());
     let stats = Arc::new(PerWorker::<WorkerCells>::new(workers));
     let status = Status::new(Arc::clone(&stats), Arc::new(observers(workers)));
-    let signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
+    let mut signals = Signals::new().map_err(|error| RunError::System(error.to_string()))?;
     watch.follow(&loaded.watched(&arguments), loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
@@ -114,9 +114,13 @@ async fn serve(
     let (overload, began) = (&Arc::<Overload>::default(), clock.began);
     let parts = WorkerParts { stats: &stats, reports: &sender, status: &status, overload, began };
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
-    let sources = Sources::begin(&status, &lookups, &trial.control.sources).await;
+    let plan = &trial.control.sources;
+    let begun = identity::begin(&status, plan, &mut signals).await?;
+    let Some((identities, identity)) = begun else { return Ok(()) };
+    let sources = Sources::begin(&status, &lookups, plan).await;
     let first = first_wanted(&loaded, &sources).unwrap_or(trial.control);
-    let (names, key_sets, resolutions) = resolve(&status, &lookups, &first, &mut registry).await;
+    let (names, key_sets, addresses) = resolve(&status, &lookups, &first, &mut registry).await;
+    let resolutions = Resolutions { identity, ..addresses };
     let (admin, resolver, exporter) = for_others(&status, &lookups, &first).await?;
     let applier = Applier {
         arguments,
@@ -125,24 +129,26 @@ async fn serve(
         sockets: Sockets::new(workers, passed),
         mailboxes,
         reports,
+        log,
         status,
         resolutions,
         resources: Resources::default(),
         documents: Arc::default(),
         checks: Checks::new(clock),
         shifts: Shifts::new(trial.state_dir),
-        log,
         tried: Arc::clone(&loaded),
         loaded,
         version: 0,
         short: false,
+        awaited: None,
     };
-    let mut control = Control {
+    let control = Control {
         renewal: Renewal::of(&applier.loaded.materials),
         applier,
         lookups,
         names,
         key_sets,
+        identities,
         sources,
         admin,
         exporter,
@@ -155,12 +161,7 @@ async fn serve(
         monitor: Monitor::new(Arc::clone(overload), cpus.time()),
         rules: None,
     };
-    control.begin().await?;
-    if let Some(install) = interception {
-        control.capture(install)?;
-    }
-    memory::give_back_with_code();
-    Box::pin(control.until_told_to_end()).await
+    Box::pin(control.run(interception)).await
 }
 
 /// The needs of the first configuration, if it has documents of a server.
@@ -181,7 +182,7 @@ async fn resolve(
     let mut key_sets = KeySets::new(status.clone(), lookups.clone());
     key_sets.follow(&wanted.key_sources, |url| registry.keys_wanted(url));
     let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
-    (names, key_sets, Resolutions { names: addresses, key_sets: keys })
+    (names, key_sets, Resolutions { names: addresses, key_sets: keys, identity: None })
 }
 
 /// The taps and stories of `workers` whose clocks start now.
@@ -245,6 +246,7 @@ struct Control {
     lookups: Lookups,
     names: Names,
     key_sets: KeySets,
+    identities: Identities,
     sources: Sources,
     admin: Admin,
     exporter: SpanExporter,
@@ -261,6 +263,16 @@ struct Control {
 }
 
 impl Control {
+    /// Applies the first configuration, and runs until a signal ends the process.
+    async fn run(mut self, interception: Option<Interception>) -> Result<(), RunError> {
+        self.begin().await?;
+        if let Some(install) = interception {
+            self.capture(install)?;
+        }
+        memory::give_back_with_code();
+        Box::pin(self.until_told_to_end()).await
+    }
+
     /// Applies the first configuration, with the first documents of a server if they can be used.
     async fn begin(&mut self) -> Result<(), RunError> {
         if let Some((documents, copied)) = self.sources.take_first() {
@@ -364,6 +376,7 @@ impl Control {
                     self.retry.after(self.need());
                     memory::give_back_with_code();
                 }
+                identity = self.identities.changed() => self.take_identity(identity).await,
                 change = self.sources.changed() => match change {
                     Change::Documents(documents) => self.take_documents(documents, None).await,
                     Change::Resources(update) => self.take_update(update).await,
@@ -394,6 +407,9 @@ impl Control {
     async fn reload(&mut self, force: bool) {
         self.manager.reloading();
         let applied = self.reload_files(force).await;
+        if let Some(api) = &self.applier.awaited {
+            self.identities.follow(Some(api));
+        }
         self.retry.after(self.need());
         memory::give_back_with_code();
         if let Some(applied) = applied {
@@ -412,6 +428,22 @@ impl Control {
         }
     }
 
+    /// Uses another identity of this workload. The configuration may have waited for it.
+    async fn take_identity(&mut self, identity: IssuedBy) {
+        let before = self.applier.resolutions.identity.replace(identity);
+        if self.applier.awaited.is_some() {
+            self.reload(true).await;
+            return;
+        }
+        let applied = self.applier.apply_again().await;
+        memory::give_back_with_code();
+        if applied.is_none() {
+            self.applier.resolutions.identity = before;
+            let why = self.applier.status.known().reloads.errors.clone();
+            self.identities.refuse(why.lines().next().unwrap_or_default());
+        }
+    }
+
     /// Applies the resources of an xDS server.
     async fn take_update(&mut self, update: xds::Update) {
         let applied = Sources::apply_update(&mut self.applier, update).await;
@@ -426,6 +458,7 @@ impl Control {
         let Applied { names, gone_after, key_sources, admin, admin_token, dns, .. } = applied;
         self.lookups.outward().set_mark(dns.mark);
         self.sources.follow(&applied.sources);
+        self.identities.follow(applied.sources.identity.as_ref());
         self.names.follow(&names, gone_after);
         self.applier.keep_addresses(&names);
         let registry = &mut self.applier.registry;
@@ -545,55 +578,4 @@ enum DrainEnd {
     TimeOver,
     /// A second SIGTERM or SIGINT has arrived, or the workers have ended.
     Told,
-}
-
-/// The state that all workers share.
-struct WorkerParts<'p> {
-    stats: &'p Arc<PerWorker<WorkerCells>>,
-    reports: &'p Reports,
-    status: &'p Status,
-    overload: &'p Arc<Overload>,
-    /// The start of the workers' clocks.
-    began: Instant,
-}
-
-fn start_workers(
-    workers: usize,
-    places: Option<&[usize]>,
-    driver: Driver,
-    parts: &WorkerParts<'_>,
-) -> Result<Vec<Mailbox>, RunError> {
-    let system = |error: std::io::Error| RunError::System(format!("no worker: {}", plain(&error)));
-    let pairs: Vec<(Mailbox, Inbox)> =
-        (0..workers).map(|_| mailbox()).collect::<Result<_, _>>().map_err(system)?;
-    let (mailboxes, inboxes): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-    let loads = Loads::new(workers);
-    for (index, inbox) in inboxes.into_iter().enumerate() {
-        let driver = match driver {
-            Driver::Auto => ring::Driver::Auto,
-            Driver::IoUring => ring::Driver::IoUring,
-            Driver::Epoll => ring::Driver::Epoll,
-        };
-        let (log, observers) = {
-            let known = parts.status.known();
-            (Arc::clone(&known.access_log), Arc::clone(&known.observers))
-        };
-        let start = Start {
-            index,
-            stats: Arc::clone(parts.stats),
-            loads: loads.clone(),
-            reports: parts.reports.clone(),
-            access_log: Arc::new(move |lines| log.write(lines)),
-            overload: Arc::clone(parts.overload),
-            observers,
-            seed: fastrand::u64(..),
-            inbox,
-            peers: mailboxes.clone(),
-            driver,
-            began: parts.began,
-            cpu: places.map(|cpus| cpus[index]),
-        };
-        spawn(start).map_err(system)?;
-    }
-    Ok(mailboxes)
 }

@@ -158,9 +158,9 @@ impl Sockets {
                 // Another process may already have removed the file. Ignore the error.
                 Bind::Unix(path) => _ = std::fs::remove_file(path),
                 // systemd keeps its socket open, so the accept queue is not lost.
-                Bind::Udp(_) | Bind::Quic(_) | Bind::Systemd(_) => {}
+                Bind::Udp(_) | Bind::Quic(_) | Bind::Passed(_) | Bind::Systemd(_) => {}
             }
-            if let Bind::Quic(_) = &bind {
+            if let Bind::Quic(_) | Bind::Passed(_) = &bind {
                 self.draining.push((now + self.drain, sockets));
             }
             self.closing.insert(bind, now + CLOSED_AFTER);
@@ -179,6 +179,7 @@ impl Sockets {
             Bind::Tcp(address) => bind_tcp(*address, self.workers),
             Bind::Udp(address) => datagram::listen(*address, self.workers),
             Bind::Quic(address) => udp::listen(*address, self.workers),
+            Bind::Passed(address) => udp::listen_unsteered(*address, self.workers),
             Bind::Unix(path) => Ok(vec![bind_unix(path)?]),
             Bind::Systemd(name) => {
                 let mut named = self.passed.iter().filter(|(known, _)| known == name);
@@ -329,13 +330,13 @@ fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
 
 fn hint(bind: &Bind, error: &io::Error) -> &'static str {
     match (bind, error.kind()) {
-        (Bind::Tcp(_) | Bind::Quic(_), io::ErrorKind::PermissionDenied) => {
+        (Bind::Tcp(_) | Bind::Quic(_) | Bind::Passed(_), io::ErrorKind::PermissionDenied) => {
             "; use a port above 1023, or give the process CAP_NET_BIND_SERVICE"
         }
         (Bind::Udp(_), io::ErrorKind::PermissionDenied) => {
             "; captured UDP needs CAP_NET_ADMIN: give it to the process, or leave `udp` out"
         }
-        (Bind::Quic(_), io::ErrorKind::AddrInUse) => {
+        (Bind::Quic(_) | Bind::Passed(_), io::ErrorKind::AddrInUse) => {
             "; another process has this UDP port (see `ss -lunp`)"
         }
         (_, io::ErrorKind::AddrInUse) => "; another process listens there (see `ss -ltnp`)",

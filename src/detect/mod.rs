@@ -5,9 +5,11 @@
 
 mod hello;
 mod quic;
+mod server_ids;
 
 pub use hello::{ClientHello, HELLO_BYTES_MAX, HelloError, client_hello};
-pub use quic::{HELLO_DATAGRAMS_MAX, LongHeader, QuicError, QuicHello, long_header};
+pub use quic::{HELLO_DATAGRAMS_MAX, LongHeader, QuicError, QuicHello, long_header, sender_id};
+pub use server_ids::ServerIds;
 
 use crate::http2::PREFACE;
 

@@ -65,6 +65,17 @@ pub fn long_header(datagram: &[u8]) -> Option<LongHeader<'_>> {
     Packet::read(&mut &datagram[..]).map(|packet| packet.header)
 }
 
+/// The connection ID of the sender, if `datagram` begins with a long header. After the first
+/// packets, an endpoint may clear the second bit (RFC 9287).
+pub fn sender_id(datagram: &[u8]) -> Option<&[u8]> {
+    let (&[first, ..], mut rest) = datagram.split_first_chunk::<5>()?;
+    if first & 0x80 == 0 {
+        return None;
+    }
+    connection_id(&mut rest)?;
+    connection_id(&mut rest)
+}
+
 /// A long header, and the number of its bytes.
 #[derive(Clone, Copy)]
 struct Packet<'a> {

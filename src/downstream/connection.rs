@@ -98,7 +98,8 @@ pub fn serve<I: Io>(
                     Box::pin(tunnel.run(&downstream)).await;
                 }
             }
-            Serves::Captured(_) => {} // served above
+            // Captured connections are served above, and QUIC has no connections.
+            Serves::Captured(_) | Serves::Quic(_) => {}
         }
     })
 }

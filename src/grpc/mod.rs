@@ -12,6 +12,7 @@ pub mod rate_limit;
 mod status;
 mod timeout;
 mod web;
+pub mod workload;
 pub mod xds;
 
 pub use messages::MessageCounter;

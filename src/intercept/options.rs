@@ -111,7 +111,7 @@ fn own_ports(model: &Model) -> Ports {
     let binds = model.listeners.iter().flat_map(|listener| &listener.value.binds);
     let tcp = binds.filter_map(|bind| match bind.value {
         Bind::Tcp(address) => Some(address),
-        Bind::Udp(_) | Bind::Quic(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
+        Bind::Udp(_) | Bind::Quic(_) | Bind::Passed(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
     });
     let admin = match model.settings.admin {
         AdminBind::At(address) => Some(address),

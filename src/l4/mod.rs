@@ -1,8 +1,11 @@
-//! Opaque streams and datagrams: TCP listeners, TLS passthrough, detection, captured UDP.
+//! Opaque streams and datagrams: TCP listeners, TLS and QUIC passed through, detection, captured
+//! UDP.
 
 mod arrival;
 #[cfg(feature = "uring")]
 pub mod datagram;
+#[cfg(feature = "uring")]
+pub mod passed;
 pub mod sni;
 pub mod sniff;
 pub mod tcp;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use http::Request;
 
 use super::Error;
 use super::link::Tls;
@@ -20,6 +21,7 @@ use crate::error::plain;
     ringway bench http://127.0.0.1:8080/ --close -c 16          # a connection for each request\n  \
     ringway bench http://127.0.0.1:8080/ --idle 10000 -d 60s    # hold idle connections\n  \
     ringway bench https://127.0.0.1:8443/ --close           # a TLS handshake for each request\n  \
+    ringway bench https://127.0.0.1:8443/ --http3 -c 10 -m 10   # 10 connections x 10 streams\n  \
     ringway bench --serve-tcp 127.0.0.1:9001                  # a server that echoes\n  \
     ringway bench --tcp 127.0.0.1:9000 --size 64              # ping-pong through a proxy to it\n  \
     ringway bench --serve-tcp 127.0.0.1:9002 --sink             # a server that swallows\n  \
@@ -32,6 +34,15 @@ pub struct BenchArgs {
     /// with --tcp.
     #[arg(required_unless_present = "serve_tcp", conflicts_with = "serve_tcp")]
     url: Option<String>,
+    /// Use HTTP/2. Without TLS, the server must expect it.
+    #[arg(long, conflicts_with_all = ["http3", "tcp", "idle"])]
+    http2: bool,
+    /// Use HTTP/3. The target must be https://.
+    #[arg(long, conflicts_with_all = ["tcp", "idle"])]
+    http3: bool,
+    /// With --http2 or --http3: number of requests at the same time on each connection.
+    #[arg(short = 'm', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    streams: Option<u32>,
     /// Number of connections in use at the same time.
     #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
@@ -94,6 +105,7 @@ pub(super) struct Plan {
 pub(super) enum Work {
     Serve { address: SocketAddr, sink: bool },
     Requests(Target),
+    Streams(StreamTarget),
     Hold { target: Target, connections: u32 },
     Bulk(Target),
 }
@@ -109,6 +121,27 @@ pub(super) struct Target {
     pub(super) protocol: Protocol,
     /// The TLS settings. `None` means plain text.
     pub(super) tls: Option<Tls>,
+}
+
+/// The target of requests over HTTP/2 or HTTP/3.
+#[derive(Clone, Debug)]
+pub(super) struct StreamTarget {
+    /// The target as the user wrote it, for messages.
+    pub(super) name: String,
+    pub(super) address: SocketAddr,
+    pub(super) request: Request<()>,
+    pub(super) version: Version,
+    /// The number of requests at once on each connection.
+    pub(super) streams: u32,
+    /// The TLS settings. `None` means plain text, which HTTP/3 does not have.
+    pub(super) tls: Option<Tls>,
+}
+
+/// The version of HTTP with streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    Http2,
+    Http3,
 }
 
 /// The protocol of the load. It determines which response is expected.
@@ -142,7 +175,19 @@ impl BenchArgs {
         if let Some(address) = self.serve_tcp {
             return Ok(Plan { work: Work::Serve { address, sink: self.sink }, load });
         }
-        let target = self.target(self.url.as_deref().unwrap_or_default())?;
+        let url = self.url.as_deref().unwrap_or_default();
+        let version = match (self.http2, self.http3) {
+            (_, true) => Some(Version::Http3),
+            (true, _) => Some(Version::Http2),
+            _ => None,
+        };
+        if let Some(version) = version {
+            return Ok(Plan { work: Work::Streams(self.stream_target(url, version)?), load });
+        }
+        if self.streams.is_some() {
+            return Err(usage("--streams: add --http2 or --http3".to_owned()));
+        }
+        let target = self.target(url)?;
         let work = match self.idle {
             Some(connections) => Work::Hold { target, connections },
             None if self.bulk => Work::Bulk(target),
@@ -177,6 +222,89 @@ impl BenchArgs {
                 tls: None,
             });
         }
+        let parts = UrlParts::of(url)?;
+        Ok(Target {
+            name: url.to_owned(),
+            address: parts.address()?,
+            request: self.request(parts.host, &parts.path)?,
+            protocol: Protocol::Http1,
+            tls: parts.secure.then(|| self.tls(&parts, b"http/1.1")).transpose()?,
+        })
+    }
+
+    fn stream_target(&self, url: &str, version: Version) -> Result<StreamTarget, Error> {
+        let parts = UrlParts::of(url)?;
+        if version == Version::Http3 && !parts.secure {
+            return Err(usage(format!("{url:?}: HTTP/3 always uses TLS: write https://")));
+        }
+        let alpn: &[u8] = if version == Version::Http2 { b"h2" } else { b"h3" };
+        let mut authority = parts.host.to_owned();
+        let mut request = Request::builder();
+        for (name, value) in self.fields()? {
+            match name.eq_ignore_ascii_case("host") {
+                true => value.clone_into(&mut authority),
+                false => request = request.header(name.to_ascii_lowercase(), value),
+            }
+        }
+        let scheme = if parts.secure { "https" } else { "http" };
+        let request = request.uri(format!("{scheme}://{authority}{}", parts.path)).body(());
+        Ok(StreamTarget {
+            name: url.to_owned(),
+            address: parts.address()?,
+            request: request.map_err(|error| usage(format!("{url}: {error}")))?,
+            version,
+            streams: self.streams.unwrap_or(1),
+            tls: parts.secure.then(|| self.tls(&parts, alpn)).transpose()?,
+        })
+    }
+
+    fn tls(&self, url: &UrlParts<'_>, alpn: &[u8]) -> Result<Tls, Error> {
+        let authority = url.with_port();
+        let host = authority.rsplit_once(':').map_or(&*authority, |(host, _)| host);
+        let own = self.cert.as_deref().zip(self.key.as_deref());
+        Tls::new(host, own, self.resume, alpn).map_err(usage)
+    }
+
+    /// The bytes of one request of HTTP/1.1.
+    fn request(&self, host: &str, path: &str) -> Result<Vec<u8>, Error> {
+        let mut fields = String::new();
+        let mut names_host = false;
+        for (name, value) in self.fields()? {
+            names_host |= name.eq_ignore_ascii_case("host");
+            fields.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let host = if names_host { String::new() } else { format!("host: {host}\r\n") };
+        let close = if self.close { "connection: close\r\n" } else { "" };
+        Ok(format!("GET {path} HTTP/1.1\r\n{host}{fields}{close}\r\n").into_bytes())
+    }
+
+    /// The names and values of `--header`.
+    fn fields(&self) -> Result<Vec<(&str, &str)>, Error> {
+        let clean = |text: &str| !text.chars().any(char::is_control);
+        let mut fields = Vec::new();
+        for header in &self.headers {
+            match header.split_once(':').map(|(name, value)| (name.trim(), value.trim())) {
+                Some((name, value)) if !name.is_empty() && clean(name) && clean(value) => {
+                    fields.push((name, value));
+                }
+                _ => return Err(usage(format!("--header {header:?}: write 'name: value'"))),
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// The parts of the URL of the target.
+struct UrlParts<'a> {
+    secure: bool,
+    /// The host, with its port if the URL has one.
+    host: &'a str,
+    /// The path with its query.
+    path: String,
+}
+
+impl<'a> UrlParts<'a> {
+    fn of(url: &'a str) -> Result<Self, Error> {
         let (rest, secure) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
             (Some(rest), _) => (rest, false),
             (_, Some(rest)) => (rest, true),
@@ -193,42 +321,20 @@ impl BenchArgs {
         if host.is_empty() || host.contains('@') || !bytes_ok {
             return Err(usage(format!("{url:?}: write http://HOST:PORT/PATH, encoded, no user")));
         }
-        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-        let port = if secure { 443 } else { 80 };
-        let with_port = if has_port { host.to_owned() } else { format!("{host}:{port}") };
-        Ok(Target {
-            name: url.to_owned(),
-            address: resolve(&with_port, "write http://HOST:PORT/PATH")?,
-            request: self.request(host, &path)?,
-            protocol: Protocol::Http1,
-            tls: if secure { Some(self.tls(&with_port)?) } else { None },
-        })
+        Ok(Self { secure, host, path })
     }
 
-    fn tls(&self, authority: &str) -> Result<Tls, Error> {
-        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-        let own = self.cert.as_deref().zip(self.key.as_deref());
-        Tls::new(host, own, self.resume).map_err(usage)
-    }
-
-    /// The bytes of one HTTP request.
-    fn request(&self, host: &str, path: &str) -> Result<Vec<u8>, Error> {
-        let mut fields = String::new();
-        let mut names_host = false;
-        for header in &self.headers {
-            let parts = header.split_once(':').map(|(name, value)| (name.trim(), value.trim()));
-            let clean = |text: &str| !text.chars().any(char::is_control);
-            match parts {
-                Some((name, value)) if !name.is_empty() && clean(name) && clean(value) => {
-                    names_host |= name.eq_ignore_ascii_case("host");
-                    fields.push_str(&format!("{name}: {value}\r\n"));
-                }
-                _ => return Err(usage(format!("--header {header:?}: write 'name: value'"))),
-            }
+    fn with_port(&self) -> String {
+        let has_port = self.host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+        match (has_port, self.secure) {
+            (true, _) => self.host.to_owned(),
+            (_, true) => format!("{}:443", self.host),
+            (_, false) => format!("{}:80", self.host),
         }
-        let host = if names_host { String::new() } else { format!("host: {host}\r\n") };
-        let close = if self.close { "connection: close\r\n" } else { "" };
-        Ok(format!("GET {path} HTTP/1.1\r\n{host}{fields}{close}\r\n").into_bytes())
+    }
+
+    fn address(&self) -> Result<SocketAddr, Error> {
+        resolve(&self.with_port(), "write http://HOST:PORT/PATH")
     }
 }
 

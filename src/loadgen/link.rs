@@ -24,8 +24,8 @@ use crate::tls::{Expected, PeerVerifier, Trust};
 /// The TLS settings that all connections of a run share.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
-    config: Arc<ClientConfig>,
-    name: ServerName<'static>,
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) name: ServerName<'static>,
 }
 
 /// The size of the session cache for `--resume`. For one server, rustls keeps at most 8 TLS 1.3
@@ -34,7 +34,7 @@ const SESSIONS_MAX: usize = 1024;
 
 impl Tls {
     /// Creates TLS settings for `host`. `own` has the files of the client certificate and its key,
-    /// for a server that requests a certificate.
+    /// for a server that requests a certificate. `alpn` is the protocol to offer.
     ///
     /// # Errors
     /// The problem with the host or the files, as text for the user.
@@ -42,6 +42,7 @@ impl Tls {
         host: &str,
         own: Option<(&Path, &Path)>,
         resume: bool,
+        alpn: &[u8],
     ) -> Result<Self, String> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_owned()).map_err(|e| format!("{host}: {e}"))?;
@@ -73,8 +74,13 @@ impl Tls {
             true => Resumption::in_memory_sessions(SESSIONS_MAX),
             false => Resumption::disabled(),
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![alpn.to_vec()];
         Ok(Self { config: Arc::new(config), name })
+    }
+
+    /// The name of the server, as QUIC takes it.
+    pub(super) fn host(&self) -> String {
+        self.name.to_str().into_owned()
     }
 }
 

@@ -1,9 +1,9 @@
-//! `ringway bench URL`: a load generator for HTTP/1.1 and TCP, with and without TLS, on one thread.
-//! It also has a simple TCP server, for measurements of a proxy in front of it.
+//! `ringway bench URL`: a load generator for HTTP and TCP, with and without TLS, on one thread. It
+//! also has a simple TCP server, for measurements of a proxy in front of it.
 //!
-//! It uses epoll directly instead of the proxy's runtime, so that it does not measure the proxy
-//! with the proxy's own code. It must need little CPU, because it may share a CPU with the server
-//! behind the proxy.
+//! It does not measure the proxy with the proxy's own code: `client` uses epoll directly, for
+//! HTTP/1.1 and TCP, and `streams` uses other libraries for HTTP/2 and HTTP/3. It must need little
+//! CPU, because it may share a CPU with the server behind the proxy.
 
 pub mod answer;
 mod args;
@@ -15,6 +15,7 @@ mod pace;
 mod poller;
 mod report;
 mod server;
+mod streams;
 
 use std::io;
 use std::process::ExitCode;
@@ -67,6 +68,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, Error> {
     let report = match plan.work {
         Work::Serve { address, sink } => return server::run(address, sink),
         Work::Requests(target) => client::run(&target, &plan.load)?,
+        Work::Streams(target) => streams::run(&target, &plan.load)?,
         Work::Hold { target, connections } => hold::run(&target, connections, &plan.load)?,
         Work::Bulk(target) => bulk::run(&target, &plan.load)?,
     };

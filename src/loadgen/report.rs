@@ -133,6 +133,8 @@ pub(super) struct Report {
     tally: Tally,
     /// The number of connections that were still open at the end of `--idle`.
     held: Option<usize>,
+    /// The number of requests at once on each connection of HTTP/2 or HTTP/3.
+    streams: Option<u32>,
 }
 
 impl Report {
@@ -143,11 +145,15 @@ impl Report {
         elapsed: Duration,
         tally: Tally,
     ) -> Self {
-        Self { target, mode, connections, elapsed, tally, held: None }
+        Self { target, mode, connections, elapsed, tally, held: None, streams: None }
     }
 
     pub(super) fn with_held(self, held: usize) -> Self {
         Self { held: Some(held), ..self }
+    }
+
+    pub(super) fn with_streams(self, streams: u32) -> Self {
+        Self { streams: Some(streams), ..self }
     }
 
     /// Whether there was a response, all statuses are below 400, and no request failed.
@@ -178,6 +184,9 @@ impl Report {
         });
         if let Some(held) = self.held {
             report["held"] = json!(held);
+        }
+        if let Some(streams) = self.streams {
+            report["streams"] = json!(streams);
         }
         report
     }
@@ -220,11 +229,11 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tally = &self.tally;
         let seconds = self.elapsed.as_secs_f64();
-        writeln!(
-            f,
-            "{}: {} loop, {} connections, {seconds:.2} s",
-            self.target, self.mode, self.connections
-        )?;
+        write!(f, "{}: {} loop, {} connections", self.target, self.mode, self.connections)?;
+        if let Some(streams) = self.streams {
+            write!(f, " x {streams} streams")?;
+        }
+        writeln!(f, ", {seconds:.2} s")?;
         if self.mode == "bulk" {
             let mb = self.per_second(tally.bytes) / 1e6;
             writeln!(f, "  sent      {} MB, {mb:.1} MB/s", tally.bytes / 1_000_000)?;

@@ -11,7 +11,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use super::args::{BenchArgs, Work};
-use super::{Error, bulk, client, hold, server};
+use super::{Error, bulk, client, hold, server, streams};
 use crate::tls::PROVIDER;
 
 #[derive(Parser)]
@@ -27,6 +27,7 @@ fn report(line: &str) -> Result<Value, Error> {
         Work::Requests(target) => client::run(target, &plan.load)?,
         Work::Hold { target, connections } => hold::run(target, *connections, &plan.load)?,
         Work::Bulk(target) => bulk::run(target, &plan.load)?,
+        Work::Streams(target) => streams::run(target, &plan.load)?,
         Work::Serve { .. } => panic!("not a load"),
     };
     Ok(report.json())

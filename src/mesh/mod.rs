@@ -9,6 +9,7 @@ mod cells;
 mod destinations;
 mod onward;
 mod original;
+mod passed;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use cells::CaptureCells;
 pub use destinations::{DESTINATIONS_MAX, Destinations, Seen};
 pub use onward::Onward;
 pub use original::OriginalTarget;
+pub use passed::{PassRefusal, Passed, PassedCells, PassedState, PassedTo};
 
 use crate::cells::PerWorker;
 use crate::cluster::EndpointCells;

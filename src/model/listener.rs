@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Http2, Http3, Item, Origin, RateLimit, ServerTls, Tcp};
+use super::{Http2, Http3, Item, Origin, RateLimit, ServerTls, Tcp, Udp};
 use crate::net::Bind;
 
 /// A listener: its addresses and the protocol of its connections.
@@ -20,6 +20,8 @@ pub struct Listener {
     pub tls: Vec<Item<ServerTls>>,
     /// The service of a TCP listener: `SERVICE` or `SERVICE/VERSION`.
     pub service: Option<Item<String>>,
+    /// The limits on flows of a listener that passes QUIC through.
+    pub udp: Option<Item<Udp>>,
     /// Whether each connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
     /// The origin of `redirect_https: true`, which redirects each request to https. `None` means
@@ -79,6 +81,9 @@ pub enum ListenerProtocol {
     Tcp,
     /// TLS passthrough: the SNI selects the route, and the TLS stream is forwarded unchanged.
     Tls,
+    /// QUIC passthrough on UDP ports: the SNI selects the route, and datagrams are forwarded
+    /// unchanged.
+    Quic,
 }
 
 /// How the field `x-forwarded-client-cert` of a request is handled.

@@ -9,7 +9,7 @@ use crate::net::Network;
 /// The identity of this workload, the roots that it trusts, and the settings for captured traffic.
 #[derive(Clone, Debug, Default)]
 pub struct Mesh {
-    /// The trust domain. `None` means `cluster.local`.
+    /// The trust domain. `None` means that of a SPIFFE Workload API, or else `cluster.local`.
     pub trust_domain: Option<Item<String>>,
     /// The identity of this workload. `None` means that it has none.
     pub identity: Option<Item<Identity>>,

@@ -121,7 +121,7 @@ pub struct ClientFiles {
     pub unverified: bool,
 }
 
-/// The identity of this workload. An identity that is neither given nor issued is an error.
+/// The identity of this workload.
 #[derive(Clone, Debug)]
 pub enum Identity {
     /// A certificate, key and roots.
@@ -142,6 +142,13 @@ pub enum Identity {
         /// PEM with the roots of the trust domain.
         roots: Item<Material>,
     },
-    /// An identity with missing parts.
+    /// The identity that a SPIFFE Workload API issues.
+    Workload {
+        /// The socket of the API: `unix:PATH`.
+        socket: Item<String>,
+        /// The SPIFFE ID to choose. `None` means the only one.
+        id: Option<Item<String>>,
+    },
+    /// An identity with missing parts. It is an error.
     Incomplete,
 }

@@ -81,6 +81,8 @@ pub enum Bind {
     Udp(SocketAddr),
     /// An IP address and UDP port for QUIC.
     Quic(SocketAddr),
+    /// An IP address and UDP port for QUIC that is not terminated.
+    Passed(SocketAddr),
     /// The path of a Unix-domain socket.
     Unix(PathBuf),
     /// A socket passed by systemd under this name (`FileDescriptorName=`).
@@ -90,13 +92,16 @@ pub enum Bind {
 impl Bind {
     /// Whether the listener receives connections, not datagrams.
     pub fn is_stream(&self) -> bool {
-        !matches!(self, Self::Udp(_) | Self::Quic(_))
+        !matches!(self, Self::Udp(_) | Self::Quic(_) | Self::Passed(_))
     }
 
     /// The port. 0 if there is none.
     pub fn port(&self) -> u16 {
         match self {
-            Self::Tcp(address) | Self::Udp(address) | Self::Quic(address) => address.port(),
+            Self::Tcp(address)
+            | Self::Udp(address)
+            | Self::Quic(address)
+            | Self::Passed(address) => address.port(),
             Self::Unix(_) | Self::Systemd(_) => 0,
         }
     }
@@ -107,7 +112,7 @@ impl std::fmt::Display for Bind {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Udp(address) => write!(f, "udp:{address}"),
-            Self::Quic(address) => write!(f, "quic:{address}"),
+            Self::Quic(address) | Self::Passed(address) => write!(f, "quic:{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Systemd(name) => write!(f, "systemd:{name}"),
         }

@@ -96,6 +96,25 @@ pub fn epoch() -> Instant {
 /// # Errors
 /// When the address cannot be bound.
 pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
+    let sockets = group(address, workers)?;
+    if let (Some(first), true) = (sockets.first(), workers > 1) {
+        let mut program = steering(workers as u32);
+        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        setsockopt(first, sockopt::AttachReusePortCbpf, &program)?;
+    }
+    Ok(sockets.into_iter().map(OwnedFd::from).collect())
+}
+
+/// Like [`listen`], but for connections of others: the kernel gives all datagrams of a client's
+/// address to the same worker.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn listen_unsteered(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
+    Ok(group(address, workers)?.into_iter().map(OwnedFd::from).collect())
+}
+
+fn group(address: SocketAddr, workers: usize) -> io::Result<Vec<Socket>> {
     let workers = workers.max(1);
     let mut sockets = Vec::new();
     for index in 0..workers {
@@ -116,12 +135,7 @@ pub fn listen(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
         socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
         sockets.push(socket);
     }
-    if let (Some(first), true) = (sockets.first(), workers > 1) {
-        let mut program = steering(workers as u32);
-        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-        setsockopt(first, sockopt::AttachReusePortCbpf, &program)?;
-    }
-    Ok(sockets.into_iter().map(OwnedFd::from).collect())
+    Ok(sockets)
 }
 
 /// The classic BPF program that chooses the socket of a datagram: the first byte of the destination

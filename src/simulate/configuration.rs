@@ -52,7 +52,8 @@ impl Configuration {
             plain_listener(&mut Arc::make_mut(item).value);
         }
         let listener = model.listeners[0].value.name.value.clone();
-        let resolutions = Resolutions { names: addresses(names), key_sets: HashMap::new() };
+        let resolutions =
+            Resolutions { names: addresses(names), key_sets: HashMap::new(), identity: None };
         Self { model, resolutions, listener }
     }
 
@@ -139,8 +140,8 @@ pub fn places(snapshot: &Snapshot) -> Vec<Place> {
 }
 
 fn for_http(listener: &Listener) -> bool {
-    !matches!(listener.protocol, ListenerProtocol::Tcp | ListenerProtocol::Tls)
-        && listener.redirect_https.is_none()
+    use ListenerProtocol::{Quic, Tcp, Tls};
+    !matches!(listener.protocol, Tcp | Tls | Quic) && listener.redirect_https.is_none()
 }
 
 fn any_host() -> Listener {

@@ -15,6 +15,7 @@ mod outward;
 mod post;
 mod rpc;
 mod smi;
+pub mod workload;
 pub mod xds;
 pub mod yaml;
 
@@ -25,4 +26,5 @@ pub use fetch::Fetcher;
 pub use keys::KeySets;
 pub use outward::Outward;
 pub use post::post;
+pub use workload::Identities;
 pub use xds::Xds;

@@ -15,6 +15,7 @@ mod session;
 mod stream;
 mod tickets;
 mod verify;
+mod workload;
 
 use std::sync::{Arc, LazyLock};
 
@@ -28,6 +29,7 @@ pub use session::Session;
 pub use stream::{DISCARD_BYTES_MAX, EXPIRED_MEANWHILE, HandshakeError, TlsStream};
 pub use tickets::{TicketKeys, terms_of};
 pub use verify::{Bundle, Expected, Issued, PeerVerifier, Trust, spiffe_id};
+pub use workload::{IdentityParts, WorkloadIdentity, unknown_key};
 
 /// The cryptography of rustls: aws-lc-rs with X25519MLKEM768 preferred, and AES-128 before AES-256,
 /// because AES-128 costs less and is the mandatory suite of TLS 1.3 (RFC 8446 9.1). The process has

@@ -24,6 +24,10 @@ impl Needed {
                 // The workload may connect to the address of any service.
                 Serves::Captured(_) => return Self::All,
                 Serves::Tcp(to) => found.extend([to.service as usize]),
+                Serves::Quic(passed) => {
+                    found.extend(passed.other.map(|to| to.service as usize));
+                    passed.routes.rules().for_each(|rule| found.extend(of_rule(rule)));
+                }
                 Serves::Http(table) | Serves::Tls(table) => {
                     table.rules().for_each(|rule| found.extend(of_rule(rule)));
                 }

@@ -23,7 +23,7 @@ use super::quic;
 use crate::cells::PerWorker;
 use crate::downstream::connection;
 use crate::error::plain;
-use crate::l4::{Arrival, datagram};
+use crate::l4::{Arrival, datagram, passed};
 use crate::net::Bind;
 use crate::observe::Observers;
 use crate::runtime::alarm::{Alarm, WakeHandle};
@@ -254,7 +254,7 @@ impl Thread {
             let known = self.acceptors.borrow().get(&socket.bind).cloned();
             if let Some(acceptor) = known {
                 *acceptor.listener.borrow_mut() = name;
-                if !matches!(socket.bind, Bind::Udp(_)) {
+                if !matches!(socket.bind, Bind::Udp(_) | Bind::Passed(_)) {
                     self.loads.accepts(self.worker.index, outbound);
                     self.loads.accepts_no_more(self.worker.index, acceptor.outbound.get());
                 }
@@ -273,7 +273,7 @@ impl Thread {
                 self.worker.io.spawn(quic::serve(Rc::clone(self), acceptor, socket, alarm));
                 continue;
             }
-            if let Bind::Udp(_) = socket.bind {
+            if let Bind::Udp(_) | Bind::Passed(_) = socket.bind {
                 let task = datagrams(Rc::clone(self), acceptor, socket, alarm);
                 self.worker.io.spawn(task);
                 continue;
@@ -365,7 +365,7 @@ impl Thread {
 
 type Accepted = (OwnedFd, Option<SocketAddr>);
 
-/// Receives captured datagrams until `stop` rings.
+/// Receives captured datagrams, or those of QUIC that is passed through, until `stop` rings.
 async fn datagrams(
     thread: Rc<Thread>,
     acceptor: Rc<Acceptor>,
@@ -375,7 +375,13 @@ async fn datagrams(
     let ListeningSocket { bind, descriptor, .. } = socket;
     let worker = Rc::clone(&thread.worker);
     let listener = || Rc::clone(&acceptor.listener.borrow());
-    if let Err(error) = datagram::serve(worker, listener, descriptor, stop).await {
+    let served = match bind {
+        Bind::Passed(address) => {
+            passed::serve(worker, listener, (descriptor, address.port()), stop).await
+        }
+        _ => datagram::serve(worker, listener, descriptor, stop).await,
+    };
+    if let Err(error) = served {
         let message = format!("cannot receive on {bind}: {}", plain(&error));
         thread.report(ReportKind::Failed(message));
     }

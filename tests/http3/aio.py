@@ -94,10 +94,10 @@ class Client(QuicConnectionProtocol):
 
 
 @asynccontextmanager
-async def client(port, ticket=None, keep_ticket=None, early=False, **options):
+async def client(port, ticket=None, keep_ticket=None, early=False, name="localhost", **options):
     """A connection to the proxy."""
     configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE,
-                                      server_name="localhost", **options)
+                                      server_name=name, **options)
     configuration.session_ticket = ticket
     async with connect("127.0.0.1", port, configuration=configuration, create_protocol=Client,
                        session_ticket_handler=keep_ticket, wait_connected=not early) as connection:

@@ -40,7 +40,8 @@ class Endpoint(QuicConnectionProtocol):
             body = f"{length} {digest.hexdigest()}".encode()
         elif path == "/trailers":
             body, trailers = b"hello", [(b"x-sum", b"7")]
-        self.h3.send_headers(stream, [(b":status", b"200"), (b"content-length", str(len(body)).encode())])
+        self.h3.send_headers(stream, [(b":status", b"200"), (b"server", b"aioquic"),
+                                      (b"content-length", str(len(body)).encode())])
         self.h3.send_data(stream, body, end_stream=not trailers)
         if trailers:
             self.h3.send_headers(stream, trailers, end_stream=True)

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod all_counters;
+mod bench;
 mod blocked;
 mod ca;
 mod chains;
@@ -48,6 +49,7 @@ mod operating;
 mod outliers;
 mod overload;
 mod proxying;
+mod quic_passed;
 mod rate_limit_lists;
 mod rate_limits;
 mod real_peers;

@@ -71,7 +71,8 @@ fn ports(listener: &Listener, asked: &Asked) -> BTreeSet<u16> {
             (is_it && address.port() == to.port()).then_some(to.port())
         }
         (Bind::Unix(_) | Bind::Systemd(_), None) => Some(0),
-        (Bind::Unix(_) | Bind::Systemd(_), Some(_)) | (Bind::Udp(_) | Bind::Quic(_), _) => None,
+        (Bind::Unix(_) | Bind::Systemd(_), Some(_))
+        | (Bind::Udp(_) | Bind::Quic(_) | Bind::Passed(_), _) => None,
     };
     listener.binds.iter().filter_map(port).collect()
 }

@@ -66,7 +66,7 @@ pub fn explanation(snapshot: &Snapshot, asked: &Asked) -> Result<String, String>
             Serves::Captured(capture) => {
                 captured::explain(&mut out, snapshot, listener, capture, asked)?;
             }
-            Serves::Tcp(_) | Serves::Tls(_) => {}
+            Serves::Tcp(_) | Serves::Tls(_) | Serves::Quic(_) => {}
         }
     }
     match (out.is_empty(), asked.to) {

@@ -41,7 +41,6 @@ const VALUES: &[Word] = &[
     ("client_ip", "source-ip", "write `source-ip`"),
     ("h2", "tls", "write `http2`, or `auto` for HTTP/1.1 too"),
     ("h3", "tls", "write `http3`, or leave it out and write `http3: true` for all versions"),
-    ("quic", "tls", "write `http3`, or leave it out and write `http3: true` for all versions"),
     ("h2c", "tls", "write `http2`, or `auto` for HTTP/1.1 too"),
     ("grpc", "tls", "write `auto` or `http2`; the service has `protocol: grpc`"),
     ("https", "tls", "write `auto`, and add `tls: {cert: FILE, key: FILE}`"),

@@ -1,8 +1,10 @@
 //! Metrics of HTTP/3 and QUIC.
 
 use super::Page;
+use crate::cells::Count;
 use crate::http3::Flood;
-use crate::snapshot::Snapshot;
+use crate::mesh::{PassRefusal, PassedCells};
+use crate::snapshot::{Serves, Snapshot};
 
 /// Writes the counters of listeners with HTTP/3.
 pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
@@ -36,5 +38,56 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     for service in snapshot.all_services().filter(|service| service.beside.is_some()) {
         let count = service.stats.sum(|cells| &cells.quic_fallbacks);
         page.sample(name, &[("service", &service.name)], count);
+    }
+}
+
+/// The metrics of listeners that pass QUIC through.
+pub(super) fn passed(page: &mut Page, snapshot: &Snapshot) {
+    type Of = fn(&PassedCells) -> &Count;
+    let families: [(&str, &str, &str, Of); 6] = [
+        ("ringway_quic_flows_total", "counter", "Flows of QUIC that is passed through.", |c| {
+            &c.flows
+        }),
+        ("ringway_quic_flows_active", "gauge", "Open flows of QUIC that is passed through.", |c| {
+            &c.active
+        }),
+        (
+            "ringway_quic_moved_flows_total",
+            "counter",
+            "Flows whose client has moved from another address.",
+            |c| &c.moved,
+        ),
+        ("ringway_quic_sent_datagrams_total", "counter", "Datagrams sent to endpoints.", |c| {
+            &c.out
+        }),
+        ("ringway_quic_received_datagrams_total", "counter", "Datagrams sent to clients.", |c| {
+            &c.back
+        }),
+        (
+            "ringway_quic_lost_datagrams_total",
+            "counter",
+            "Datagrams lost because a buffer of the kernel was full.",
+            |c| &c.lost,
+        ),
+    ];
+    let passing = || {
+        snapshot.listeners.iter().filter_map(|listener| match &listener.serves {
+            Serves::Quic(passed) => Some((&listener.name, &passed.state.cells)),
+            _ => None,
+        })
+    };
+    for (name, kind, help, of) in families {
+        page.family(name, kind, help);
+        for (listener, cells) in passing() {
+            page.sample(name, &[("listener", listener)], cells.sum(of));
+        }
+    }
+    let name = "ringway_quic_refused_datagrams_total";
+    page.family(name, "counter", "Datagrams that were refused, by reason.");
+    for (listener, cells) in passing() {
+        for reason in PassRefusal::ALL {
+            let count = cells.sum(|cells| &cells.refused[reason.index()]);
+            page.sample(name, &[("listener", listener), ("reason", &reason.label())], count);
+        }
     }
 }

@@ -53,6 +53,7 @@ pub fn render(known: &Known, format: Format) -> String {
         tls_failures(&mut page, snapshot);
         http2_floods(&mut page, snapshot);
         http3::write(&mut page, snapshot);
+        http3::passed(&mut page, snapshot);
         capture::write(&mut page, snapshot);
         certificates(&mut page, snapshot);
         routes(&mut page, snapshot);

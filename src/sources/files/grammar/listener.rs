@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::http2::Http2;
 use super::http3::Http3;
+use super::mesh::Udp;
 use super::rate_limit::RateLimit;
 use super::tcp::Tcp;
 use super::tls::ListenerTls;
@@ -26,8 +27,11 @@ pub struct Listener {
     /// Certificates; the SNI selects one of a list. Or `mesh`, which means this workload's
     /// identity.
     pub tls: Option<AtLeastOne<Placed<ListenerTls>>>,
-    /// The service of a `tcp` listener: `NAME` or `NAME/VERSION`.
+    /// The service of a `tcp` listener: `NAME` or `NAME/VERSION`. With `quic`: the service of
+    /// datagrams that are not QUIC.
     pub service: Option<Placed<String>>,
+    /// The limits on flows of a `quic` listener. A flow is the address of a client.
+    pub udp: Option<Placed<Udp>>,
     /// Whether each connection begins with a PROXY protocol header (v1 or v2). Default false.
     #[serde(default)]
     pub proxy_protocol: bool,
@@ -120,6 +124,8 @@ pub enum ListenerProtocol {
     Tcp,
     /// TLS passthrough. The SNI selects the route.
     Tls,
+    /// QUIC passthrough: the listener has UDP ports and no TCP ports. The SNI selects the route.
+    Quic,
 }
 
 /// How the field `x-forwarded-client-cert` of a request is handled.

@@ -98,7 +98,7 @@ pub enum Verify {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mesh {
-    /// The trust domain. Default `cluster.local`.
+    /// The trust domain. Default `cluster.local`, or that of the identity from `identity.spiffe`.
     pub trust_domain: Option<Placed<String>>,
     /// The identity that this workload presents to peers.
     pub identity: Option<Placed<Identity>>,
@@ -132,8 +132,8 @@ pub enum MeshTransport {
     Quic,
 }
 
-/// An identity: from files that another program renews, or issued by a local CA. Set either `cert`,
-/// `key` and `roots`, or `ca` and `id`.
+/// An identity: from files that another program renews, issued by a local CA, or from a SPIFFE
+/// Workload API. Set `cert`, `key` and `roots`, or `ca` and `id`, or `spiffe`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Identity {
@@ -145,7 +145,10 @@ pub struct Identity {
     pub roots: Option<Placed<String>>,
     /// The directory that `ringway ca init` created.
     pub ca: Option<Placed<String>>,
-    /// The SPIFFE ID: `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`.
+    /// The socket of a SPIFFE Workload API, such as SPIRE's agent: `unix:/run/spire/agent.sock`.
+    pub spiffe: Option<Placed<String>>,
+    /// The SPIFFE ID: `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`. With `spiffe`, it chooses
+    /// one of several identities.
     pub id: Option<Placed<String>>,
     /// The lifetime of an issued certificate. The certificate is renewed at half of its lifetime.
     /// Default 24h.

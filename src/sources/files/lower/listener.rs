@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::super::grammar::listener::{self as grammar, Listener, Timeouts};
 use super::super::values::Placed;
-use super::{Lower, http2, http3, list, origin, rate_limit, tcp, time, time_or_none, tls};
+use super::{Lower, http2, http3, list, mesh, origin, rate_limit, tcp, time, time_or_none, tls};
 use crate::model::{self, EscapedSlashes, ForwardClientCert, Item, ListenerProtocol};
 use crate::net::Bind;
 
@@ -28,9 +28,11 @@ pub(super) fn listener(
             grammar::ListenerProtocol::Http3 => ListenerProtocol::Http3,
             grammar::ListenerProtocol::Tcp => ListenerProtocol::Tcp,
             grammar::ListenerProtocol::Tls => ListenerProtocol::Tls,
+            grammar::ListenerProtocol::Quic => ListenerProtocol::Quic,
         },
         tls: tls.into_iter().filter_map(|tls| tls::server(lower, tls)).collect(),
         service: value.service.map(Into::into),
+        udp: value.udp.map(|udp| Item::new(mesh::udp(udp.value), origin(udp.place))),
         proxy_protocol: value.proxy_protocol,
         redirect_https: value.redirect_https.value.then(|| origin(value.redirect_https.place)),
         hosts: value.hosts.map(|hosts| list(hosts.0)),

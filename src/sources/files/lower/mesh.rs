@@ -121,7 +121,7 @@ fn probe(written: Placed<Probe>) -> Item<model::Probe> {
     Item::new(model::Probe { port, path: path.into() }, origin(written.place))
 }
 
-fn udp(written: Udp) -> model::Udp {
+pub(super) fn udp(written: Udp) -> model::Udp {
     model::Udp { idle_timeout: time(written.idle_timeout), flows: written.flows }
 }
 

@@ -89,12 +89,20 @@ pub(super) fn client(
 pub(super) fn identity(lower: &mut Lower<'_>, written: Placed<tls::Identity>) -> Item<Identity> {
     let value = written.value;
     let identity = match (&value.cert, &value.key, &value.roots) {
-        (Some(cert), Some(key), Some(roots)) if value.ca.is_none() => Identity::Given {
-            cert: lower.material(cert),
-            key: lower.key(key),
-            roots: lower.material(roots),
-        },
-        (None, None, None) if value.id.is_some() => {
+        (Some(cert), Some(key), Some(roots)) if value.ca.is_none() && value.spiffe.is_none() => {
+            Identity::Given {
+                cert: lower.material(cert),
+                key: lower.key(key),
+                roots: lower.material(roots),
+            }
+        }
+        (None, None, None) if value.ca.is_none() && value.spiffe.is_some() => {
+            let id = value.id.map(Into::into);
+            let workload =
+                |socket: Placed<String>| Identity::Workload { socket: socket.into(), id };
+            value.spiffe.map_or(Identity::Incomplete, workload)
+        }
+        (None, None, None) if value.id.is_some() && value.spiffe.is_none() => {
             value.ca.map_or(Identity::Incomplete, |directory| issued(lower, &directory))
         }
         _ => Identity::Incomplete,

@@ -1,0 +1,445 @@
+//! QUIC without termination: the server name in a client's first packets selects the endpoint, and
+//! all datagrams are forwarded as they are.
+//!
+//! A flow is a client's address and our own one. When a client gets another address, the id of its
+//! connection, which the endpoint has chosen, finds the endpoint again.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::authz::{Peer, Target};
+use crate::cluster::Destination;
+use crate::decision;
+use crate::detect::{Answer, ClientHello, QuicError, QuicHello, sender_id};
+use crate::mesh::{PassRefusal, Passed, PassedCells, PassedTo};
+use crate::net::Address;
+use crate::route::{Action, Rule};
+use crate::runtime::alarm::Alarm;
+use crate::runtime::datagram::{self, DATAGRAM_BYTES_MAX};
+use crate::runtime::io::{Io, Stream};
+use crate::runtime::own::Own;
+use crate::runtime::ring::{RingIo, RingStream};
+use crate::runtime::udp::{Datagrams, Incoming, Outgoing, UdpSocket};
+use crate::serve::worker::Worker;
+use crate::snapshot::{Listener, Serves};
+use crate::time::Time;
+use crate::upstream::{Attempt, Local, LocalEndpoint, Outcome};
+
+/// How many datagrams one flow forwards, and how many batches are received, before others run.
+const BATCH_MAX: usize = 32;
+
+/// How many connections of a worker may have an incomplete ClientHello.
+const READING_MAX: usize = 1024;
+
+/// How many bytes are kept for one of them.
+const READING_BYTES_MAX: usize = 32 * 1024;
+
+/// How long the datagrams of a ClientHello may take.
+const READING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many ids of a connection are kept: an endpoint needs one or two during its handshake.
+const IDS_MAX: usize = 4;
+
+/// How often a removed listener checks whether its flows have ended.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The flows of one worker on one socket.
+struct Relay {
+    worker: Rc<Worker<RingIo>>,
+    near: UdpSocket,
+    port: u16,
+    known: RefCell<FxHashMap<Key, Entry>>,
+    /// How many entries of `known` are being read.
+    reading: Cell<usize>,
+    block: RefCell<Box<[u8]>>,
+    closed: Cell<bool>,
+}
+
+/// The client's address, and ours.
+type Key = (SocketAddr, Option<IpAddr>);
+
+enum Entry {
+    /// The ClientHello is not complete.
+    Reading(Box<Reading>),
+    Open(Rc<Flow>),
+}
+
+/// A connection whose ClientHello is not complete, with its datagrams.
+struct Reading {
+    hello: QuicHello,
+    datagrams: Vec<Box<[u8]>>,
+    bytes: usize,
+    since: Time,
+}
+
+/// A flow between a client and an endpoint.
+struct Flow {
+    key: Key,
+    /// The socket to the endpoint.
+    far: RingStream,
+    to: PassedTo,
+    active: Cell<Time>,
+    passed: Passed,
+    /// The ids that the endpoint has chosen.
+    ids: RefCell<Vec<Box<[u8]>>>,
+    _own: Own,
+}
+
+/// The endpoint of a new flow. Its state is `None` if the flow continues another one.
+type Chosen = (PassedTo, Option<LocalEndpoint<RingIo>>);
+
+/// Forwards datagrams until `stop` rings; then those of open flows, until they end or the time of a
+/// drain is over. `listener` returns the name of the listener.
+///
+/// # Errors
+/// When the ring fails, or the kernel refuses a socket option.
+pub async fn serve(
+    worker: Rc<Worker<RingIo>>,
+    listener: impl Fn() -> Rc<str>,
+    (socket, port): (OwnedFd, u16),
+    stop: Alarm,
+) -> io::Result<()> {
+    let near = UdpSocket::over(&worker.io, socket)?;
+    let relay = Rc::new(Relay {
+        near,
+        port,
+        known: RefCell::default(),
+        reading: Cell::new(0),
+        block: RefCell::new(vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice()),
+        closed: Cell::new(false),
+        worker,
+    });
+    stop.set(Time::NEVER);
+    relay.receive(&listener, &stop).await?;
+    relay.closed.set(true);
+    let io = &relay.worker.io;
+    let end = io.now() + relay.worker.local().snapshot.drain.limit;
+    while relay.known.borrow().values().any(|it| matches!(it, Entry::Open(_))) && io.now() < end {
+        stop.set(io.now() + CHECK_INTERVAL);
+        relay.receive(&listener, &stop).await?;
+    }
+    Ok(())
+}
+
+impl Relay {
+    /// Receives datagrams of clients until `stop` rings.
+    async fn receive(
+        self: &Rc<Self>,
+        listener: impl Fn() -> Rc<str>,
+        stop: &Alarm,
+    ) -> io::Result<()> {
+        while let Ok(readable) = stop.guard(self.near.readable()).await {
+            readable?;
+            // Update the time that `recent` returns.
+            self.worker.io.now();
+            let name = listener();
+            let local = self.worker.local_of(&name);
+            let served =
+                local.snapshot.listener(&name).and_then(|listener| match &listener.serves {
+                    Serves::Quic(passed) => Some((&**listener, passed)),
+                    _ => None,
+                });
+            for _ in 0..BATCH_MAX {
+                let mut take = |incoming: Incoming<'_>| self.take(&local, served, incoming);
+                match self.near.receive(&mut take) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // An answer to a client that is gone.
+                    Err(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn cells<'c>(&self, passed: &'c Passed) -> &'c PassedCells {
+        passed.state.cells.worker(self.worker.index)
+    }
+
+    /// Forwards a datagram of a client, or keeps it until its server name is known.
+    fn take(
+        self: &Rc<Self>,
+        local: &Local<RingIo>,
+        served: Option<(&Listener, &Arc<Passed>)>,
+        incoming: Incoming<'_>,
+    ) {
+        let key = (incoming.from, incoming.to);
+        let flow = match self.known.borrow().get(&key) {
+            Some(Entry::Open(flow)) => Some(Rc::clone(flow)),
+            _ => None,
+        };
+        if let Some(flow) = flow {
+            return flow.forward(self, incoming.bytes);
+        }
+        // A removed listener serves its open flows only.
+        let Some((listener, passed)) = served.filter(|_| !self.closed.get()) else { return };
+        if let Err(refusal) = self.begin(local, (listener, passed), key, incoming.bytes) {
+            self.cells(passed).refused[refusal.index()].increment();
+            self.worker.log_limited(|suppressed| {
+                let (listener, client, reason) = (&*listener.name, key.0, refusal.detail());
+                tracing::info!(listener, %client, reason, suppressed, "datagram refused");
+            });
+        }
+    }
+
+    /// Handles a datagram without an open flow.
+    fn begin(
+        self: &Rc<Self>,
+        local: &Local<RingIo>,
+        (listener, passed): (&Listener, &Arc<Passed>),
+        key: Key,
+        bytes: &[u8],
+    ) -> Result<(), PassRefusal> {
+        let entry = self.known.borrow_mut().remove(&key);
+        let mut reading = match entry {
+            Some(Entry::Reading(reading)) => {
+                self.reading.set(self.reading.get() - 1);
+                reading
+            }
+            _ => match self.reading_of(local, (listener, passed), key, bytes)? {
+                Some(reading) => reading,
+                None => return Ok(()),
+            },
+        };
+        reading.bytes += bytes.len();
+        if reading.bytes > READING_BYTES_MAX {
+            return Err(PassRefusal::Overflow);
+        }
+        reading.datagrams.push(bytes.into());
+        match reading.hello.receive(bytes) {
+            Ok(Answer::Known(hello)) => {
+                let chosen = self.by_name(local, (listener, passed), key, &hello)?;
+                let flow = self.open(passed, key, chosen)?;
+                reading.datagrams.iter().for_each(|bytes| flow.forward(self, bytes));
+                Ok(())
+            }
+            Ok(Answer::NeedMore) => {
+                self.reading.set(self.reading.get() + 1);
+                self.known.borrow_mut().insert(key, Entry::Reading(reading));
+                Ok(())
+            }
+            Err(_) => Err(PassRefusal::Malformed),
+        }
+    }
+
+    /// The reader of a new connection. A datagram that begins none is forwarded: `None`.
+    fn reading_of(
+        self: &Rc<Self>,
+        local: &Local<RingIo>,
+        (listener, passed): (&Listener, &Arc<Passed>),
+        key: Key,
+        bytes: &[u8],
+    ) -> Result<Option<Box<Reading>>, PassRefusal> {
+        let since = self.worker.io.recent();
+        if let Some(to) = passed.state.ids.find(bytes) {
+            // The new address may be denied.
+            self.authorize(local, listener, key, &to.service)?;
+            let flow = self.open(passed, key, (to, None))?;
+            self.cells(passed).moved.increment();
+            flow.forward(self, bytes);
+            return Ok(None);
+        }
+        let hello = match QuicHello::new(bytes) {
+            Ok(hello) => hello,
+            Err(QuicError::NotInitial) => return Err(PassRefusal::UnknownConnection),
+            // Another version of QUIC may have a name that cannot be read.
+            Err(_) => {
+                let Some(other) = passed.other else {
+                    return Err(match bytes.first() {
+                        Some(first) if first & 0xc0 == 0x40 => PassRefusal::UnknownConnection,
+                        _ => PassRefusal::NotQuic,
+                    });
+                };
+                let chosen = self.choose(local, listener, key, (None, other))?;
+                self.open(passed, key, chosen)?.forward(self, bytes);
+                return Ok(None);
+            }
+        };
+        if self.reading.get() >= READING_MAX {
+            self.forget_slow(since);
+        }
+        if self.reading.get() >= READING_MAX {
+            return Err(PassRefusal::Overflow);
+        }
+        Ok(Some(Box::new(Reading { hello, datagrams: Vec::new(), bytes: 0, since })))
+    }
+
+    /// Drops the connections whose ClientHello takes too long.
+    fn forget_slow(&self, now: Time) {
+        let mut known = self.known.borrow_mut();
+        known.retain(|_, entry| match entry {
+            Entry::Reading(reading) => now.since(reading.since) < READING_TIMEOUT,
+            Entry::Open(_) => true,
+        });
+        let reading = known.values().filter(|entry| matches!(entry, Entry::Reading(_)));
+        self.reading.set(reading.count());
+    }
+
+    /// The endpoint for a server name.
+    fn by_name(
+        &self,
+        local: &Local<RingIo>,
+        (listener, passed): (&Listener, &Passed),
+        key: Key,
+        hello: &ClientHello,
+    ) -> Result<Chosen, PassRefusal> {
+        let name = hello.server_name.as_deref().unwrap_or_default();
+        let rule = passed.routes.passes(name.as_bytes()).ok_or(PassRefusal::NoRoute)?;
+        let Action::Forward(split) = &rule.action else { return Err(PassRefusal::NoRoute) };
+        let to = split.next(self.worker.index);
+        self.choose(local, listener, key, (Some(rule), to))
+    }
+
+    /// An endpoint of the service `to`, if the client may use it.
+    fn choose(
+        &self,
+        local: &Local<RingIo>,
+        listener: &Listener,
+        key: Key,
+        (rule, to): (Option<&Rule>, Destination),
+    ) -> Result<Chosen, PassRefusal> {
+        let service = local.service(to, None).ok_or(PassRefusal::NoEndpoint)?;
+        self.authorize(local, listener, key, &service.config.name)?;
+        decision::check_bytes(rule, &service.config).map_err(|_| PassRefusal::Denied)?;
+        let now = self.worker.io.recent();
+        let subset = to.subset as usize;
+        let random = &mut self.worker.random.borrow_mut();
+        let state = service.pick(subset, None, &[], now, random);
+        let state = state.ok_or(PassRefusal::NoEndpoint)?;
+        let Address::Tcp(address) = state.config.borrow().address else {
+            return Err(PassRefusal::NoEndpoint);
+        };
+        let egress = service.config.egress;
+        Ok((PassedTo { address, egress, service: (*service.config.name).into() }, Some(state)))
+    }
+
+    fn authorize(
+        &self,
+        local: &Local<RingIo>,
+        listener: &Listener,
+        (client, _): Key,
+        service: &str,
+    ) -> Result<(), PassRefusal> {
+        let peer = Peer { identity: None, ip: Some(client.ip()), forwarded_ip: None };
+        let (port, outbound) = (self.port, listener.is_outbound());
+        let asked = Target { service, port, ip: None, outbound, request: None };
+        let decision = local.snapshot.authorization.decide(&peer, &asked);
+        decision.count(self.worker.index);
+        decision.verdict.is_allowed().then_some(()).ok_or(PassRefusal::Denied)
+    }
+
+    fn open(
+        self: &Rc<Self>,
+        passed: &Arc<Passed>,
+        key: Key,
+        (to, state): Chosen,
+    ) -> Result<Rc<Flow>, PassRefusal> {
+        let cells = self.cells(passed);
+        let io = &self.worker.io;
+        if self.known.borrow().len() - self.reading.get() >= passed.udp.flows_max_each {
+            return Err(PassRefusal::Overflow);
+        }
+        let far = datagram::towards(to.address, to.egress)
+            .and_then(|(far, local)| Ok((io.readiness(far)?, local)));
+        let (far, local) = far.map_err(|_| PassRefusal::Failed)?;
+        let flow = Rc::new(Flow {
+            key,
+            far,
+            _own: Own::note(local, to.address),
+            to,
+            active: Cell::new(io.recent()),
+            passed: Passed::clone(passed),
+            ids: RefCell::default(),
+        });
+        cells.flows.increment();
+        cells.active.increment();
+        self.known.borrow_mut().insert(key, Entry::Open(Rc::clone(&flow)));
+        let attempt = state.map(|state| Attempt::begin(&state, io.recent()));
+        io.spawn(carry(Rc::clone(self), Rc::clone(&flow), attempt));
+        Ok(flow)
+    }
+}
+
+impl Flow {
+    /// Sends a datagram to the endpoint.
+    fn forward(&self, relay: &Relay, bytes: &[u8]) {
+        self.active.set(relay.worker.io.recent());
+        let cells = relay.cells(&self.passed);
+        match datagram::give(&self.far, bytes) {
+            Ok(()) => cells.out.increment(),
+            Err(_) => cells.lost.increment(),
+        }
+    }
+
+    /// Sends waiting datagrams of the endpoint to the client.
+    fn pump(&self, relay: &Relay) -> io::Result<()> {
+        let mut block = relay.block.borrow_mut();
+        let cells = relay.cells(&self.passed);
+        let (to, from) = self.key;
+        for _ in 0..BATCH_MAX {
+            let bytes = match datagram::take(&self.far, &mut block) {
+                Ok(length) => &block[..length],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            self.active.set(relay.worker.io.recent());
+            self.follow(bytes);
+            match relay.near.send(&Outgoing { to, from, ecn: 0, bytes, segment_bytes: None }) {
+                Ok(()) => cells.back.increment(),
+                Err(_) => cells.lost.increment(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the id that the endpoint has chosen, from the long header of its packet.
+    fn follow(&self, bytes: &[u8]) {
+        let Some(id) = sender_id(bytes) else { return };
+        let mut ids = self.ids.borrow_mut();
+        if ids.len() >= IDS_MAX || ids.iter().any(|known| **known == *id) {
+            return;
+        }
+        let Passed { state, udp, .. } = &self.passed;
+        // All workers share the ids.
+        let max = udp.flows_max_each.saturating_mul(2 * state.cells.workers());
+        if state.ids.add(id, self.to.clone(), max) {
+            ids.push(id.into());
+        }
+    }
+}
+
+/// Forwards the datagrams of the endpoint until none has passed for the idle timeout, or until the
+/// endpoint refuses them.
+async fn carry(relay: Rc<Relay>, flow: Rc<Flow>, attempt: Option<Attempt<RingIo>>) {
+    let (io, idle) = (&relay.worker.io, flow.passed.udp.idle);
+    let alarm = io.alarms().alarm();
+    let outcome = loop {
+        alarm.set(flow.active.get() + idle);
+        let Ok(readable) = alarm.guard(flow.far.readable()).await else {
+            if io.now() >= flow.active.get() + idle {
+                break Outcome::Carried;
+            }
+            continue;
+        };
+        // Update the time that `recent` returns.
+        let now = io.now();
+        if readable.and_then(|()| flow.pump(&relay)).is_err() {
+            // The client sends its first packets again, and they go to another endpoint.
+            let new = now.since(attempt.as_ref().map_or(now, Attempt::began)) < READING_TIMEOUT;
+            break if new { Outcome::Failed } else { Outcome::Broken };
+        }
+    };
+    relay.known.borrow_mut().remove(&flow.key);
+    flow.ids.borrow().iter().for_each(|id| flow.passed.state.ids.remove(id));
+    relay.cells(&flow.passed).active.decrement();
+    if let Some(attempt) = attempt {
+        attempt.finish(io.now(), outcome);
+    }
+}
