@@ -1,4 +1,4 @@
-//! Endpoints at the admin interface of this process, in resources of a server: who writes them could
+//! Endpoints at the admin interface of this process, in resources of a server. Their author could
 //! read and change this process through one of its own routes.
 
 use std::net::{IpAddr, SocketAddr};

@@ -35,8 +35,8 @@ impl RouteConfig {
         Resource::Hosts(Arc::clone(&self.id), self.hosts.clone())
     }
 
-    /// Reads a route configuration. `name` is the name of the resource: its own, or another one if it
-    /// is a part of a listener.
+    /// Reads a route configuration. `name` is the name of the resource if it is a part of a
+    /// listener, and `None` if it has its own.
     pub(super) fn read(
         bytes: &[u8],
         name: Option<&str>,

@@ -57,8 +57,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// `keeps_unwanted` is whether resources that nothing needs stay: in the state of the world, the
-    /// server does not send them again on the same stream.
+    /// `keeps_unwanted` is whether resources that nothing needs stay: in the state of the world,
+    /// the server does not send them again on the same stream.
     pub(super) fn new(limits: Limits, keeps_unwanted: bool) -> Self {
         Self {
             limits,
