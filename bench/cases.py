@@ -18,7 +18,7 @@ ROUTES = 1000
 IDLE_CONNECTIONS = 10_000
 IDLE_HTTP2_CONNECTIONS = 1000
 IDLE_HTTP2_S = 2.5
-HTTP_LISTENERS = ("http", "https", "mutual", "outbound", "h2_h1", "h2_h2", "h2_grpc")
+HTTP_LISTENERS = ("http", "https", "mutual", "outbound", "h2_h1", "h2_h2", "h2_grpc", "tls_h2", "h3")
 # The authority of HTTP/2 requests, by listener. It selects the routes.
 HTTP2_HOSTS = {"h2_h1": "app2.test", "h2_h2": "app2.test", "h2_grpc": "grpc.test"}
 LAST_ROUTE = f"/route{ROUTES - 1:04}/item"
@@ -41,7 +41,7 @@ class Case:
         self.burst_s = burst_s
 
     def is_http2(self):
-        """Whether the client speaks HTTP/2. Then it is h2load: the load generator speaks only HTTP/1."""
+        """Whether the client is h2load. The load generator speaks HTTP/1.1, and HTTP/2 and HTTP/3 with TLS."""
         return self.listener.startswith("h2_")
 
     def host(self):
@@ -91,6 +91,14 @@ CASES = [
          "-c 16 --close --cert @cert@ --key @key@", listener="mutual", tls=True),
     Case("mtls-resumed", "resumed mutual TLS handshake and request, 16 clients",
          "-c 16 --close --resume --cert @cert@ --key @key@", listener="mutual", tls=True),
+    Case("tls-h2-h1", "HTTP/2 through TLS to HTTP/1.1, 10 connections x 10 streams",
+         "--http2 -c 10 -m 10", listener="tls_h2", tls=True),
+    Case("h3-h1", "HTTP/3 to HTTP/1.1, 10 connections x 10 streams", "--http3 -c 10 -m 10",
+         listener="h3", tls=True),
+    Case("h3-1m", "HTTP/3 to HTTP/1.1, 1 MiB body, 8 connections", "--http3 -c 8", path="/1m",
+         listener="h3", tls=True),
+    Case("h3-handshake", "full handshake of QUIC and request, 16 clients", "--http3 -c 16 --close",
+         listener="h3", tls=True),
     Case("tls-1m", "1 MiB body through TLS, 8 connections", "-c 8", path="/1m",
          listener="https", tls=True),
 ]

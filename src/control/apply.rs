@@ -104,6 +104,7 @@ impl Applier {
             return None;
         }
         self.tried = Arc::clone(&loaded);
+        self.awaited = None;
         let before = self.resources.clone();
         if !loaded.asks_xds() {
             self.resources.forget(xds::NAME);
@@ -495,11 +496,10 @@ fn check_identity(
     plan: &SourcePlan,
     awaits: bool,
 ) -> Result<(), String> {
-    *awaited = plan.identity.clone().filter(|_| awaits);
-    awaited.as_ref().map_or(Ok(()), |api| {
-        let name = api.name();
-        Err(format!("error: {name} has not issued an identity yet; with one, this is applied\n"))
-    })
+    let Some(api) = plan.identity.as_ref().filter(|_| awaits) else { return Ok(()) };
+    *awaited = Some(api.clone());
+    let name = api.name();
+    Err(format!("error: {name} has not issued an identity yet; with one, this is applied\n"))
 }
 
 /// The first line of a text of errors. A place comes before its message there.

@@ -27,7 +27,7 @@ pub async fn begin(
 ) -> Result<Option<Begun>, RunError> {
     let mut identities = Identities::new(status.clone());
     let Some(api) = &plan.identity else { return Ok(Some((identities, None))) };
-    identities.follow(Some(api));
+    identities.follow(Some(api), None);
     tracing::info!(limit = ?FIRST_IDENTITY, "waiting for an identity from {}", api.name());
     let waiting = tokio::time::sleep(FIRST_IDENTITY);
     tokio::pin!(waiting);

@@ -116,11 +116,11 @@ async fn serve(
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
     let plan = &trial.control.sources;
     let begun = identity::begin(&status, plan, &mut signals).await?;
-    let Some((identities, identity)) = begun else { return Ok(()) };
+    let Some((identities, issued)) = begun else { return Ok(()) };
     let sources = Sources::begin(&status, &lookups, plan).await;
     let first = first_wanted(&loaded, &sources).unwrap_or(trial.control);
     let (names, key_sets, addresses) = resolve(&status, &lookups, &first, &mut registry).await;
-    let resolutions = Resolutions { identity, ..addresses };
+    let resolutions = Resolutions { identities: issued.into_iter().collect(), ..addresses };
     let (admin, resolver, exporter) = for_others(&status, &lookups, &first).await?;
     let applier = Applier {
         arguments,
@@ -182,7 +182,7 @@ async fn resolve(
     let mut key_sets = KeySets::new(status.clone(), lookups.clone());
     key_sets.follow(&wanted.key_sources, |url| registry.keys_wanted(url));
     let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
-    (names, key_sets, Resolutions { names: addresses, key_sets: keys, identity: None })
+    (names, key_sets, Resolutions { names: addresses, key_sets: keys, ..Resolutions::new() })
 }
 
 /// The taps and stories of `workers` whose clocks start now.
@@ -407,9 +407,7 @@ impl Control {
     async fn reload(&mut self, force: bool) {
         self.manager.reloading();
         let applied = self.reload_files(force).await;
-        if let Some(api) = &self.applier.awaited {
-            self.identities.follow(Some(api));
-        }
+        self.identities.await_also(self.applier.awaited.as_ref());
         self.retry.after(self.need());
         memory::give_back_with_code();
         if let Some(applied) = applied {
@@ -428,19 +426,24 @@ impl Control {
         }
     }
 
-    /// Uses another identity of this workload. The configuration may have waited for it.
-    async fn take_identity(&mut self, identity: IssuedBy) {
-        let before = self.applier.resolutions.identity.replace(identity);
-        if self.applier.awaited.is_some() {
+    /// Uses another identity of this workload. A configuration may have waited for it.
+    async fn take_identity(&mut self, (api, identity): IssuedBy) {
+        let known = &mut self.applier.resolutions.identities;
+        let before = known.insert(api.clone(), identity);
+        if self.applier.awaited.as_ref() == Some(&api) {
             self.reload(true).await;
             return;
         }
         let applied = self.applier.apply_again().await;
         memory::give_back_with_code();
         if applied.is_none() {
-            self.applier.resolutions.identity = before;
+            let known = &mut self.applier.resolutions.identities;
+            match before.clone() {
+                Some(before) => known.insert(api, before),
+                None => known.remove(&api),
+            };
             let why = self.applier.status.known().reloads.errors.clone();
-            self.identities.refuse(why.lines().next().unwrap_or_default());
+            self.identities.refuse(why.lines().next().unwrap_or_default(), before);
         }
     }
 
@@ -458,7 +461,10 @@ impl Control {
         let Applied { names, gone_after, key_sources, admin, admin_token, dns, .. } = applied;
         self.lookups.outward().set_mark(dns.mark);
         self.sources.follow(&applied.sources);
-        self.identities.follow(applied.sources.identity.as_ref());
+        let api = applied.sources.identity.as_ref();
+        self.applier.resolutions.identities.retain(|by, _| Some(by) == api);
+        let known = api.and_then(|api| self.applier.resolutions.identities.get(api));
+        self.identities.follow(api, known.map(Arc::clone));
         self.names.follow(&names, gone_after);
         self.applier.keep_addresses(&names);
         let registry = &mut self.applier.registry;

@@ -13,6 +13,8 @@ impl Code {
     pub const CANCELLED: Self = Self(1);
     /// An error that has no more specific code.
     pub const UNKNOWN: Self = Self(2);
+    /// The request is wrong.
+    pub const INVALID_ARGUMENT: Self = Self(3);
     /// The deadline passed.
     pub const DEADLINE_EXCEEDED: Self = Self(4);
     /// The requested object does not exist.

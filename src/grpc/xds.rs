@@ -141,24 +141,36 @@ pub struct Response<'a> {
     pub resources: Vec<Resource<'a>>,
     /// The names of removed resources. For changes only.
     pub removed: Vec<&'a str>,
+    /// The number of further resources and names. An empty one takes few bytes of a message, but
+    /// many of the memory.
+    pub more: usize,
 }
 
 impl<'a> Response<'a> {
-    /// Reads a `DiscoveryResponse`.
+    /// Keeps one more resource or name if there are fewer than `max`, and else counts it.
+    fn keep(&mut self, max: usize, keep: impl FnOnce(&mut Self)) {
+        match self.resources.len() + self.removed.len() < max {
+            true => keep(self),
+            false => self.more += 1,
+        }
+    }
+
+    /// Reads a `DiscoveryResponse`, and keeps `max` resources at most.
     ///
     /// # Errors
     /// If it is no such message.
-    pub fn state_of_the_world(message: &'a [u8]) -> Result<Self, Malformed> {
+    pub fn state_of_the_world(message: &'a [u8], max: usize) -> Result<Self, Malformed> {
         let mut read = Self::default();
         for field in Fields::of(message) {
             match field? {
                 (1, Value::Bytes(version)) => read.version = text(version)?,
                 (2, Value::Bytes(any)) => {
                     let (type_url, bytes) = any_of(any)?;
-                    read.resources.push(match type_url {
+                    let resource = match type_url {
                         WRAPPED => resource(bytes)?,
                         _ => Resource { type_url, bytes, ..Resource::default() },
-                    });
+                    };
+                    read.keep(max, |read| read.resources.push(resource));
                 }
                 (4, Value::Bytes(url)) => read.type_url = text(url)?,
                 (5, Value::Bytes(nonce)) => read.nonce = text(nonce)?,
@@ -168,19 +180,25 @@ impl<'a> Response<'a> {
         Ok(read)
     }
 
-    /// Reads a `DeltaDiscoveryResponse`.
+    /// Reads a `DeltaDiscoveryResponse`, and keeps `max` resources and names at most.
     ///
     /// # Errors
     /// If it is no such message.
-    pub fn delta(message: &'a [u8]) -> Result<Self, Malformed> {
+    pub fn delta(message: &'a [u8], max: usize) -> Result<Self, Malformed> {
         let mut read = Self::default();
         for field in Fields::of(message) {
             match field? {
                 (1, Value::Bytes(version)) => read.version = text(version)?,
-                (2, Value::Bytes(bytes)) => read.resources.push(resource(bytes)?),
+                (2, Value::Bytes(bytes)) => {
+                    let resource = resource(bytes)?;
+                    read.keep(max, |read| read.resources.push(resource));
+                }
                 (4, Value::Bytes(url)) => read.type_url = text(url)?,
                 (5, Value::Bytes(nonce)) => read.nonce = text(nonce)?,
-                (6, Value::Bytes(name)) => read.removed.push(text(name)?),
+                (6, Value::Bytes(name)) => {
+                    let name = text(name)?;
+                    read.keep(max, |read| read.removed.push(name));
+                }
                 _ => {}
             }
         }
@@ -255,17 +273,24 @@ mod tests {
         let any = b"\x0a\x01t\x12\x02ab";
         let all = [b"\x0a\x011\x12\x07", &any[..], b"\x22\x01t\x2a\x01x"].concat();
         let one = Resource { type_url: "t", bytes: b"ab", ..Resource::default() };
-        let read = Response::state_of_the_world(&all).unwrap();
+        let read = Response::state_of_the_world(&all, 9).unwrap();
         assert_eq!((read.version, read.nonce, read.type_url), ("1", "x", "t"));
         assert_eq!(read.resources, [one]);
         let wrapped = [b"\x0a\x017\x12\x07", &any[..], b"\x1a\x01n"].concat();
         let changes = [b"\x12\x0f", &wrapped[..], b"\x22\x01t\x2a\x01x\x32\x01r"].concat();
-        let read = Response::delta(&changes).unwrap();
+        let read = Response::delta(&changes, 9).unwrap();
         assert_eq!(read.resources, [Resource { name: "n", version: "7", ..one }]);
         assert_eq!(read.removed, ["r"]);
+        for max in 0..3 {
+            let (all, changes) = ([&all[..], &all].concat(), [&changes[..], &changes].concat());
+            let read = Response::state_of_the_world(&all, max).unwrap();
+            assert_eq!((read.resources.len(), read.more), (max, 2 - max));
+            let read = Response::delta(&changes, max).unwrap();
+            assert_eq!((read.resources.len() + read.removed.len(), read.more), (max, 4 - max));
+        }
         for bytes in [&b"\x0a\x7f"[..], b"\x0a\x01\xff", b"\x12\x02\x0a\x09", b"\xff"] {
-            assert!(Response::state_of_the_world(bytes).is_err(), "{bytes:?}");
-            assert!(Response::delta(bytes).is_err(), "{bytes:?}");
+            assert!(Response::state_of_the_world(bytes, 9).is_err(), "{bytes:?}");
+            assert!(Response::delta(bytes, 9).is_err(), "{bytes:?}");
         }
     }
 }

@@ -149,7 +149,8 @@ impl Relay {
             for _ in 0..BATCH_MAX {
                 let mut take = |incoming: Incoming<'_>| self.take(&local, served, incoming);
                 match self.near.receive(&mut take) {
-                    Ok(()) => {}
+                    Ok(true) => {}
+                    Ok(false) => break,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     // An answer to a client that is gone.
                     Err(_) => {}

@@ -50,8 +50,8 @@ pub struct BenchArgs {
     /// open.
     #[arg(short, long, default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
-    /// Requests per second, started on a schedule. Without it, each connection sends its next
-    /// request after the answer to the last one.
+    /// Requests per second, started on a schedule. Without it, each connection, or each of its
+    /// streams, sends its next request after the answer to the last one.
     #[arg(short, long)]
     rate: Option<f64>,
     /// A header field, `name: value`. You may repeat it. `host` replaces the host of the URL.
@@ -67,7 +67,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
     /// Resume TLS sessions. Without it, every connection makes a full handshake.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["http2", "http3"])]
     resume: bool,
     /// Open this many connections, send one request on each, and keep them idle.
     #[arg(long, value_name = "N", conflicts_with_all = ["rate", "tcp"])]
@@ -157,8 +157,8 @@ pub(super) enum Protocol {
 pub(super) struct Load {
     pub(super) connections: u32,
     pub(super) duration: Duration,
-    /// The number of requests per second. `None` means that each connection sends its next request
-    /// after the response to the previous one (closed loop).
+    /// The number of requests per second. `None` means that each connection, or each of its streams,
+    /// sends its next request after the response to the previous one (closed loop).
     pub(super) rate: Option<f64>,
     pub(super) close: bool,
     pub(super) timeout: Duration,

@@ -33,7 +33,8 @@ const REST: Duration = Duration::from_millis(50);
 /// # Errors
 /// If the target cannot be reached, or if the system has no free descriptors.
 pub(super) fn run(target: &StreamTarget, load: &Load) -> Result<Report, Error> {
-    reserve_descriptors(load.connections)
+    let at_once = if load.close { target.streams } else { 1 };
+    reserve_descriptors(load.connections.saturating_mul(at_once))
         .map_err(Error::system("cannot open so many connections"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::system("epoll"))?;
@@ -73,7 +74,10 @@ async fn generate(target: &StreamTarget, load: &Load) -> Result<Report, Error> {
 
 /// A part of the load: the requests that are sent one after the other on a stream of a connection.
 async fn use_stream(shared: Rc<Shared>, place: Rc<Mutex<Option<Connection>>>) {
-    while let Some(from) = shared.clock.lock().await.due().await {
+    loop {
+        // The others wait for their moments, so the lock ends with this statement.
+        let due = shared.clock.lock().await.due().await;
+        let Some(from) = due else { return };
         let sent = tokio::time::timeout(shared.load.timeout, shared.exchange(&place)).await;
         if !shared.record(sent, from) {
             tokio::time::sleep(REST).await;

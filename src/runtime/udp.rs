@@ -64,11 +64,12 @@ pub trait Datagrams: 'static {
     /// Only when the ring itself fails.
     fn writable(&self) -> impl Future<Output = io::Result<()>>;
 
-    /// Receives one batch, and calls `take` for each datagram. Does not wait.
+    /// Receives one batch, and calls `take` for each datagram. Does not wait. Returns whether the
+    /// batch was full, so that more datagrams may wait.
     ///
     /// # Errors
     /// `WouldBlock` if no datagram waits.
-    fn receive(&self, take: &mut dyn FnMut(Incoming<'_>)) -> io::Result<()>;
+    fn receive(&self, take: &mut dyn FnMut(Incoming<'_>)) -> io::Result<bool>;
 
     /// Sends one or more datagrams. Does not wait.
     ///
@@ -199,7 +200,7 @@ mod ring {
             self.socket.writable().await
         }
 
-        fn receive(&self, take: &mut dyn FnMut(Incoming<'_>)) -> io::Result<()> {
+        fn receive(&self, take: &mut dyn FnMut(Incoming<'_>)) -> io::Result<bool> {
             let mut blocks = self.blocks.borrow_mut();
             let mut metas = [RecvMeta::default(); BLOCKS];
             let received = {
@@ -215,7 +216,7 @@ mod ring {
                     take(Incoming { from: meta.addr, to: meta.dst_ip, ecn, bytes });
                 }
             }
-            Ok(())
+            Ok(received == BLOCKS)
         }
 
         fn send(&self, outgoing: &Outgoing<'_>) -> io::Result<()> {

@@ -52,8 +52,7 @@ impl Configuration {
             plain_listener(&mut Arc::make_mut(item).value);
         }
         let listener = model.listeners[0].value.name.value.clone();
-        let resolutions =
-            Resolutions { names: addresses(names), key_sets: HashMap::new(), identity: None };
+        let resolutions = Resolutions { names: addresses(names), ..Resolutions::new() };
         Self { model, resolutions, listener }
     }
 

@@ -17,6 +17,9 @@ use crate::grpc::rate_limit::PREFIX_BYTES;
 /// The time limit for each answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
+/// The rest of a longer message of a status is left out.
+const WHY_CHARS_MAX: usize = 500;
+
 /// The windows of flow control. A first answer may be large.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
@@ -185,6 +188,12 @@ impl Messages {
         self.sending.send_data(framed.into(), ends).map_err(broken)
     }
 
+    /// Whether everything that was sent fits into the window of the server, with room for more.
+    pub(super) fn has_room(&mut self) -> bool {
+        self.sending.reserve_capacity(1);
+        self.sending.capacity() > 0
+    }
+
     /// Waits for the head of the answer.
     async fn begun(&mut self) -> Result<&mut RecvStream, String> {
         if let Answer::Awaited(response) = &mut self.answer {
@@ -269,7 +278,10 @@ fn ended(trailers: &HeaderMap, head: &HeaderMap) -> Ended {
     let message = field("grpc-message").and_then(|value| value.to_str().ok());
     let why = match (code, message) {
         (Some(Code::OK) | None, _) => "the server has ended the stream".to_owned(),
-        (Some(code), Some(message)) => format!("{}: {}", code.name(), plain(&message)),
+        (Some(code), Some(message)) => {
+            let message: String = message.chars().take(WHY_CHARS_MAX).collect();
+            format!("{}: {}", code.name(), plain(&message))
+        }
         (Some(code), None) => code.name().to_owned(),
     };
     Ended { code, why }

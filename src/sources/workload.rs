@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -36,65 +36,102 @@ const NAMED_MAX: usize = 10;
 const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// The wait after an identity was refused.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// How many identities wait for the control thread.
+const CHANGES_WAITING_MAX: usize = 4;
+
 /// Follows the identity of this workload on the control thread.
 pub struct Identities {
     status: Status,
-    running: Option<(WorkloadApi, JoinHandle<()>)>,
-    sender: watch::Sender<Option<IssuedBy>>,
-    changes: watch::Receiver<Option<IssuedBy>>,
+    /// The API of the configuration in use.
+    active: Option<Running>,
+    /// The API of a configuration that waits for its first identity.
+    awaited: Option<Running>,
+    sender: mpsc::Sender<IssuedBy>,
+    changes: mpsc::Receiver<IssuedBy>,
+}
+
+/// The task that follows an API. It ends with this.
+struct Running {
+    api: WorkloadApi,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Identities {
     /// Creates a source without an API.
     pub fn new(status: Status) -> Self {
-        let (sender, changes) = watch::channel(None);
-        Self { status, running: None, sender, changes }
+        let (sender, changes) = mpsc::channel(CHANGES_WAITING_MAX);
+        Self { status, active: None, awaited: None, sender, changes }
     }
 
-    /// Follows exactly this API from now on.
-    pub fn follow(&mut self, api: Option<&WorkloadApi>) {
-        if self.running.as_ref().map(|(api, _)| api) == api {
+    /// Follows exactly this API from now on. `known` is the identity that it has issued already.
+    pub fn follow(&mut self, api: Option<&WorkloadApi>, known: Option<Arc<WorkloadIdentity>>) {
+        self.awaited = None;
+        if self.active.as_ref().map(|running| &running.api) == api {
             return;
         }
-        if let Some((_, task)) = self.running.take() {
-            task.abort();
+        self.active = None;
+        match api {
+            None => drop(self.status.known().sources.remove(NAME)),
+            Some(api) => {
+                self.status.known().sources.insert(NAME, state_of(api));
+                self.active = Some(self.begin(api, known, Duration::ZERO));
+            }
         }
-        let Some(api) = api.cloned() else {
+    }
+
+    /// Follows this API, too, until [`Identities::follow`] is called.
+    pub fn await_also(&mut self, api: Option<&WorkloadApi>) {
+        if self.awaited.as_ref().map(|running| &running.api) == api {
+            return;
+        }
+        if let Some(api) = api {
+            // The state of the active API is more important.
+            self.status.known().sources.entry(NAME).or_insert_with(|| state_of(api));
+        } else if self.active.is_none() {
             self.status.known().sources.remove(NAME);
-            return;
-        };
-        let keys = api.id.as_ref().map_or_else(String::new, |id| id.as_str().to_owned());
-        let member = format!("unix:{}", api.socket.display());
-        let state = SourceState { name: NAME, keys, member, ..SourceState::default() };
-        self.status.known().sources.insert(NAME, state);
+        }
+        self.awaited = api.map(|api| self.begin(api, None, Duration::ZERO));
+    }
+
+    fn begin(
+        &self,
+        api: &WorkloadApi,
+        known: Option<Arc<WorkloadIdentity>>,
+        pause: Duration,
+    ) -> Running {
         let follower = Follower {
             status: self.status.clone(),
             api: api.clone(),
             sender: self.sender.clone(),
-            known: None,
+            known,
             told: String::new(),
         };
-        self.running = Some((api, tokio::spawn(follower.run())));
-    }
-
-    /// Returns the identity if it arrives within `patience`. Later ones are reported by
-    /// [`Identities::changed`].
-    pub async fn first(&mut self, patience: Duration) -> Option<IssuedBy> {
-        timeout(patience, self.changed()).await.ok()
+        let task = tokio::spawn(async move {
+            sleep(pause).await;
+            follower.run().await;
+        });
+        Running { api: api.clone(), task }
     }
 
     /// Waits for a changed identity.
     pub async fn changed(&mut self) -> IssuedBy {
         loop {
-            if self.changes.changed().await.is_err() {
+            let Some(issued) = self.changes.recv().await else {
                 return std::future::pending().await;
-            }
-            let known = self.changes.borrow_and_update().clone();
+            };
             // The API may have been replaced after it had sent this one.
-            if let Some(known) = known
-                && self.running.as_ref().is_some_and(|(api, _)| *api == known.0)
-            {
-                return known;
+            let mut running = self.active.iter().chain(&self.awaited);
+            if running.any(|running| running.api == issued.0) {
+                return issued;
             }
         }
     }
@@ -108,18 +145,21 @@ impl Identities {
         })
     }
 
-    /// Notes that the configuration with the last identity is refused because of `why`.
-    pub fn refuse(&self, why: &str) {
+    /// Notes that the configuration with the last identity is refused because of `why`. The identity
+    /// `before` it stays in use. Asks the API again after [`AGAIN`], because the reason may be gone.
+    pub fn refuse(&mut self, why: &str, before: Option<Arc<WorkloadIdentity>>) {
         refuse(&self.status, why, true);
+        if let Some(api) = self.active.as_ref().map(|running| running.api.clone()) {
+            self.active = Some(self.begin(&api, before, AGAIN));
+        }
     }
 }
 
-impl Drop for Identities {
-    fn drop(&mut self) {
-        if let Some((_, task)) = self.running.take() {
-            task.abort();
-        }
-    }
+/// The state of an API that has sent nothing yet.
+fn state_of(api: &WorkloadApi) -> SourceState {
+    let keys = api.id.as_ref().map_or_else(String::new, |id| id.as_str().to_owned());
+    let member = format!("unix:{}", api.socket.display());
+    SourceState { name: NAME, keys, member, ..SourceState::default() }
 }
 
 /// Notes a refused identity. A reason that was logged already is only counted.
@@ -136,7 +176,7 @@ fn refuse(status: &Status, why: &str, is_new: bool) {
 struct Follower {
     status: Status,
     api: WorkloadApi,
-    sender: watch::Sender<Option<IssuedBy>>,
+    sender: mpsc::Sender<IssuedBy>,
     /// The last identity. It outlives connections.
     known: Option<Arc<WorkloadIdentity>>,
     /// The last warning, which is not repeated.
@@ -212,13 +252,13 @@ impl Follower {
         };
         let (mut messages, mut message) = timeout(FIRST_MESSAGE, first).await.map_err(late)??;
         loop {
-            self.take(&message)?;
+            self.take(&message).await?;
             message = messages.next().await?;
         }
     }
 
     /// Takes a message, which has all identities.
-    fn take(&mut self, message: &[u8]) -> Result<(), Ended> {
+    async fn take(&mut self, message: &[u8]) -> Result<(), Ended> {
         let all = Svids::read(message)
             .map_err(|_| "the answer is not one of a Workload API".to_owned())?;
         let offered = all.all.len();
@@ -241,7 +281,7 @@ impl Follower {
         });
         self.heard(offered);
         match chosen {
-            Ok(identity) => self.publish(identity),
+            Ok(identity) => self.publish(identity).await,
             Err(why) => {
                 refuse(&self.status, &why, self.told != why);
                 self.told = why;
@@ -263,8 +303,12 @@ impl Follower {
             return find(id.as_str()).ok_or_else(missing);
         }
         let first = *all.all.first().ok_or("the Workload API has sent no identity")?;
-        let before = self.known.as_ref().and_then(|known| find(known.id.as_str()));
-        let chosen = before.unwrap_or(first);
+        let chosen = match &self.known {
+            None => first,
+            Some(known) => find(known.id.as_str()).ok_or_else(|| {
+                format!("the Workload API no longer issues {}, only: {}", known.id, ids())
+            })?,
+        };
         if all.all.len() > 1 {
             self.warn(format!(
                 "the Workload API issues several identities, and {} is used; choose one with \
@@ -293,7 +337,7 @@ impl Follower {
     }
 
     /// Hands the identity to the control thread.
-    fn publish(&mut self, identity: WorkloadIdentity) {
+    async fn publish(&mut self, identity: WorkloadIdentity) {
         if let Some(source) = self.status.known().sources.get_mut(NAME) {
             source.refusal.clear();
             source.revision = source.seen_revision;
@@ -303,7 +347,8 @@ impl Follower {
         }
         let identity = Arc::new(identity);
         self.known = Some(Arc::clone(&identity));
-        self.sender.send_replace(Some((self.api.clone(), identity)));
+        // The receiver lives as long as this task.
+        self.sender.send((self.api.clone(), identity)).await.ok();
     }
 }
 

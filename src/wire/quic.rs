@@ -98,7 +98,8 @@ impl<I: Io, D: Datagrams> Port<I, D> {
                 }
             });
             match received {
-                Ok(()) => {}
+                Ok(true) => {}
+                Ok(false) => return,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => failed(error),
             }

@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::free_port;
+use crate::support::origin::Origin;
 use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 
@@ -17,7 +18,7 @@ fn bench(line: &str) -> (Option<i32>, String) {
 }
 
 /// A proxy that responds itself, by all versions of HTTP. On another port it offers none of them.
-fn server(pki: &Pki) -> (Proxy, u16, u16) {
+fn server(pki: &Pki, origin: &Origin) -> (Proxy, u16, u16) {
     pki.leaf("web", &Wanted::default());
     let (all, old) = (free_port(), free_port());
     let tls = format!("tls: {{cert: {}, key: {}}}", pki.path("web.pem"), pki.path("web.key"));
@@ -26,16 +27,19 @@ fn server(pki: &Pki) -> (Proxy, u16, u16) {
          old: {{bind: 127.0.0.1:{old}, {tls}, protocol: tcp, service: none}}\n\
          routes:\n  \"*\":\n    \
          - {{match: {{headers: {{x-no: '1'}}}}, respond: {{status: 403}}}}\n    \
+         - {{match: {{headers: {{x-slow: '1'}}}}, to: app, fault: {{delay: {{duration: 100ms}}}}}}\n    \
          - {{respond: {{status: 200, body: hello}}}}\n\
-         services: {{none: {{protocol: tcp, endpoints: [\"127.0.0.1:9\"]}}}}\n"
+         services:\n  none: {{protocol: tcp, endpoints: [\"127.0.0.1:9\"]}}\n  \
+         app: {{endpoints: [\"{}\"]}}\n",
+        origin.address()
     ));
     (proxy, all, old)
 }
 
 #[test]
 fn requests_go_over_many_streams_of_each_connection() {
-    let pki = Pki::new();
-    let (_proxy, port, _) = server(&pki);
+    let (pki, origin) = (Pki::new(), Origin::saying("hello"));
+    let (_proxy, port, _) = server(&pki, &origin);
     for (flags, connections) in [
         ("--http2 -c 3 -m 7", 3),
         ("--http3 -c 3 -m 7", 3),
@@ -60,9 +64,23 @@ fn requests_go_over_many_streams_of_each_connection() {
 }
 
 #[test]
+fn the_streams_of_a_connection_do_not_wait_for_each_other() {
+    let (pki, origin) = (Pki::new(), Origin::saying("hello"));
+    let (_proxy, port, _) = server(&pki, &origin);
+    for version in ["--http2", "--http3"] {
+        let line =
+            format!("https://127.0.0.1:{port}/ {version} -H x-slow:1 -c 1 -m 20 -d 1s --json");
+        let (_, text) = bench(&line);
+        let report: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+        // One after the other, there is time for ten.
+        assert!(report["requests"].as_u64().unwrap() > 20, "{version}: {text}");
+    }
+}
+
+#[test]
 fn failures_of_streams_are_counted_or_named() {
-    let pki = Pki::new();
-    let (_proxy, port, old) = server(&pki);
+    let (pki, origin) = (Pki::new(), Origin::saying("hello"));
+    let (_proxy, port, old) = server(&pki, &origin);
     let closed = free_port();
     for (line, code, said) in [
         (format!("https://127.0.0.1:{port}/ --http3 -H x-no:1 -d 100ms"), 1, "403:"),

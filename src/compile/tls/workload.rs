@@ -12,7 +12,7 @@ use crate::model::{Identity, Item};
 use crate::tls::{CertificateInfo, Trust, WorkloadIdentity, unknown_key};
 
 /// A SPIFFE Workload API, and the identity that is wanted from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WorkloadApi {
     /// The path of the socket.
     pub socket: PathBuf,
@@ -67,8 +67,7 @@ pub(super) fn identity<'a>(
     let api = api(compiler)?;
     compiler.workload_api = Some(api.clone());
     let resolutions = compiler.resolutions;
-    let known = resolutions.identity.as_ref().filter(|(by, _)| *by == api);
-    let Some((_, known)) = known else {
+    let Some(known) = resolutions.identities.get(&api) else {
         compiler.awaits_identity = true;
         let (own, trust) = (unknown_key(), Arc::default());
         return Some(MeshIdentity { own, trust, accepts: Accepts::default() });

@@ -91,11 +91,11 @@ impl Datagrams for SimDatagrams {
         Ok(())
     }
 
-    fn receive(&self, take: &mut dyn FnMut(Incoming<'_>)) -> io::Result<()> {
+    fn receive(&self, take: &mut dyn FnMut(Incoming<'_>)) -> io::Result<bool> {
         let arrived = self.inbox.borrow_mut().waiting.pop_front();
         let (from, ecn, bytes) = arrived.ok_or(io::ErrorKind::WouldBlock)?;
         take(Incoming { from, to: Some(self.address.ip()), ecn, bytes: &bytes });
-        Ok(())
+        Ok(true)
     }
 
     fn send(&self, outgoing: &Outgoing<'_>) -> io::Result<()> {

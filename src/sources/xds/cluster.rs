@@ -7,14 +7,14 @@ use super::endpoints::{Assignment, Found};
 use super::outliers;
 use super::proto::{Message, Reason, any_of};
 use super::schemas::{
-    BREAKERS, CLUSTER, COMMON_LB, CONFIG_SOURCE, EDS_CONFIG, EXPLICIT_HTTP, EXTENSION,
-    HTTP_OPTIONS, HTTP2_OPTIONS, LB_POLICY, LB_POLICY_ENTRY, THRESHOLDS, TRANSPORT_SOCKET,
-    UPSTREAM_HTTP,
+    BREAKERS, CLUSTER, COMMON_LB, CONFIG_SOURCE, EDS_CONFIG, EXPLICIT_HTTP, HTTP_OPTIONS,
+    HTTP2_OPTIONS, THRESHOLDS, TRANSPORT_SOCKET, UPSTREAM_HTTP,
 };
-use super::{health, tls};
+use super::state::check_name;
+use super::{balancer, health, tls};
 use crate::model::{
-    Balance, CircuitBreaker, Endpoint, Endpoints, Item, Kind, Locality, Origin, Prefer, ResourceId,
-    Service, ServiceProtocol,
+    CircuitBreaker, Endpoint, Endpoints, Item, Kind, Locality, Origin, Prefer, ResourceId, Service,
+    ServiceProtocol,
 };
 use crate::net::{DnsName, Families};
 
@@ -33,6 +33,8 @@ pub(super) struct Cluster {
     pub(super) targets: Targets,
     /// Whether the weights of localities count.
     by_locality: bool,
+    /// The addresses of a name in DNS that count.
+    families: Families,
     origin: Origin,
 }
 
@@ -52,6 +54,11 @@ const EDS: u64 = 3;
 
 /// The key of the settings for HTTP in `typed_extension_protocol_options`.
 const HTTP_KEY: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const HTTP_TYPE: &str =
+    "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// A transport without TLS.
+const RAW: &str = "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
 
 impl Cluster {
     /// Reads a cluster, which came with this version.
@@ -76,18 +83,21 @@ impl Cluster {
             ..Service::default()
         };
         let targets = targets(&mut message, &name)?;
-        let by_locality = balancing(&mut message, &mut service)?;
+        let families = families(&mut message)?;
+        let by_locality = balancer::read(&mut message, &mut service, &origin)?;
         breaker(&mut message, &mut service, &origin)?;
         let panic = panic_percent(&mut message)?;
         service.outlier_detection = outliers::read(&mut message, &origin, panic.0)?;
         service.health_check = health::read(&mut message, &origin, panic.0)?;
         http(&mut message, &mut service, &origin)?;
         transport(&mut message, &mut service, &origin)?;
-        // Names and limits of counters, buffers, and details of lookups.
-        message.ignore(&[5, 16, 17, 25, 28, 30, 31, 32, 39, 44, 47, 49, 54, 58, 60, 61, 20]);
+        message.off(&[31])?; // close_connections_on_host_health_failure
+        // Names and limits of counters, buffers, and details of lookups. An endpoint that is gone
+        // is always removed at once (32).
+        message.ignore(&[5, 16, 25, 28, 30, 32, 39, 44, 47, 49, 54, 58, 60, 61, 20]);
         message.finish()?;
         let by_locality = by_locality || panic.1;
-        Ok((name, Self { service, targets, by_locality, origin }))
+        Ok((name, Self { service, targets, by_locality, families, origin }))
     }
 
     /// The service with the endpoints of `assignment`, or its own. A cluster without an assignment
@@ -104,7 +114,7 @@ impl Cluster {
                 Found::List(list) => Endpoints::List(self.items(list)),
                 Found::Name(host, port) => {
                     let address = format!("{host}:{port}").into();
-                    let name = DnsName { address, families: Families::Any };
+                    let name = DnsName { address, families: self.families };
                     Endpoints::Name(Item::new(name, self.origin.clone()))
                 }
             },
@@ -120,6 +130,14 @@ impl Cluster {
         };
         service.locality = Some(Item::new(locality, self.origin.clone()));
         Ok(Arc::new(Item::new(service, self.origin.clone())))
+    }
+
+    /// The number of its endpoints.
+    pub(super) fn number(&self, eds: Option<&Assignment>) -> usize {
+        match &self.targets {
+            Targets::Own(own) => own.number(),
+            Targets::Eds(_) => eds.map_or(0, Assignment::number),
+        }
     }
 
     fn items(&self, list: Vec<Endpoint>) -> Vec<Item<Endpoint>> {
@@ -149,6 +167,7 @@ fn targets(message: &mut Message<'_>, name: &str) -> Result<Targets, Reason> {
     }
     let service = eds.text(2)?;
     eds.finish()?;
+    check_name(service)?;
     Ok(Targets::Eds(if service.is_empty() { name } else { service }.to_owned()))
 }
 
@@ -163,41 +182,14 @@ pub(super) fn check_config_source(mut source: Message<'_>) -> Result<(), Reason>
     source.finish()
 }
 
-/// Reads the balancer. Returns whether the weights of localities count.
-fn balancing(message: &mut Message<'_>, service: &mut Service) -> Result<bool, Reason> {
-    const HASHED: &str = "needs the key of a hash, which a cluster does not have; use \
-                          LEAST_REQUEST, ROUND_ROBIN or RANDOM";
-    let number = message.number(6)?;
-    service.balance = match number {
-        0 => Balance::RoundRobin,
-        1 => Balance::LeastRequest,
-        3 => Balance::Random,
-        2 | 5 => return Err(message.about(6, HASHED)),
-        7 if message.has(41) => Balance::RoundRobin,
-        _ => return Err(message.unsupported(6)),
-    };
-    message.ignore(&[37, 56]); // settings of the balancers
-    let Some(mut policy) = message.message(41, &LB_POLICY)? else { return Ok(false) };
-    let mut last = "has no policy".to_owned();
-    for mut entry in policy.messages(1, &LB_POLICY_ENTRY)? {
-        let Some(mut extension) = entry.message(4, &EXTENSION)? else { continue };
-        let Some((url, _)) = extension.any(2)? else { continue };
-        let known = url.rsplit('.').next().unwrap_or_default();
-        service.balance = match known {
-            "RoundRobin" => Balance::RoundRobin,
-            "LeastRequest" => Balance::LeastRequest,
-            "Random" => Balance::Random,
-            _ => {
-                last = format!(
-                    "has {known}, which is not supported here; use RoundRobin, \
-                                LeastRequest or Random"
-                );
-                continue;
-            }
-        };
-        return Ok(false);
+/// Which addresses of a name in DNS count.
+fn families(message: &mut Message<'_>) -> Result<Families, Reason> {
+    match message.number(17)? {
+        0 | 4 => Ok(Families::Any),
+        1 => Ok(Families::Ipv4),
+        2 => Ok(Families::Ipv6),
+        _ => Err(message.about(17, "is not supported here; use AUTO, V4_ONLY, V6_ONLY or ALL")),
     }
-    Err(message.about(41, &last))
 }
 
 /// The panic threshold in percent, and whether the weights of localities count.
@@ -255,7 +247,10 @@ fn http(message: &mut Message<'_>, service: &mut Service, origin: &Origin) -> Re
         if key != HTTP_KEY {
             return Err(message.about(36, &format!("has {key}, which is not supported here")));
         }
-        let (_, bytes) = any_of(entry.bytes(2)?.unwrap_or_default())?;
+        let (url, bytes) = any_of(entry.bytes(2)?.unwrap_or_default())?;
+        if url != HTTP_TYPE {
+            return Err(message.about(36, &format!("has {url}, which is not supported here")));
+        }
         let mut options = Message::read(bytes, &UPSTREAM_HTTP)?;
         if let Some(common) = options.message(1, &HTTP_OPTIONS)? {
             service.idle_timeout = idle_timeout(common)?;
@@ -307,7 +302,7 @@ fn transport(
         Some((tls::UPSTREAM, bytes)) => {
             service.tls = Some(Item::new(tls::upstream(bytes, origin)?, origin.clone()));
         }
-        Some((url, _)) if url.ends_with(".RawBuffer") => {}
+        Some((RAW, _)) => {}
         None if name == "envoy.transport_sockets.raw_buffer" => {}
         Some((url, _)) => {
             return Err(message.about(24, &format!("has the type {url}, which is not supported")));

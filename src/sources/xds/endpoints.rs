@@ -1,12 +1,12 @@
 //! Endpoints: `ClusterLoadAssignment` of Envoy's API.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::proto::{Message, Reason};
 use super::schemas::{
-    ADDRESS, ASSIGNMENT, ASSIGNMENT_POLICY, ENDPOINT, LB_ENDPOINT, LOCALITY, LOCALITY_ENDPOINTS,
-    SOCKET_ADDRESS,
+    ADDRESS, ASSIGNMENT, ASSIGNMENT_POLICY, ENDPOINT, ENDPOINT_CHECK, LB_ENDPOINT, LOCALITY,
+    LOCALITY_ENDPOINTS, SOCKET_ADDRESS,
 };
 use crate::model::{Endpoint, Zone};
 use crate::net::Address;
@@ -15,7 +15,7 @@ use crate::net::Address;
 const OVERPROVISIONED_PERCENT: u32 = 140;
 
 /// The share of a locality is split with this precision.
-const SHARE_PARTS: u64 = 10_000;
+const SHARE_PARTS: f64 = 10_000.0;
 
 /// The `health_status` of an endpoint.
 const DEGRADED: u64 = 5;
@@ -78,6 +78,11 @@ impl Assignment {
         Ok((name, assignment))
     }
 
+    /// The number of endpoints.
+    pub(super) fn number(&self) -> usize {
+        self.places.iter().map(|place| place.targets.len()).sum()
+    }
+
     /// The endpoints for the model. `by_locality` is whether the weights of localities count.
     pub(super) fn found(&self, by_locality: bool) -> Result<Found, Reason> {
         let mut targets = self.places.iter().flat_map(|place| &place.targets);
@@ -100,12 +105,15 @@ impl Assignment {
         let is_degraded = self.places.iter().flat_map(|place| &place.targets);
         let is_degraded = is_degraded.clone().any(|target| target.is_degraded);
         let (mut list, mut seen) = (Vec::new(), HashSet::new());
-        let sums = self.sums();
+        // Without any weight, Envoy picks among all endpoints.
+        let by_locality = by_locality && self.places.iter().any(|place| place.weight > 0);
+        let scale = if by_locality { self.scale() } else { 1.0 };
         for place in &self.places {
             // Envoy gives a locality without a weight no requests.
             if by_locality && place.weight == 0 {
                 continue;
             }
+            let part = place.part() * scale;
             for target in &place.targets {
                 let ip: IpAddr = target.host.parse().map_err(|_| {
                     format!("{:?} is no IP address; use a cluster of STRICT_DNS", target.host)
@@ -114,19 +122,15 @@ impl Assignment {
                 if !seen.insert(address) {
                     continue;
                 }
-                let own = u64::from(target.weight);
                 let weight = match by_locality {
-                    false => own,
-                    true => {
-                        let sum = sums[&(place.priority, place.zone.clone())].max(1);
-                        (u64::from(place.weight) * own * SHARE_PARTS / sum).max(1)
-                    }
+                    false => target.weight,
+                    true => (f64::from(target.weight) * part).round().max(1.0) as u32,
                 };
                 let level = u32::from(is_degraded) + 1;
                 let priority = place.priority * level + u32::from(target.is_degraded);
                 list.push(Endpoint {
                     address: Address::Tcp(address),
-                    weight: u32::try_from(weight).unwrap_or(u32::MAX),
+                    weight,
                     zone: place.zone.clone(),
                     priority,
                 });
@@ -135,14 +139,22 @@ impl Assignment {
         Ok(list)
     }
 
-    /// The sum of the weights in each locality.
-    fn sums(&self) -> HashMap<(u32, Option<Zone>), u64> {
-        let mut sums = HashMap::new();
-        for place in &self.places {
-            let sum: &mut u64 = sums.entry((place.priority, place.zone.clone())).or_default();
-            *sum += place.targets.iter().map(|target| u64::from(target.weight)).sum::<u64>();
-        }
-        sums
+    /// The factor that makes weights of the shares of endpoints.
+    fn scale(&self) -> f64 {
+        let shares = self.places.iter().map(|place| {
+            let most = place.targets.iter().map(|target| target.weight).max();
+            most.map_or(0.0, |most| f64::from(most) * place.part())
+        });
+        let largest = shares.fold(0.0, f64::max);
+        SHARE_PARTS.min(f64::from(u32::MAX) / largest)
+    }
+}
+
+impl Place {
+    /// The part of the weight of the locality that a weight of 1 in it has.
+    fn part(&self) -> f64 {
+        let sum: f64 = self.targets.iter().map(|target| f64::from(target.weight)).sum();
+        f64::from(self.weight) / sum
     }
 }
 
@@ -154,8 +166,10 @@ fn place(mut message: Message<'_>) -> Result<Place, Reason> {
         Some(mut locality) => {
             let parts = [locality.text(1)?, locality.text(2)?, locality.text(3)?];
             locality.finish()?;
-            let parts: Vec<_> = parts.into_iter().take_while(|part| !part.is_empty()).collect();
-            (!parts.is_empty()).then(|| parts.join("/").into())
+            // The region may be empty.
+            let joined = parts.join("/");
+            let zone = joined.trim_end_matches('/');
+            (!zone.is_empty()).then(|| zone.into())
         }
         None => None,
     };
@@ -192,7 +206,10 @@ fn target(mut message: Message<'_>) -> Result<Option<Target>, Reason> {
         return Err(endpoint.about(1, "is missing"));
     };
     let (host, port) = socket_address(address)?;
-    endpoint.ignore(&[2, 3, 5]); // health_check_config, hostname, observability_name
+    if let Some(check) = endpoint.message(2, &ENDPOINT_CHECK)? {
+        check.finish()?;
+    }
+    endpoint.ignore(&[3, 5]); // hostname, observability_name
     endpoint.finish()?;
     if UNUSABLE.contains(&health) {
         return Ok(None);

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::kinds::Type;
+use super::kinds::{NAME_BYTES_MAX, Type, short};
 use super::state::{Limits, State};
 use super::stream::{Accepted, Stream};
 use super::{NAME, Update, copy};
@@ -19,7 +19,7 @@ use crate::grpc::xds::{DELTA, Response, STATE_OF_THE_WORLD};
 use crate::sources::dial::{authority, dial};
 use crate::sources::documents::Cache;
 use crate::sources::lookup::Lookups;
-use crate::sources::rpc::{Ended, RpcClient, Server, within};
+use crate::sources::rpc::{ANSWER, Ended, Messages, RpcClient, Server, within};
 use crate::telemetry::status::{ResourceState, Status};
 
 /// The longest wait before the first new connection, and the maximum. Each one doubles it.
@@ -33,11 +33,20 @@ const ALIVE: Duration = Duration::from_secs(10);
 /// asked more often than every 5 minutes.
 const ALIVE_AGAIN: Duration = Duration::from_secs(310);
 
-/// How long the first update waits for everything that the server has.
+/// How long the first update waits for everything that the server has, from its first answer on.
 const WHOLE: Duration = Duration::from_millis(2500);
+
+/// The same if earlier resources are in use: longer than a name that is not answered.
+const WHOLE_REPLACING: Duration = Duration::from_secs(20);
+
+/// The process waits at its start for the first update, so there it comes within this time.
+const WHOLE_AT_START: Duration = Duration::from_millis(3200);
 
 /// After this time without an answer at the start, the copy on the disk is used.
 const COPY_AFTER: Duration = Duration::from_secs(3);
+
+/// The number of messages that are published together, less one.
+const TOGETHER_MAX: usize = 16;
 
 /// The shortest time between two copies.
 const COPY_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,14 +67,14 @@ pub(super) struct Follower {
     /// Types that the server does not support, each with the time at which it is asked again.
     unsupported: HashMap<Type, Instant>,
     is_careful: bool,
-    /// The time until which the first update waits.
-    whole_until: Option<Instant>,
+    first: First,
     cache: Option<Cache>,
     /// Whether the copy may still be used.
     may_use_copy: bool,
     /// The time of the copy, while it is in use.
     copied: Option<SystemTime>,
     copy_due: Option<Instant>,
+    copying: Option<JoinHandle<()>>,
     began: Instant,
     is_away: bool,
     updates: u64,
@@ -74,11 +83,14 @@ pub(super) struct Follower {
 }
 
 impl Follower {
+    /// `replaces` is whether resources of an earlier follower are in use. They stay until this one
+    /// has everything.
     pub(super) fn new(
         (status, lookups): (Status, Lookups),
         source: XdsSource,
         cache: Option<&Path>,
         sender: mpsc::Sender<Update>,
+        replaces: bool,
     ) -> Self {
         let limits = Limits { resources: source.resources_max, bytes: source.bytes_max };
         let (began, is_delta) = (Instant::now(), source.is_delta);
@@ -92,10 +104,11 @@ impl Follower {
             accepted: Accepted::default(),
             unsupported: HashMap::new(),
             is_careful: false,
-            whole_until: Some(began + WHOLE),
-            may_use_copy: cache.is_some(),
+            first: First::new(began, replaces),
+            may_use_copy: cache.is_some() && !replaces,
             copied: None,
             copy_due: None,
+            copying: None,
             began,
             is_away: false,
             updates: 0,
@@ -160,9 +173,8 @@ impl Follower {
         }
     }
 
-    /// Follows the server on one stream.
-    async fn session(&mut self) -> Result<Infallible, Ended> {
-        let XdsSource { server: (host, port), tls, bytes_max, is_delta, .. } = self.source.clone();
+    async fn connect(&self) -> Result<RpcClient, Ended> {
+        let XdsSource { server: (host, port), tls, bytes_max, .. } = self.source.clone();
         let dialling = dial(&self.lookups, tls.as_ref(), (&host, port));
         let dialling = Box::pin(within("connection", Box::pin(dialling)));
         let connection = match self.may_use_copy {
@@ -177,19 +189,29 @@ impl Follower {
             message_bytes_max: bytes_max + MESSAGE_OVERHEAD,
             setting: "max_bytes",
         };
-        let mut client = RpcClient::begin(connection, server).await?;
+        Ok(RpcClient::begin(connection, server).await?)
+    }
+
+    /// Follows the server on one stream.
+    async fn session(&mut self) -> Result<Infallible, Ended> {
+        let mut client = self.connect().await?;
+        let is_delta = self.source.is_delta;
         let path = if is_delta { DELTA } else { STATE_OF_THE_WORLD };
         let mut messages = client.open(path).await?;
-        let now = Instant::now();
-        self.unsupported.retain(|_, until| *until > now);
+        self.supported_again(Instant::now());
         let supported = |kind: &Type| !self.unsupported.contains_key(kind);
         let types: Vec<Type> = Type::ALL.into_iter().filter(supported).collect();
         self.state.drop_unwanted();
         let mut stream = Stream::new(is_delta, self.is_careful, types);
         self.is_careful = false;
         let mut ask_at = Instant::now() + ALIVE;
+        self.first.until = None;
+        let mut unsent = Unsent::default();
         loop {
             let now = Instant::now();
+            for kind in self.supported_again(now) {
+                stream.ask_again(kind);
+            }
             for (kind, name) in stream.absent(&self.state, now) {
                 tracing::warn!(kind = kind.name(), name, "the xDS server does not have this");
                 self.state.note_absent(kind, &name);
@@ -201,14 +223,17 @@ impl Follower {
             }
             let node = &self.source.node;
             let now = Instant::now();
-            for request in stream.requests(&self.state, &self.accepted, node, now) {
-                messages.send(&request, false)?;
+            if unsent.may_send(messages.has_room(), now)? {
+                for request in stream.requests(&self.state, &self.accepted, node, now) {
+                    messages.send(&request, false)?;
+                }
             }
-            let due = [stream.due(), self.whole_until, self.copy_due, copy_at]
+            let again = self.unsupported.values().min().copied();
+            let due = [stream.due(), self.first.until, self.copy_due, copy_at, again]
                 .into_iter()
                 .flatten()
                 .min();
-            let due = due.unwrap_or(ask_at).min(ask_at).max(now + Duration::from_millis(1));
+            let due = due.unwrap_or(ask_at).min(ask_at).max(now + unsent.pause());
             match timeout_at(due, messages.next()).await {
                 Err(_) if ask_at <= Instant::now() => {
                     client.ping().await?;
@@ -216,36 +241,60 @@ impl Follower {
                     ask_at = Instant::now() + ALIVE_AGAIN;
                 }
                 Err(_) => {}
-                Ok(Err(ended)) => {
-                    self.suspect(&stream, &ended);
-                    return Err(ended);
-                }
-                Ok(Ok(message)) => {
-                    self.heard();
+                Ok(message) => {
                     ask_at = Instant::now() + ALIVE;
-                    self.take(&mut stream, &message, is_delta)?;
+                    self.receive(&mut stream, &mut messages, message).await?;
                 }
             }
-            self.write_copy().await;
+            self.write_copy();
         }
+    }
+
+    /// Takes a message, and those that have come with it, so that they are published together.
+    async fn receive(
+        &mut self,
+        stream: &mut Stream,
+        messages: &mut Messages,
+        first: Result<Vec<u8>, Ended>,
+    ) -> Result<(), Ended> {
+        let mut next = first;
+        for _ in 0..TOGETHER_MAX {
+            let message = next.inspect_err(|ended| self.suspect(stream, ended))?;
+            self.heard();
+            self.take(stream, &message, self.source.is_delta)?;
+            let Ok(further) = timeout(Duration::ZERO, messages.next()).await else { return Ok(()) };
+            next = further;
+        }
+        let message = next.inspect_err(|ended| self.suspect(stream, ended))?;
+        self.take(stream, &message, self.source.is_delta)
     }
 
     /// Takes a message of the server.
     fn take(&mut self, stream: &mut Stream, message: &[u8], is_delta: bool) -> Result<(), Ended> {
+        // What was removed is no resource, but it is known.
+        let max = 2 * self.source.resources_max;
         let read = match is_delta {
-            true => Response::delta(message),
-            false => Response::state_of_the_world(message),
+            true => Response::delta(message, max),
+            false => Response::state_of_the_world(message, max),
         };
         let response = read.map_err(|_| "the answer is not one of xDS".to_owned())?;
         let Some(kind) = Type::of(response.type_url) else {
-            let why = format!("the server has sent the type {:?} unasked", response.type_url);
+            let url = short(response.type_url, NAME_BYTES_MAX);
+            let why = format!("the server has sent the type {url:?} unasked");
             return Err(why.into());
         };
         self.accepted.heard.insert(kind);
+        self.first.hear(Instant::now());
+        let is_first = !stream.is_heard_for(kind);
         self.copied = None;
-        stream.note(kind, response.version, response.nonce, Instant::now());
-        if let Err(why) = self.state.take(kind, &response, is_delta) {
-            self.state.refuse_all(kind, why);
+        check_lengths(&response)?;
+        if !stream.note(kind, response.version, response.nonce, Instant::now()) {
+            self.state.begin(kind);
+        }
+        match self.state.take(kind, &response, is_delta) {
+            Ok(()) if is_delta && is_first => self.state.drop_unversioned(kind, &response),
+            Ok(()) => {}
+            Err(why) => self.state.refuse_all(kind, why),
         }
         Ok(())
     }
@@ -253,13 +302,13 @@ impl Follower {
     /// A stream that ends with an error may do so because of a type that the server lacks. The next
     /// stream does without it.
     fn suspect(&mut self, stream: &Stream, ended: &Ended) {
-        let passing = [Code::OK, Code::CANCELLED, Code::UNAVAILABLE, Code::RESOURCE_EXHAUSTED];
-        if ended.code.is_none_or(|code| passing.contains(&code)) {
+        let suspects = stream.suspects(&self.accepted);
+        if !blames_type(ended, &suspects) {
             return;
         }
-        match (&stream.suspects(&self.accepted)[..], stream.is_careful) {
+        match (&suspects[..], stream.is_careful) {
             ([], _) => {}
-            ([kind], _) | ([.., kind], true) => {
+            ([kind], _) | ([.., kind], true) if stream.is_heard() => {
                 let until = Instant::now() + UNSUPPORTED_FOR;
                 self.unsupported.insert(*kind, until);
                 tracing::warn!(
@@ -268,25 +317,22 @@ impl Follower {
                      for again within {UNSUPPORTED_FOR:?}",
                     kind.name()
                 );
-                if self.unsupported.len() == Type::ALL.len() {
-                    self.unsupported.clear();
-                }
             }
             _ => self.is_careful = true,
         }
     }
 
+    /// Types that may be supported again by now.
+    fn supported_again(&mut self, now: Instant) -> Vec<Type> {
+        let all = self.unsupported.extract_if(|_, until| *until <= now);
+        all.map(|(kind, _)| kind).collect()
+    }
+
     /// Publishes the changes, and judges the responses that have led to them.
     async fn settle(&mut self, stream: &mut Stream, now: Instant) {
-        if let Some(until) = self.whole_until {
-            let heard = !self.accepted.heard.is_empty();
-            let is_whole = heard && stream.is_settled(&self.state, &self.accepted);
-            // The responses are judged meanwhile, but nothing is published.
-            if !is_whole && now < until {
-                return;
-            }
-            self.whole_until = None;
-            if !heard {
+        if !self.first.is_over {
+            let is_settled = || stream.is_settled(&self.state, &self.accepted);
+            if !self.first.ends(now, is_settled) {
                 return;
             }
             self.may_use_copy = false;
@@ -365,7 +411,7 @@ impl Follower {
     /// Uses the copy on the disk, because the server does not answer.
     async fn use_copy(&mut self) {
         self.may_use_copy = false;
-        self.whole_until = None;
+        self.first.is_over = true;
         let Some(cache) = &self.cache else { return };
         match copy::read(cache, &mut self.state) {
             Ok(Some(copied)) => {
@@ -390,18 +436,107 @@ impl Follower {
         }
     }
 
-    /// Writes a copy if one is due.
-    async fn write_copy(&mut self) {
+    /// Begins to write a copy if one is due. The disk may take its time.
+    fn write_copy(&mut self) {
         let Some(cache) = self.cache.clone() else { return };
-        if self.copy_due.is_none_or(|due| due > Instant::now()) {
+        let now = Instant::now();
+        if self.copy_due.is_none_or(|due| due > now) {
+            return;
+        }
+        if self.copying.as_ref().is_some_and(|copying| !copying.is_finished()) {
+            self.copy_due = Some(now + COPY_INTERVAL);
             return;
         }
         self.copy_due = None;
         let resources = copy::resources(&self.state);
-        let written = spawn_blocking(move || copy::write(&cache, &resources)).await;
-        if let Ok(Err(why)) = written {
-            tracing::warn!("no copy of the resources of xDS: {why}");
+        self.copying = Some(spawn_blocking(move || {
+            if let Err(why) = copy::write(&cache, &resources) {
+                tracing::warn!("no copy of the resources of xDS: {why}");
+            }
+        }));
+    }
+}
+
+/// Whether the end of a stream means that the server lacks one of the types. Other errors concern
+/// the whole stream: no permission, a fault of the server.
+pub(super) fn blames_type(ended: &Ended, suspects: &[Type]) -> bool {
+    let names_type = || suspects.iter().any(|kind| ended.why.contains(kind.url()));
+    match ended.code {
+        Some(Code::UNIMPLEMENTED) => true,
+        Some(Code::UNKNOWN | Code::INTERNAL | Code::INVALID_ARGUMENT | Code::NOT_FOUND) => {
+            names_type()
         }
+        _ => false,
+    }
+}
+
+/// The first update, which waits for everything that the server has.
+pub(super) struct First {
+    began: Instant,
+    replaces: bool,
+    /// The time until which it waits, once the server has answered on this stream.
+    pub(super) until: Option<Instant>,
+    pub(super) is_over: bool,
+}
+
+impl First {
+    pub(super) fn new(began: Instant, replaces: bool) -> Self {
+        Self { began, replaces, until: None, is_over: false }
+    }
+
+    /// Notes an answer.
+    pub(super) fn hear(&mut self, now: Instant) {
+        let start = self.began + WHOLE_AT_START;
+        let until = match self.replaces {
+            true => now + WHOLE_REPLACING,
+            false if now < start => start.min(now + WHOLE),
+            false => now + WHOLE,
+        };
+        if !self.is_over {
+            self.until.get_or_insert(until);
+        }
+    }
+
+    /// Whether the update is published now.
+    pub(super) fn ends(&mut self, now: Instant, is_settled: impl FnOnce() -> bool) -> bool {
+        if self.until.is_some_and(|until| now >= until || is_settled()) {
+            (self.is_over, self.until) = (true, None);
+        }
+        self.is_over
+    }
+}
+
+/// Ends a stream with a version or nonce that would have to be kept and sent back.
+fn check_lengths(response: &Response<'_>) -> Result<(), String> {
+    for (what, text) in [("version", response.version), ("nonce", response.nonce)] {
+        let len = text.len();
+        if len > NAME_BYTES_MAX {
+            return Err(format!("a {what} of {len} bytes; {NAME_BYTES_MAX} are allowed"));
+        }
+    }
+    Ok(())
+}
+
+/// Requests that wait in memory, because the server does not read. Only one of each type does.
+#[derive(Default)]
+pub(super) struct Unsent {
+    since: Option<Instant>,
+}
+
+impl Unsent {
+    /// Whether further requests may be sent. `has_room` is whether all earlier ones were.
+    pub(super) fn may_send(&mut self, has_room: bool, now: Instant) -> Result<bool, String> {
+        if has_room {
+            self.since = None;
+        } else if now >= *self.since.get_or_insert(now) + ANSWER {
+            return Err(format!("the server has read no request for {ANSWER:?}"));
+        }
+        Ok(has_room)
+    }
+
+    /// The shortest time until the next look.
+    fn pause(&self) -> Duration {
+        Duration::from_millis(if self.since.is_some() { 100 } else { 1 })
     }
 }
 

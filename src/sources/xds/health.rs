@@ -27,8 +27,8 @@ pub(super) fn read(
     let text = |text: &str| (!text.is_empty()).then(|| Item::new(text.to_owned(), origin.clone()));
     let check = HealthCheck {
         probe: Some(probe(m, &text, origin)?),
-        interval: m.duration(2)?,
-        timeout: m.duration(1)?,
+        interval: m.pause(2)?,
+        timeout: m.pause(1)?,
         healthy: item(m.wrapped_u32(5)?),
         unhealthy: item(m.wrapped_u32(4)?),
         panic_percent: Some(panic_percent),

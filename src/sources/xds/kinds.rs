@@ -113,6 +113,28 @@ impl Content {
     }
 }
 
+/// The longest name, version or nonce.
+pub(super) const NAME_BYTES_MAX: usize = 1024;
+
+/// A text of the server as it is shown: not longer than `bytes`, and on one line.
+pub(super) fn short(text: &str, bytes: usize) -> String {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut shown = String::new();
+    for char in text[..end].chars() {
+        match char.is_control() {
+            true => shown.extend(char.escape_default()),
+            false => shown.push(char),
+        }
+    }
+    if end < text.len() {
+        shown.push_str("...");
+    }
+    shown
+}
+
 /// The first text field of a resource: its name. Also of one that is refused.
 pub(super) fn name_of(bytes: &[u8]) -> Option<&str> {
     use crate::grpc::protobuf::{Fields, Value};

@@ -2,6 +2,7 @@
 //! refused on its own.
 
 mod actions;
+mod balancer;
 mod cluster;
 mod copy;
 mod endpoints;
@@ -26,15 +27,19 @@ mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
 
 use self::follower::Follower;
+use self::kinds::Type;
+use self::state::{Limits, State};
 use super::lookup::Lookups;
 use crate::compile::XdsSource;
+use crate::grpc::xds::Response;
 use crate::model::{Change, Kind};
 use crate::telemetry::status::{SourceState, Status};
 
@@ -92,6 +97,7 @@ impl Xds {
         if self.running.as_ref().map(|(followed, _)| followed) == wanted.as_ref() {
             return false;
         }
+        let replaces = AtomicBool::new(self.running.is_some());
         self.stop();
         // The new server has nothing to do with an update of the old one.
         (self.sender, self.updates) = mpsc::channel(1);
@@ -102,13 +108,25 @@ impl Xds {
         let keys = format!("node {}", source.node.id);
         let state = SourceState { name: NAME, keys, ..SourceState::default() };
         self.status.known().sources.insert(NAME, state);
-        let follower = Follower::new(
-            (self.status.clone(), self.lookups.clone()),
-            source.clone(),
-            cache.as_deref(),
-            self.sender.clone(),
-        );
-        self.running = Some(((source, cache), tokio::spawn(follower.run())));
+        let parts = (self.status.clone(), self.lookups.clone(), self.sender.clone());
+        let followed = (source, cache);
+        let (source, cache) = followed.clone();
+        let begin = move || {
+            let (status, lookups, sender) = parts.clone();
+            // One that begins again after a failure replaces what the first one has published.
+            let replaces = replaces.swap(true, Ordering::Relaxed);
+            let source = source.clone();
+            Follower::new((status, lookups), source, cache.as_deref(), sender, replaces).run()
+        };
+        let status = self.status.clone();
+        let failed = move |why: &str| {
+            if let Some(state) = status.known().sources.get_mut(NAME) {
+                state.connected = false;
+                why.clone_into(&mut state.error);
+            }
+        };
+        let task = tokio::spawn(supervise(failed, begin));
+        self.running = Some((followed, task));
         true
     }
 
@@ -133,6 +151,27 @@ impl Xds {
     }
 }
 
+/// The wait before a follower that has failed begins again.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// Runs what `begin` returns, and again if it fails by a bug of this process. What it has published
+/// stays in use meanwhile.
+async fn supervise<F>(failed: impl Fn(&str), begin: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        // Dropping the set aborts the task.
+        let mut task = JoinSet::new();
+        task.spawn(begin());
+        let Some(Err(error)) = task.join_next().await else { return };
+        let why = "it has failed by a bug, and begins again; the last resources stay in use";
+        failed(why);
+        tracing::error!(source = NAME, %error, "{why}");
+        sleep(RESTART).await;
+    }
+}
+
 impl Drop for Xds {
     fn drop(&mut self) {
         self.stop();
@@ -145,7 +184,38 @@ pub const TYPES: [&str; 4] = [kinds::CLUSTER, kinds::ENDPOINTS, kinds::LISTENER,
 /// Reads `bytes` as a resource of the type `url`, for tests with arbitrary bytes. Returns whether
 /// it would be accepted.
 pub fn is_readable(url: &str, bytes: &[u8]) -> bool {
-    kinds::Type::of(url).is_some_and(|kind| kind.read(bytes, "").is_ok())
+    Type::of(url).is_some_and(|kind| kind.read(bytes, "").is_ok())
+}
+
+/// Takes `messages` as responses in a row, for tests with arbitrary bytes. Every second change is
+/// refused. Returns whether the sizes of what is kept are right.
+pub fn replay(messages: &[&[u8]], is_delta: bool) -> bool {
+    const LIMITS: Limits = Limits { resources: 50, bytes: 100_000 };
+    let mut state = State::new(LIMITS, !is_delta);
+    for message in messages {
+        let read = match is_delta {
+            true => Response::delta(message, LIMITS.resources),
+            false => Response::state_of_the_world(message, LIMITS.resources),
+        };
+        let Ok(response) = read else { continue };
+        let Some(kind) = Type::of(response.type_url) else { continue };
+        match state.take(kind, &response, is_delta) {
+            Ok(()) if is_delta => state.drop_unversioned(kind, &response),
+            Ok(()) => {}
+            Err(why) => state.refuse_all(kind, why),
+        }
+        let changes = state.changes();
+        let keys = changes.iter().map(Change::key).step_by(2);
+        let refused: Vec<Refused> = keys.map(|(kind, name)| (kind, name, String::new())).collect();
+        state.settle(&refused);
+        let kept = Type::ALL.into_iter().flat_map(|kind| state.entries(kind).values());
+        let (count, bytes) =
+            kept.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + entry.bytes.len()));
+        if state.size() != (count, bytes) || count > LIMITS.resources || bytes > LIMITS.bytes {
+            return false;
+        }
+    }
+    true
 }
 
 /// A resource as its type, version and name, and its bytes.

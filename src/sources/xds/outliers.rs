@@ -49,15 +49,15 @@ pub(super) fn read(
     let (threshold, failing_hosts) = (m.wrapped_u32(16)?, m.wrapped_u32(19)?);
     let failing_volume = m.wrapped_u32(20)?;
     let by_failures = enforced(m, 17, 0)?;
-    let base = m.duration(3)?.unwrap_or(EJECTION_TIME);
-    let max = m.duration(21)?.unwrap_or(EJECTION_TIME_MAX).max(base);
+    let base = m.pause(3)?.unwrap_or(EJECTION_TIME);
+    let max = m.pause(21)?.unwrap_or(EJECTION_TIME_MAX).max(base);
     let percent = m.wrapped_u32(4)?.unwrap_or(EJECTION_PERCENT).clamp(1, 100);
     let threshold = threshold.unwrap_or(FAILURE_PERCENT).clamp(1, 100) as u8;
     let detection = OutlierDetection {
         consecutive_5xx: Some(consecutive_5xx),
         consecutive_gateway_errors: Some(gateway),
         consecutive_local_failures: Some(if is_split { local } else { 0 }),
-        interval: Some(m.duration(2)?.unwrap_or(INTERVAL)),
+        interval: Some(m.pause(2)?.unwrap_or(INTERVAL)),
         base_ejection_time: Some(base),
         max_ejection_time: Some(Item::new(max, origin.clone())),
         max_ejection_percent: Some(item(percent as u8)),

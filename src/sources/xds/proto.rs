@@ -37,9 +37,13 @@ impl<'a> Message<'a> {
     /// # Errors
     /// If they are no message of protobuf.
     pub(super) fn read(bytes: &'a [u8], schema: &'static Schema) -> Result<Self, Reason> {
-        let fields: Result<Vec<_>, _> = Fields::of(bytes).collect();
+        let fields: Result<Vec<_>, _> = Fields::of(bytes).take(FIELDS_MAX + 1).collect();
         let garbage = |_| format!("{}: these bytes are no such message", schema.0);
-        Ok(Self { schema, fields: fields.map_err(garbage)? })
+        let fields = fields.map_err(garbage)?;
+        if fields.len() > FIELDS_MAX {
+            return Err(format!("{}: more than {FIELDS_MAX} fields", schema.0));
+        }
+        Ok(Self { schema, fields })
     }
 
     /// A sentence about the field `number`.
@@ -210,6 +214,15 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// A `Duration` that is the pause between two actions, or the limit of one.
+    pub(super) fn pause(&mut self, number: u64) -> Result<Option<Duration>, Reason> {
+        let pause = self.duration(number)?;
+        match pause.is_some_and(|pause| pause < PAUSE_MIN) {
+            true => Err(self.about(number, &format!("is below {PAUSE_MIN:?}"))),
+            false => Ok(pause),
+        }
+    }
+
     /// The type and the bytes of an `Any`.
     pub(super) fn any(&mut self, number: u64) -> Result<Option<(&'a str, &'a [u8])>, Reason> {
         let Some(mut any) = self.message(number, &ANY)? else { return Ok(None) };
@@ -253,6 +266,13 @@ impl<'a> Message<'a> {
 const WRAPPER: Schema = Schema("wrapper", "1 value");
 const DURATION: Schema = Schema("duration", "1 seconds 2 nanos");
 const ANY: Schema = Schema("any", "1 type_url 2 value");
+
+/// The maximum number of fields of a message. A field takes two bytes or more of a resource, and 32
+/// of the memory.
+const FIELDS_MAX: usize = 200_000;
+
+/// Shorter pauses would keep the processor busy.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
 
 /// Longer durations are the negative ones of the encoding, and nonsense.
 const DURATION_S_MAX: u64 = 315_576_000_000;

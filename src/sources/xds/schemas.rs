@@ -39,6 +39,29 @@ pub(super) const LB_POLICY: Schema = Schema("load_balancing_policy", "1 policies
 pub(super) const LB_POLICY_ENTRY: Schema =
     Schema("load_balancing_policy.policies", "4 typed_extension_config");
 
+/// The settings of a balancer as a field of the cluster, and as an extension.
+pub(super) const LEAST_REQUEST_FIELD: Schema =
+    Schema("least_request_lb_config", "1 choice_count 2 active_request_bias 3 slow_start_config");
+
+pub(super) const ROUND_ROBIN_FIELD: Schema = Schema("round_robin_lb_config", "1 slow_start_config");
+
+pub(super) const LEAST_REQUEST: Schema = Schema(
+    "LeastRequest",
+    "1 choice_count 2 active_request_bias 3 slow_start_config 4 enable_full_scan \
+     5 locality_lb_config 6 selection_method",
+);
+
+pub(super) const ROUND_ROBIN: Schema =
+    Schema("RoundRobin", "1 slow_start_config 2 locality_lb_config");
+
+pub(super) const RANDOM: Schema = Schema("Random", "1 locality_lb_config");
+
+pub(super) const LOCALITY_LB: Schema =
+    Schema("locality_lb_config", "1 zone_aware_lb_config 2 locality_weighted_lb_config");
+
+pub(super) const SLOW_START: Schema =
+    Schema("slow_start_config", "1 slow_start_window 2 aggression 3 min_weight_percent");
+
 pub(super) const BREAKERS: Schema =
     Schema("circuit_breakers", "1 thresholds 2 per_host_thresholds");
 
@@ -86,6 +109,11 @@ pub(super) const LB_ENDPOINT: Schema = Schema(
 pub(super) const ENDPOINT: Schema = Schema(
     "endpoint",
     "1 address 2 health_check_config 3 hostname 4 additional_addresses 5 observability_name",
+);
+
+pub(super) const ENDPOINT_CHECK: Schema = Schema(
+    "health_check_config",
+    "1 port_value 2 hostname 3 address 4 disable_active_health_check",
 );
 
 pub(super) const ADDRESS: Schema =

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::cluster::Targets;
 use super::endpoints::Assignment;
-use super::kinds::{Content, Type, name_of};
+use super::kinds::{Content, NAME_BYTES_MAX, Type, name_of, short};
 use super::listener::{RouteSource, own_routes, owner_of};
 use super::proto::Reason;
 use crate::grpc::xds::{Resource as Sent, Response};
@@ -15,6 +15,19 @@ use crate::model::{Change, Kind, Resource};
 /// The names of refused resources without one: all of a response, and one of it.
 const WHOLE: &str = "of all names";
 const NUMBER: &str = "number ";
+
+/// The largest resource. To read it takes several times as much memory.
+const RESOURCE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The longest reason against a resource.
+const REASON_BYTES_MAX: usize = 500;
+
+/// The number of refused resources of a type that are known by their names.
+const REFUSED_MAX: usize = 1000;
+
+/// The number of endpoints for each resource that the limit allows, on average: a few clusters may
+/// name the same endpoints many times.
+const ENDPOINTS_EACH: usize = 10;
 
 /// A resource that was accepted.
 #[derive(Clone, Debug)]
@@ -52,6 +65,10 @@ pub(super) struct State {
     dirty: BTreeSet<(Type, String)>,
     /// The items that are published.
     published: HashSet<(Kind, String)>,
+    /// Clusters that wait for their endpoints, and listeners that wait for their routes.
+    waiting: HashSet<(Type, String)>,
+    /// The number of endpoints of each published cluster, and of all.
+    counts: (HashMap<String, usize>, usize),
     /// The entries before the changes that are not published yet.
     undo: BTreeMap<(Type, String), Option<Entry>>,
 }
@@ -72,6 +89,8 @@ impl State {
             absent: HashSet::new(),
             dirty: BTreeSet::new(),
             published: HashSet::new(),
+            waiting: HashSet::new(),
+            counts: Default::default(),
             undo: BTreeMap::new(),
         }
     }
@@ -98,6 +117,10 @@ impl State {
             Type::Endpoints => Some(&self.by_endpoints),
             Type::Routes => Some(&self.by_routes),
         }
+    }
+
+    fn is_wanted(&self, kind: Type, name: &str) -> bool {
+        self.users(kind).is_some_and(|users| users.contains_key(name))
     }
 
     /// Whether a resource of this name was sent, also if it was refused.
@@ -130,7 +153,9 @@ impl State {
             self.drop_unwanted();
             self.check_size(kind, response, is_delta)?;
         }
-        self.fresh[kind.index()].clear();
+        if !is_delta {
+            self.begin(kind);
+        }
         self.refused[kind.index()].retain(|name, _| name != WHOLE && !name.starts_with(NUMBER));
         if kind.is_whole() && !is_delta {
             self.refused[kind.index()].clear();
@@ -140,6 +165,8 @@ impl State {
         for (sent, number) in response.resources.iter().zip(1_usize..) {
             match self.take_one(kind, sent, response, &mut seen) {
                 Ok(()) => {}
+                // The server may send endpoints that no cluster has.
+                Err((Some(name), _)) if !kind.is_whole() && !self.is_wanted(kind, &name) => {}
                 Err((Some(name), why)) => {
                     seen.insert(name.clone());
                     self.refuse(kind, name, why);
@@ -151,17 +178,52 @@ impl State {
                 }
             }
         }
-        let mut gone: Vec<String> = response.removed.iter().map(|name| (*name).into()).collect();
+        let is_known = |name: &&&str| self.has(kind, name) || self.is_wanted(kind, name);
+        let removed = response.removed.iter().filter(is_known);
+        let mut gone: Vec<String> = removed.map(|name| (*name).into()).collect();
         if is_whole {
             let known = self.entries(kind).keys();
             gone.extend(known.filter(|name| !seen.contains(*name)).cloned());
         }
         for name in gone {
+            if self.is_wanted(kind, &name) {
+                // Endpoints in use stay until their cluster is gone, as in the state of the world.
+                if !self.entries(kind).contains_key(&name) {
+                    self.refused[kind.index()].remove(&name);
+                    self.note_absent(kind, &name);
+                }
+                continue;
+            }
             self.refused[kind.index()].remove(&name);
             self.set(kind, name, None);
         }
         self.follow(kind);
         Ok(())
+    }
+
+    /// The next response is answered on its own. Without this, reasons against the one before are
+    /// in the answer, too.
+    pub(super) fn begin(&mut self, kind: Type) {
+        self.fresh[kind.index()].clear();
+    }
+
+    /// Drops the resources without a version that the first changes of a stream do not have: the
+    /// server could not be told that they are known, so it does not say that they are gone.
+    pub(super) fn drop_unversioned(&mut self, kind: Type, response: &Response<'_>) {
+        let name = |sent: &Sent<'_>| match sent.name {
+            "" => name_of(sent.bytes).map(str::to_owned),
+            name => Some(name.to_owned()),
+        };
+        let sent: Option<HashSet<String>> = response.resources.iter().map(name).collect();
+        // One without a name may be any of them.
+        let Some(sent) = sent.filter(|_| kind.is_whole()) else { return };
+        let is_gone =
+            |(name, entry): &(&String, &Entry)| entry.version.is_empty() && !sent.contains(*name);
+        let gone = self.entries(kind).iter().filter(is_gone).map(|(name, _)| name.clone());
+        for name in gone.collect::<Vec<_>>() {
+            self.set(kind, name, None);
+        }
+        self.follow(kind);
     }
 
     fn take_one(
@@ -175,7 +237,17 @@ impl State {
             "" => name_of(sent.bytes),
             name => Some(name),
         };
-        let refuse = |why| (own.map(str::to_owned), why);
+        let refuse = |why| (own.map(|own| short(own, NAME_BYTES_MAX)), why);
+        if let Some(own) = own {
+            check_name(own).map_err(refuse)?;
+        }
+        if sent.version.len() > NAME_BYTES_MAX {
+            return Err(refuse(format!("its version has {} bytes", sent.version.len())));
+        }
+        if sent.bytes.len() > RESOURCE_BYTES_MAX {
+            let len = sent.bytes.len();
+            return Err(refuse(format!("it has {len} bytes; {RESOURCE_BYTES_MAX} are allowed")));
+        }
         if sent.type_url != kind.url() {
             return Err(refuse(format!("it has the type {:?}", sent.type_url)));
         }
@@ -194,6 +266,7 @@ impl State {
         }
         let version = if sent.version.is_empty() { response.version } else { sent.version };
         let (name, content) = kind.read(sent.bytes, version).map_err(refuse)?;
+        check_name(&name).map_err(refuse)?;
         if own.is_some_and(|own| own != name) {
             return Err(refuse(format!("its own name is {name:?}")));
         }
@@ -214,15 +287,18 @@ impl State {
         is_delta: bool,
     ) -> Result<(), Reason> {
         let (mut count, mut bytes) = self.size();
+        count += response.more;
         let replaces_all = kind.is_whole() && !is_delta;
         if replaces_all {
             let entries = self.entries(kind);
             count -= entries.len();
             bytes -= entries.values().map(|entry| entry.bytes.len()).sum::<usize>();
         }
+        let mut seen = HashSet::new();
         for sent in &response.resources {
+            // A name that is there twice replaces its entry once.
             let before = match (replaces_all, name_of(sent.bytes)) {
-                (false, Some(name)) => self.entries(kind).get(name),
+                (false, Some(name)) if seen.insert(name) => self.entries(kind).get(name),
                 _ => None,
             };
             count += usize::from(before.is_none());
@@ -245,8 +321,18 @@ impl State {
     }
 
     fn refuse(&mut self, kind: Type, name: String, why: Reason) {
-        self.fresh[kind.index()].insert(name.clone());
-        self.refused[kind.index()].insert(name, why);
+        let (fresh, refused) = (&mut self.fresh[kind.index()], &mut self.refused[kind.index()]);
+        if refused.len() >= REFUSED_MAX && !refused.contains_key(&name) {
+            let older = match fresh.len() < REFUSED_MAX {
+                true => refused.keys().find(|known| !fresh.contains(*known)).cloned(),
+                false => None,
+            };
+            // The reasons of this answer suffice.
+            let Some(older) = older else { return };
+            refused.remove(&older);
+        }
+        fresh.insert(name.clone());
+        refused.insert(name, short(&why, REASON_BYTES_MAX));
     }
 
     fn set(&mut self, kind: Type, name: String, entry: Option<Entry>) {
@@ -268,11 +354,7 @@ impl State {
     /// Notes which endpoints the clusters need, or which routes the listeners need, after a change
     /// of those. Drops all others.
     fn follow(&mut self, kind: Type) {
-        let needed = match kind {
-            Type::Cluster => Type::Endpoints,
-            Type::Listener => Type::Routes,
-            Type::Endpoints | Type::Routes => return,
-        };
+        let Some(needed) = needed_by(kind) else { return };
         let mut users: HashMap<String, Vec<String>> = HashMap::new();
         for (name, entry) in self.entries(kind) {
             if let Some(needed) = entry.content.needed() {
@@ -368,19 +450,38 @@ impl State {
     }
 
     fn change_service(&mut self, name: &str, to: &mut Vec<Change>) {
+        let key = (Type::Cluster, name.to_owned());
         let entry = self.entries(Type::Cluster).get(name);
         let Some(Content::Cluster(cluster)) = entry.map(|entry| &entry.content) else {
+            self.waiting.remove(&key);
+            self.count(name, 0);
             return self.change(Kind::Service, name, None, to);
         };
         let endpoints = match &cluster.targets {
             Targets::Own(_) => None,
             Targets::Eds(wanted) => match self.assignment(wanted) {
-                None if !self.is_ready(Type::Endpoints, wanted) => return,
+                None if !self.is_ready(Type::Endpoints, wanted) => {
+                    self.waiting.insert(key);
+                    return;
+                }
                 found => found,
             },
         };
+        let number = cluster.number(endpoints);
+        let max = self.limits.resources.saturating_mul(ENDPOINTS_EACH);
+        let others = self.counts.1 - self.counts.0.get(name).copied().unwrap_or_default();
+        if others + number > max {
+            let all = others + number;
+            let why = format!(
+                "{all} endpoints in all clusters; max_resources allows {max}, {ENDPOINTS_EACH} \
+                 for each resource"
+            );
+            return self.refuse(Type::Cluster, name.to_owned(), why);
+        }
         match cluster.service(endpoints) {
             Ok(service) => {
+                self.waiting.remove(&key);
+                self.count(name, number);
                 self.change(Kind::Service, name, Some(Resource::Service(service)), to);
             }
             Err(why) => self.refuse(Type::Cluster, name.to_owned(), why),
@@ -388,21 +489,36 @@ impl State {
     }
 
     fn change_listener(&mut self, name: &str, to: &mut Vec<Change>) {
+        let key = (Type::Listener, name.to_owned());
         let own = own_routes(name);
         let entry = self.entries(Type::Listener).get(name);
         let (listener, routes) = match entry.map(|entry| &entry.content) {
             Some(Content::Listener(listener)) => {
                 let routes = match &listener.routes {
                     RouteSource::Own(routes) => Some(routes.resource()),
-                    RouteSource::Rds(wanted) if !self.is_ready(Type::Routes, wanted) => return,
+                    RouteSource::Rds(wanted) if !self.is_ready(Type::Routes, wanted) => {
+                        self.waiting.insert(key);
+                        return;
+                    }
                     RouteSource::Rds(_) | RouteSource::None => None,
                 };
                 (Some(Resource::Listener(Arc::clone(&listener.listener))), routes)
             }
             _ => (None, None),
         };
+        self.waiting.remove(&key);
         self.change(Kind::Routes, &own, routes, to);
         self.change(Kind::Listener, name, listener, to);
+    }
+
+    fn count(&mut self, name: &str, number: usize) {
+        let (counts, all) = &mut self.counts;
+        *all += number;
+        *all -= match number {
+            0 => counts.remove(name),
+            number => counts.insert(name.to_owned(), number),
+        }
+        .unwrap_or_default();
     }
 
     fn assignment(&self, name: &str) -> Option<&Assignment> {
@@ -420,6 +536,9 @@ impl State {
             self.refuse(key.0, key.1.clone(), why.clone());
             if let Some(before) = self.undo.remove(&key) {
                 self.note_published(*kind, name, before.is_some());
+                if before.is_none() && key.0 == Type::Cluster {
+                    self.count(&key.1, 0);
+                }
                 if key.0 == Type::Listener {
                     let content = before.as_ref().map(|entry| &entry.content);
                     let has_routes = matches!(content, Some(Content::Listener(listener))
@@ -428,7 +547,10 @@ impl State {
                     self.note_published(Kind::Listener, &key.1, is_there);
                     self.note_published(Kind::Routes, &own_routes(&key.1), has_routes);
                 }
+                let dropped = before.as_ref().and_then(|entry| entry.content.needed());
+                let dropped = needed_by(key.0).zip(dropped.map(str::to_owned));
                 self.set(key.0, key.1, before);
+                self.restore_needed(dropped);
             }
         }
         if !refused.is_empty() {
@@ -437,7 +559,29 @@ impl State {
             // The model has the previous content already.
             self.dirty.clear();
         }
-        self.undo.clear();
+        // A cluster that waits is not applied yet: it may still have to be taken back.
+        let before = self.waiting.iter().filter_map(|key| {
+            let entry = self.undo.get(key)?.as_ref()?;
+            Some((needed_by(key.0)?, entry.content.needed()?.to_owned()))
+        });
+        let kept: HashSet<(Type, String)> = before.collect();
+        let (entries, waiting) = (&self.entries, &self.waiting);
+        self.undo.retain(|key, _| match key.0 {
+            Type::Cluster | Type::Listener => waiting.contains(key),
+            Type::Endpoints | Type::Routes => {
+                kept.contains(key) && !entries[key.0.index()].contains_key(&key.1)
+            }
+        });
+    }
+
+    /// Endpoints that were dropped with a cluster come back with it, and routes with a listener.
+    fn restore_needed(&mut self, key: Option<(Type, String)>) {
+        let Some(key) = key else { return };
+        if !self.entries(key.0).contains_key(&key.1)
+            && let Some(Some(before)) = self.undo.remove(&key)
+        {
+            self.set(key.0, key.1, Some(before));
+        }
     }
 
     fn note_published(&mut self, kind: Kind, name: &str, is_published: bool) {
@@ -485,5 +629,25 @@ impl State {
             lines.push(format!("and {more} more"));
         }
         (!lines.is_empty()).then(|| lines.join("; "))
+    }
+}
+
+/// The type of the resources that one of `kind` needs.
+fn needed_by(kind: Type) -> Option<Type> {
+    match kind {
+        Type::Cluster => Some(Type::Endpoints),
+        Type::Listener => Some(Type::Routes),
+        Type::Endpoints | Type::Routes => None,
+    }
+}
+
+/// Refuses a name that would fill or break the log.
+pub(super) fn check_name(name: &str) -> Result<(), Reason> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(format!("a name of {} bytes; {NAME_BYTES_MAX} are allowed", name.len()));
+    }
+    match name.chars().any(char::is_control) {
+        true => Err("a control character in a name".to_owned()),
+        false => Ok(()),
     }
 }

@@ -64,6 +64,8 @@ struct Answer {
     is_judged: bool,
     refusal: Option<String>,
     due: Instant,
+    /// The time at which an earlier refusal was to be sent, which this one includes.
+    latest: Option<Instant>,
 }
 
 impl Stream {
@@ -71,18 +73,30 @@ impl Stream {
         Self { is_delta, is_careful, types, begun: false, asked: BTreeMap::new() }
     }
 
-    /// Notes a response. It is answered when it is judged.
-    pub(super) fn note(&mut self, kind: Type, version: &str, nonce: &str, now: Instant) {
+    /// Notes a response. It is answered when it is judged. Returns whether the answer to an earlier
+    /// response of changes is still to be sent: then the answer is about both.
+    pub(super) fn note(&mut self, kind: Type, version: &str, nonce: &str, now: Instant) -> bool {
         for (other, asked) in &mut self.asked {
             if *other != kind && asked.again.is_some() {
                 asked.again = Some(now);
             }
         }
-        let Some(asked) = self.asked.get_mut(&kind) else { return };
+        let Some(asked) = self.asked.get_mut(&kind) else { return false };
         asked.heard = true;
         nonce.clone_into(&mut asked.nonce);
         let version = version.to_owned();
-        asked.answer = Some(Answer { version, is_judged: false, refusal: None, due: now });
+        let earlier = asked.answer.take().filter(|_| self.is_delta);
+        let is_pending = earlier.is_some();
+        // Further responses do not put off a refusal.
+        let latest = earlier.and_then(|it| it.latest.or(it.refusal.map(|_| it.due)));
+        let answer = Answer { version, is_judged: false, refusal: None, due: now, latest };
+        asked.answer = Some(answer);
+        is_pending
+    }
+
+    /// Whether the server has answered for this type on this stream.
+    pub(super) fn is_heard_for(&self, kind: Type) -> bool {
+        self.asked.get(&kind).is_some_and(|asked| asked.heard)
     }
 
     /// Judges all responses without an answer: `refusal` has the reason against a type. Returns the
@@ -109,8 +123,13 @@ impl Stream {
                     let before = accepted.refusals.entry(*kind).or_default();
                     let longest = REFUSE_AFTER.saturating_mul(1 << (*before).min(10));
                     let longest = longest.min(REFUSE_AFTER_MAX);
-                    *before += 1;
-                    answer.due = now + longest.mul_f64(0.5 + fastrand::f64() / 2.0);
+                    answer.due = match answer.latest {
+                        Some(latest) => latest,
+                        None => {
+                            *before += 1;
+                            now + longest.mul_f64(0.5 + fastrand::f64() / 2.0)
+                        }
+                    };
                     refused.push((*kind, why.clone()));
                 }
             }
@@ -193,13 +212,27 @@ impl Stream {
     }
 
     /// The types that were asked for last and never answered. A server may end a stream because of
-    /// one of them.
+    /// one of them. All servers know clusters: without them, there is nothing to serve.
     pub(super) fn suspects(&self, accepted: &Accepted) -> Vec<Type> {
         let unheard = self.asked.iter().filter(|(_, asked)| !asked.heard);
+        let unheard = unheard.filter(|(kind, _)| **kind != Type::Cluster);
         let mut unheard: Vec<_> =
             unheard.filter(|(kind, _)| !accepted.heard.contains(kind)).collect();
         unheard.sort_by_key(|(_, asked)| asked.at);
         unheard.into_iter().map(|(kind, _)| *kind).collect()
+    }
+
+    /// Whether the server has answered for a type on this stream.
+    pub(super) fn is_heard(&self) -> bool {
+        self.asked.values().any(|asked| asked.heard)
+    }
+
+    /// Asks for a type that was left out so far.
+    pub(super) fn ask_again(&mut self, kind: Type) {
+        if !self.types.contains(&kind) {
+            self.types.push(kind);
+            self.types.sort();
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Tables of resources: what becomes of each, and the reason if it is refused.
 
+mod bounds;
+
 use std::collections::BTreeSet;
 
 use super::kinds::{CLUSTER, ENDPOINTS, Type};
