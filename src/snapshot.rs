@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub listeners: Vec<Arc<Listener>>,
     /// All services, sorted by name. Destinations are indices into this.
     pub services: Vec<Arc<Service>>,
+    /// The TCP addresses of the admin interface and the resolver. No captured traffic goes there.
+    pub reserved: Vec<SocketAddr>,
     /// The services by the addresses of their endpoints. `None` means that no traffic is captured.
     pub endpoint_addresses: Option<Arc<EndpointAddresses>>,
     /// All route rules, by their index.
@@ -87,6 +89,7 @@ impl Snapshot {
             version: 0,
             listeners: Vec::new(),
             services: Vec::new(),
+            reserved: Vec::new(),
             endpoint_addresses: None,
             rules: Vec::new(),
             rate_limits: RateLimits::default(),

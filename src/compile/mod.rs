@@ -260,6 +260,7 @@ fn compile_all(
         certificates: std::mem::take(&mut compiler.certificates),
         jwt_providers: std::mem::take(&mut compiler.providers),
         services,
+        reserved: settings::admin(model).into_iter().chain(model.mesh.dns).collect(),
         endpoint_addresses,
     };
     let admin_token = settings::admin_token(&mut compiler);

@@ -376,7 +376,9 @@ impl Control {
                     self.retry.after(self.need());
                     memory::give_back_with_code();
                 }
-                identity = self.identities.changed() => self.take_identity(identity).await,
+                identity = self.identities.changed() => {
+                    Box::pin(self.take_identity(identity)).await;
+                }
                 change = self.sources.changed() => match change {
                     Change::Documents(documents) => self.take_documents(documents, None).await,
                     Change::Resources(update) => self.take_update(update).await,

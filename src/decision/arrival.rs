@@ -15,10 +15,26 @@ pub fn capture_error(
     original: SocketAddr,
     is_local: impl Fn(IpAddr) -> bool,
 ) -> Option<CaptureError> {
-    if is_ours(original, snapshot, is_local) {
+    if is_ours(original, snapshot, &is_local)
+        || is_reserved(original, snapshot, &is_local)
+        || is_reserved(capture.application(original), snapshot, &is_local)
+    {
         return Some(CaptureError::Ourselves);
     }
     capture.excludes(peer, original).then_some(CaptureError::Excluded)
+}
+
+/// Whether the admin interface or the resolver of this process has this address. Their sockets for
+/// `[::]` also accept IPv4.
+fn is_reserved(
+    address: SocketAddr,
+    snapshot: &Snapshot,
+    is_local: impl Fn(IpAddr) -> bool,
+) -> bool {
+    snapshot.reserved.iter().filter(|bind| bind.port() == address.port()).any(|bind| {
+        let takes = bind.is_ipv6() || address.is_ipv4();
+        bind.ip() == address.ip() || bind.ip().is_unspecified() && takes && is_local(address.ip())
+    })
 }
 
 /// Whether a listener of this proxy has this address. `is_local` returns whether an address belongs

@@ -89,8 +89,26 @@ pub(super) fn accepts_quic<I: Io>(
         refuse(downstream, &NO_MTLS);
         return false;
     }
+    if is_declared_tcp(downstream) {
+        refuse(downstream, &OPAQUE);
+        return false;
+    }
     true
 }
+
+/// Whether the destination of a connection is declared as opaque bytes.
+fn is_declared_tcp<I: Io>(downstream: &Downstream<I>) -> bool {
+    let local = downstream.local();
+    let Some((listener, _)) = downstream.listener(&local) else { return false };
+    let way = way(downstream, &local, listener);
+    declared(downstream, &local, listener, way.as_ref()) == Some(Declared::Tcp)
+}
+
+const OPAQUE: Refusal = Refusal {
+    status: 0,
+    flag: Flag::OriginalDestination,
+    detail: "the port or its service is declared as tcp, so HTTP/3 requests cannot go there",
+};
 
 const NO_MTLS: Refusal = Refusal {
     status: 0,
@@ -171,8 +189,7 @@ async fn look<I: Io>(
     let local = downstream.local();
     let (current, _) = downstream.listener(&local)?;
     let way = way(downstream, &local, current);
-    let service = way.as_ref().and_then(|way| way.service(&local));
-    let declared = downstream.client(current).declared(service.map(|service| &*service.config));
+    let declared = declared(downstream, &local, current, way.as_ref());
     let protocol = match declared {
         Some(Declared::Http) => Some(Protocol::Http1),
         Some(Declared::Tcp) | None => None,
@@ -215,6 +232,17 @@ async fn look<I: Io>(
         sniffed.protocol = protocol;
     }
     Some(sniffed)
+}
+
+/// The protocol that the port or the service of a connection's destination declares.
+fn declared<I: Io>(
+    downstream: &Downstream<I>,
+    local: &Local<I>,
+    listener: &Listener,
+    way: Option<&Way<I>>,
+) -> Option<Declared> {
+    let service = way.and_then(|way| way.service(local));
+    downstream.client(listener).declared(service.map(|service| &*service.config))
 }
 
 /// Decides how to serve a connection after detection.

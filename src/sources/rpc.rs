@@ -1,5 +1,6 @@
 //! A gRPC client for the control thread: HTTP/2 over any connection.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -192,6 +193,16 @@ impl Messages {
     pub(super) fn has_room(&mut self) -> bool {
         self.sending.reserve_capacity(1);
         self.sending.capacity() > 0
+    }
+
+    /// Waits until `has_room`.
+    pub(super) async fn room(&mut self) -> Result<(), String> {
+        self.sending.reserve_capacity(1);
+        match poll_fn(|context| self.sending.poll_capacity(context)).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(broken(error)),
+            None => Err("the stream is closed".to_owned()),
+        }
     }
 
     /// Waits for the head of the answer.

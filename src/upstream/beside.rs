@@ -13,6 +13,7 @@ use std::task::{Poll, Waker};
 use super::choose::{self, Opened, Target};
 use super::http3::{self, NotOpened, QuicPeer};
 use super::limited::{self, ConnectionSlot};
+use super::service::Latest;
 use super::{LocalEndpoint, LocalService};
 use crate::cluster::{Beside, Protocol};
 use crate::error::Refusal;
@@ -112,13 +113,16 @@ struct Trial {
 }
 
 impl Trial {
+    fn new(taken: Option<ConnectionSlot>) -> Rc<Self> {
+        Rc::new(Self { taken: Cell::new(taken), ..Self::default() })
+    }
+
     fn begin<I: Io>(
         target: &Target<'_, I>,
         endpoint: &LocalEndpoint<I>,
         taken: Option<ConnectionSlot>,
     ) -> Rc<Self> {
-        let (taken, opened) = (Cell::new(taken), Cell::new(None));
-        let trial = Rc::new(Self { taken, opened, waker: RefCell::default() });
+        let trial = Self::new(taken);
         let running = Running {
             trial: Rc::clone(&trial),
             core: Rc::clone(target.core),
@@ -148,26 +152,34 @@ impl Trial {
 /// Watches whether the endpoint of a connection over QUIC still answers.
 pub(super) struct Watch<I: Io> {
     pub silence: Silence,
+    /// Whether the endpoint does not answer.
+    pub is_doubted: bool,
     core: Rc<Core<I>>,
-    service: Rc<LocalService<I>>,
+    /// The service in the current snapshot. Its settings may be newer than the connection.
+    service: Rc<Latest<I>>,
     limits: Limits,
 }
 
 impl<I: Io> Watch<I> {
     pub fn new(target: &Target<'_, I>) -> Self {
-        let (core, service) = (Rc::clone(target.core), Rc::clone(target.service));
-        Self { silence: Silence::default(), core, service, limits: *target.limits }
+        let (core, service) = (Rc::clone(target.core), Rc::clone(&target.service.latest));
+        let silence = Silence::default();
+        Self { silence, is_doubted: false, core, service, limits: *target.limits }
     }
 
     /// The endpoint does not answer. Opens a connection over TCP, so that it is known whether
-    /// requests can go there.
-    pub fn doubt(&self, endpoint: &LocalEndpoint<I>, now: Time) {
+    /// requests can go there. It gets the slot of the connection over QUIC, because all other slots
+    /// may be taken.
+    pub fn doubt(&mut self, endpoint: &LocalEndpoint<I>, slot: Option<ConnectionSlot>, now: Time) {
+        self.is_doubted = true;
         endpoint.shared.set_quic_error("the endpoint does not answer any more");
         endpoint.shared.change_ways(|ways| ways.failed(now));
+        endpoint.shared.close_http3();
+        let Some(service) = self.service.get() else { return };
         let running = Running {
-            trial: Rc::default(),
+            trial: Trial::new(slot),
             core: Rc::clone(&self.core),
-            service: Rc::clone(&self.service),
+            service,
             endpoint: Rc::clone(endpoint),
             client: None,
             limits: self.limits,
@@ -189,7 +201,7 @@ struct Running<I: Io> {
 
 impl<I: Io> Running<I> {
     async fn run(&self) {
-        let Self { endpoint, trial, .. } = self;
+        let Self { endpoint, trial, core, .. } = self;
         let target = self.target();
         let opened = match self.peer(&target) {
             Some(peer) => http3::open_beside(&target, &peer).await,
@@ -197,14 +209,16 @@ impl<I: Io> Running<I> {
         };
         match opened {
             Ok(ready) => {
-                let slot = trial.taken.take().map(Some);
-                if let Some(slot) = slot.or_else(|| limited::take_free(&target)) {
-                    endpoint.shared.change_ways(|ways| ways.opened());
-                    let connection = http3::share(&target, endpoint, ready, slot);
-                    endpoint.queue.give_streams(|| connection.slot());
-                    endpoint.shared.add(connection);
-                    trial.opened.set(Some(true));
-                }
+                endpoint.shared.change_ways(|ways| ways.opened());
+                let Some(slot) = self.slot(&target) else {
+                    // QUIC works, but the requests have taken the slot for TCP.
+                    trial.opened.set(Some(false));
+                    return ready.close(&core.io).await;
+                };
+                let connection = http3::share(&target, endpoint, ready, slot);
+                endpoint.queue.give_streams(|| connection.slot());
+                endpoint.shared.add(connection);
+                trial.opened.set(Some(true));
             }
             Err(NotOpened { why, refusal }) => {
                 endpoint.shared.set_quic_error(why.as_deref().unwrap_or(refusal.detail));
@@ -217,7 +231,7 @@ impl<I: Io> Running<I> {
         let Self { endpoint, trial, .. } = self;
         trial.opened.set(Some(true));
         let target = self.target();
-        let Some(taken) = limited::take_free(&target) else { return };
+        let Some(taken) = self.slot(&target) else { return };
         match over_tcp(&target, endpoint, taken).await {
             Ok(Opened::Alone(upstream)) => upstream.supply(self.core.io.now()),
             Ok(Opened::Shared(connection)) => {
@@ -226,6 +240,12 @@ impl<I: Io> Running<I> {
             }
             Ok(Opened::Given) | Err(_) => {}
         }
+    }
+
+    /// The slot of the new connection. `Some(None)` means that the service has no limit.
+    fn slot(&self, target: &Target<'_, I>) -> Option<Option<ConnectionSlot>> {
+        let taken = self.trial.taken.take().map(Some);
+        taken.or_else(|| limited::take_free(target))
     }
 
     fn target(&self) -> Target<'_, I> {

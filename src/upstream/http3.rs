@@ -201,6 +201,12 @@ async fn connect<I: Io>(
 }
 
 impl<I: Io> Ready<I> {
+    /// Closes the connection and tells the endpoint.
+    pub(super) async fn close(mut self, io: &I) {
+        let Self { quic, transport, connection, alarm, .. } = &mut self;
+        close(io, quic, transport, connection, alarm).await;
+    }
+
     /// Completes when the endpoint has sent its SETTINGS.
     fn poll_accepted(&mut self, io: &I, context: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         loop {
@@ -330,6 +336,25 @@ fn log<I: Io>(target: &Target<'_, I>, endpoint: &Address, why: &str) {
     });
 }
 
+/// Closes a connection and tells the endpoint, if that is possible within [`CLOSE_TIMEOUT`].
+async fn close<I: Io>(
+    io: &I,
+    quic: &quic::Connection,
+    transport: &mut Transport<I, I::Datagrams>,
+    connection: &Connection,
+    alarm: &Alarm,
+) {
+    connection.close(io.now());
+    alarm.set(io.now() + CLOSE_TIMEOUT);
+    let told = poll_fn(|context| {
+        while let Some(event) = quic.poll() {
+            connection.handle(event, io.recent());
+        }
+        transport.poll(context)
+    });
+    alarm.guard(told).await.ok();
+}
+
 /// The task of a connection: it handles its events until the connection closes.
 struct Driver<I: Io> {
     io: I,
@@ -350,16 +375,8 @@ impl<I: Io> Driver<I> {
     async fn run(&mut self) {
         self.serve().await;
         self.shared.close();
-        self.connection.close(self.io.now());
-        self.alarm.set(self.io.now() + CLOSE_TIMEOUT);
         let Self { transport, alarm, connection, quic, io, .. } = self;
-        let told = poll_fn(|context| {
-            while let Some(event) = quic.poll() {
-                connection.handle(event, io.recent());
-            }
-            transport.poll(context)
-        });
-        alarm.guard(told).await.ok();
+        close(io, quic, transport, connection, alarm).await;
     }
 
     async fn serve(&mut self) {
@@ -404,12 +421,14 @@ impl<I: Io> Driver<I> {
             self.quic.ping();
         }
         if !due.doubt {
+            watch.is_doubted = false;
             return Some(due.next);
         }
         let Some(endpoint) = self.endpoint.upgrade() else { return Some(due.next) };
-        if !self.shared.is_closed() {
+        if !watch.is_doubted {
+            // The connection may be closed for new streams already, and still have old ones.
             self.shared.close();
-            watch.doubt(&endpoint, now);
+            watch.doubt(&endpoint, self.open.as_mut().and_then(OpenGuard::take_slot), now);
         }
         let gives_up = due.give_up && endpoint.shared.ways().has_failed();
         (!gives_up).then_some(due.next)

@@ -181,8 +181,8 @@ pub async fn take<I: Io>(
     }
 }
 
-/// Takes the slot of a connection that is open already, if one is free. `Some(None)` means that the
-/// service has no limit.
+/// Takes the slot of a connection that is open already, if one is free or an idle connection has
+/// one. `Some(None)` means that the service has no limit.
 pub fn take_free<I: Io>(target: &Target<'_, I>) -> Option<Option<ConnectionSlot>> {
     let service = target.service;
     let Some(breaker) = &service.config.breaker else { return Some(None) };
@@ -190,7 +190,9 @@ pub fn take_free<I: Io>(target: &Target<'_, I>) -> Option<Option<ConnectionSlot>
     if limited.is_any() {
         return None;
     }
-    let slot = Some(breaker.take(Limit::Connections)?);
+    let slot = || breaker.take(Limit::Connections);
+    let slot_of_idle = || if service.close_idle() { slot() } else { None };
+    let slot = Some(slot().or_else(slot_of_idle)?);
     let (breaker, limited) = (Arc::clone(breaker), Rc::clone(limited));
     Some(Some(ConnectionSlot { slot, breaker, limited }))
 }

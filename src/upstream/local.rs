@@ -237,7 +237,11 @@ impl<I: Io> Local<I> {
                 // service. The pool must not keep its connections.
                 service.end(None);
             }
-            Rc::new(service)
+            let service = Rc::new(service);
+            if before.is_none() {
+                service.announce();
+            }
+            service
         })
     }
 

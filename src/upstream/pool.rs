@@ -343,6 +343,11 @@ impl OpenGuard {
         self.taken.as_ref().is_some_and(ConnectionSlot::is_wanted)
     }
 
+    /// Takes the slot in the circuit breaker, for another connection. This one remains open.
+    pub(super) fn take_slot(&mut self) -> Option<ConnectionSlot> {
+        self.taken.take()
+    }
+
     /// Whether the connection has a slot in a circuit breaker.
     pub(super) fn is_limited(&self) -> bool {
         self.taken.is_some()

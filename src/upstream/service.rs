@@ -2,7 +2,7 @@
 //! the worker has used.
 
 use std::cell::{Cell, LazyCell, OnceCell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -41,12 +41,35 @@ pub struct LocalService<I: Io> {
     current: RefCell<Option<Current<I>>>,
     /// Whether a later snapshot has replaced this service.
     replaced: Cell<bool>,
+    /// The service of the current snapshot that has taken over the connections of this one.
+    pub(super) latest: Rc<Latest<I>>,
     /// The address families for which this host currently has no route.
     pub unreachable: UnreachableFamilies,
     /// The connections that wait for a slot in the circuit breaker.
     pub limited: Rc<Limited>,
     /// The recent latencies by version, of requests that may be hedged after a percentile.
     latencies: Rc<RefCell<LatenciesByVersion>>,
+}
+
+/// A service of the current snapshot, for a connection that is older. The connection keeps no
+/// snapshot.
+pub(super) struct Latest<I: Io>(RefCell<Weak<LocalService<I>>>);
+
+impl<I: Io> Default for Latest<I> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<I: Io> Latest<I> {
+    /// The service. `None` if it was removed.
+    pub fn get(&self) -> Option<Rc<LocalService<I>>> {
+        self.0.borrow().upgrade()
+    }
+
+    fn set(&self, service: &Rc<LocalService<I>>) {
+        *self.0.borrow_mut() = Rc::downgrade(service);
+    }
 }
 
 /// The latencies of the versions that were used. One version may be slower than another one.
@@ -94,6 +117,7 @@ impl<I: Io> LocalService<I> {
             waiting: waiting.clone(),
             current: RefCell::new(current),
             replaced: Cell::new(false),
+            latest: before.map(|before| Rc::clone(&before.latest)).unwrap_or_default(),
             unreachable: UnreachableFamilies::default(),
             limited: before.map(|before| Rc::clone(&before.limited)).unwrap_or_default(),
             latencies,
@@ -115,8 +139,8 @@ impl<I: Io> LocalService<I> {
         let narrowed = Self::new(whole.worker, config, terms, &whole.waiting, None);
         let alone = Current::of(&narrowed.config, None);
         alone.slots[0].get_or_init(|| state);
-        let limited = Rc::clone(&whole.limited);
-        Some(Self { current: RefCell::new(Some(alone)), limited, ..narrowed })
+        let (limited, latest) = (Rc::clone(&whole.limited), Rc::clone(&whole.latest));
+        Some(Self { current: RefCell::new(Some(alone)), limited, latest, ..narrowed })
     }
 
     /// Chooses the endpoint for the next request. Prefers an endpoint that is not in `avoid` and
@@ -210,7 +234,8 @@ impl<I: Io> LocalService<I> {
 
     /// Puts this service into use, in place of `before`. `before` may have used more endpoints
     /// since this service was created, so their states are taken over.
-    pub fn begin(&self, before: &Self) {
+    pub fn begin(self: &Rc<Self>, before: &Self) {
+        self.latest.set(self);
         if let Some(old) = &*before.current.borrow() {
             let prepared = self.current.borrow().iter().flat_map(Current::states).count();
             if old.states().count() != prepared {
@@ -221,6 +246,11 @@ impl<I: Io> LocalService<I> {
         if let Some(current) = &*self.current.borrow() {
             self.configure(current);
         }
+    }
+
+    /// Announces this service, which takes over nothing, to the connections that it will open.
+    pub fn announce(self: &Rc<Self>) {
+        self.latest.set(self);
     }
 
     /// Ends the use of this service. Drains the connections to all endpoints whose state `next`

@@ -149,6 +149,18 @@ impl Shared {
         idle.inspect(SharedConnection::close).is_some()
     }
 
+    /// Prevents new streams on all connections of HTTP/3. Open streams continue.
+    pub fn close_http3(&self) {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| match connection {
+            SharedConnection::Http2(_) => true,
+            SharedConnection::Http3(connection) => {
+                connection.close();
+                false
+            }
+        });
+    }
+
     /// The flag that is set while a request waits for a stream. The connections read it.
     pub fn wanted(&self) -> &Rc<Cell<bool>> {
         &self.wanted

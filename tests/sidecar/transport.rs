@@ -1,8 +1,10 @@
 //! Sidecars that speak HTTP/3 to each other (`mesh.transport: quic`), and TCP where QUIC fails.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,6 +14,7 @@ use crate::support::eventually;
 use crate::support::http::Client;
 use crate::support::netns::{App, Host, Wire, can_have_hosts};
 use crate::support::proxy::Proxy;
+use crate::support::quic;
 
 /// Creates a CA. Returns its directory.
 fn authority(directory: &tempfile::TempDir) -> String {
@@ -22,31 +25,54 @@ fn authority(directory: &tempfile::TempDir) -> String {
     ca
 }
 
-/// The sidecar of the workload `name`. All sidecars have the same configuration.
+/// Issues a certificate for the workload `name`. Returns its path without `.pem`.
+fn issue(ca: &str, name: &str) -> String {
+    let (out, id) = (format!("{ca}/{name}"), format!("spiffe://cluster.local/ns/demo/sa/{name}"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    let issued = command.args(["ca", "issue", &id, "--dir", ca, "--out", &out]).output().unwrap();
+    assert!(issued.status.success(), "{}", String::from_utf8_lossy(&issued.stderr));
+    out
+}
+
+/// The configuration of the sidecar of the workload `name`. All sidecars have the same services.
+fn configuration(ca: &str, name: &str, hedge: &str, more: &str) -> String {
+    format!(
+        "mesh:\n\
+         \x20 identity: {{ca: {ca}, id: spiffe://cluster.local/ns/demo/sa/{name}}}\n\
+         \x20 transport: quic\n\
+         \x20 inbound: {{bind: [\"0.0.0.0:15006\", \"[::]:15006\"], mtls: strict}}\n\
+         \x20 outbound: {{bind: [\"127.0.0.1:15001\", \"[::1]:15001\"], \
+         ports: {{\"8080\": http}}}}\n\
+         services:\n\
+         \x20 stock: {{addresses: \"10.9.0.1:8080\", endpoints: [\"10.99.0.2:8080\"],\n\
+         \x20   tls: mesh, connect_hedge: {hedge}}}\n\
+         \x20 stock6: {{addresses: \"[fd09::1]:8080\", endpoints: [\"[fd99::2]:8080\"],\n\
+         \x20   tls: mesh, connect_hedge: {hedge}}}\n\
+         \x20 calls: {{addresses: \"10.9.0.2:8082\", endpoints: [\"10.99.0.2:8082\"],\n\
+         \x20   tls: mesh, protocol: grpc, connect_hedge: {hedge}}}\n\
+         \x20 mute: {{addresses: \"10.9.0.3:8080\", endpoints: [\"10.99.0.3:8080\"],\n\
+         \x20   tls: mesh}}\n\
+         \x20 mail: {{addresses: \"10.9.0.4:8025\", endpoints: [\"10.99.0.2:8025\"],\n\
+         \x20   tls: mesh}}\n\
+         \x20 right: {{addresses: \"10.9.0.5:8080\", endpoints: [\"10.99.0.2:8083\"],\n\
+         \x20   tls: mesh, identity: spiffe://cluster.local/ns/demo/sa/stock,\n\
+         \x20   connect_hedge: {hedge}}}\n\
+         \x20 wrong: {{addresses: \"10.9.0.6:8080\", endpoints: [\"10.99.0.2:8084\"],\n\
+         \x20   tls: mesh, identity: spiffe://cluster.local/ns/demo/sa/other,\n\
+         \x20   connect_hedge: {hedge}}}\n\
+         \x20 one: {{addresses: \"10.9.0.7:8080\", endpoints: [\"10.99.0.2:8085\"], tls: mesh,\n\
+         \x20   connect_hedge: {hedge}, circuit_breaker: {{max_connections: 1}}}}\n\
+         \x20 aged: {{addresses: \"10.9.0.8:8080\", endpoints: [\"10.99.0.2:8086\"], tls: mesh,\n\
+         \x20   connect_hedge: {hedge}, http2: {{max_connection_age: 1s}}}}\n\
+         \x20 rotated: {{addresses: \"10.9.0.9:8080\", endpoints: [\"10.99.0.2:8087\"],\n\
+         \x20   tls: mesh, connect_hedge: {hedge}}}\n\
+         telemetry: {{access_log: {{path: stdout}}}}\n{more}"
+    )
+}
+
+/// The sidecar of the workload `name`.
 fn sidecar(host: &Host, ca: &str, name: &str, hedge: &str, more: &str) -> Proxy {
-    let proxy = Proxy::start_in(
-        &host.name,
-        &format!(
-            "mesh:\n\
-             \x20 identity: {{ca: {ca}, id: spiffe://cluster.local/ns/demo/sa/{name}}}\n\
-             \x20 transport: quic\n\
-             \x20 inbound: {{bind: [\"0.0.0.0:15006\", \"[::]:15006\"], mtls: strict}}\n\
-             \x20 outbound: {{bind: [\"127.0.0.1:15001\", \"[::1]:15001\"], \
-             ports: {{\"8080\": http}}}}\n\
-             services:\n\
-             \x20 stock: {{addresses: \"10.9.0.1:8080\", endpoints: [\"10.99.0.2:8080\"],\n\
-             \x20   tls: mesh, connect_hedge: {hedge}}}\n\
-             \x20 stock6: {{addresses: \"[fd09::1]:8080\", endpoints: [\"[fd99::2]:8080\"],\n\
-             \x20   tls: mesh, connect_hedge: {hedge}}}\n\
-             \x20 calls: {{addresses: \"10.9.0.2:8082\", endpoints: [\"10.99.0.2:8082\"],\n\
-             \x20   tls: mesh, protocol: grpc, connect_hedge: {hedge}}}\n\
-             \x20 mute: {{addresses: \"10.9.0.3:8080\", endpoints: [\"10.99.0.3:8080\"],\n\
-             \x20   tls: mesh}}\n\
-             \x20 mail: {{addresses: \"10.9.0.4:8025\", endpoints: [\"10.99.0.2:8025\"],\n\
-             \x20   tls: mesh}}\n\
-             telemetry: {{access_log: {{path: stdout}}}}\n{more}"
-        ),
-    );
+    let proxy = Proxy::start_in(&host.name, &configuration(ca, name, hedge, more));
     rules::up(host, "nft", &proxy);
     proxy
 }
@@ -214,7 +240,7 @@ fn a_sidecar_that_drops_udp_is_asked_over_tcp() {
 }
 
 #[test]
-fn an_identity_is_demanded_over_quic_and_plain_ports_stay_plain() {
+fn authorization_sees_the_identity_of_a_client_over_quic() {
     if !can_have_hosts() {
         return;
     }
@@ -235,11 +261,185 @@ fn an_identity_is_demanded_over_quic_and_plain_ports_stay_plain() {
         log.contains("not-the-thief").then_some(log)
     });
     assert!(log.contains("HTTP/3") && log.contains("sa/thief"), "{log}");
-    // A stranger without a certificate, and a destination that is no workload, get no answer.
-    let udp = shop.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
-    udp.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    udp.send_to(&[0x40; 1200], "10.99.0.2:15006").unwrap();
-    udp.recv(&mut [0; 1500]).ok();
-    let mut peer = Client::over(shop.connect("10.9.0.1:8080"));
-    assert_eq!(peer.request("GET / HTTP/1.1\r\nHost: x\r\n\r\n").status, 403);
+}
+
+/// The code of a connection that is refused because its requests must go over TCP (RFC 9114 8.1).
+const USE_TCP: &str = "closed: 0x110";
+
+#[test]
+fn quic_reaches_only_ports_that_speak_http_with_an_identity() {
+    if !can_have_hosts() {
+        return;
+    }
+    let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ca, other_ca) = (authority(&directory), authority(&elsewhere));
+    let (shop, stranger) = (issue(&ca, "shop"), issue(&other_ca, "shop"));
+    let wire = Wire::new(2);
+    let [client, side] = &wire.hosts[..] else { panic!() };
+    let app = App::new(side.listen("0.0.0.0:3306"), drop);
+    let proxy = Proxy::start_in(
+        &side.name,
+        &format!(
+            "mesh:\n\
+             \x20 identity: {{ca: {ca}, id: spiffe://cluster.local/ns/demo/sa/stock}}\n\
+             \x20 transport: quic\n\
+             \x20 dns: {{bind: 127.0.0.1:15053}}\n\
+             \x20 intercept: {{exclude: {{inbound: {{ports: 22}}}}}}\n\
+             \x20 inbound: {{bind: \"0.0.0.0:15006\", mtls: permissive, application: loopback,\n\
+             \x20   ports: {{\"8081\": disable}}, protocols: {{\"3306\": tcp}}}}\n\
+             listeners: {{web: {{bind: \"0.0.0.0:8443\"}}}}\n\
+             routes: {{\"*\": [{{to: calls}}]}}\n\
+             services:\n\
+             \x20 mail: {{endpoints: [\"10.99.0.2:8025\"], protocol: tcp}}\n\
+             \x20 calls: {{endpoints: [\"10.99.0.2:8082\"], protocol: grpc}}\n"
+        ),
+    );
+    let cases = [
+        ("a member", "http-8080", Some(&shop), "served"),
+        ("gRPC", "http2-8082", Some(&shop), "served"),
+        ("no certificate", "http-8080", None, "alert 116"),
+        ("a certificate of another CA", "http-8080", Some(&stranger), "alert 51"),
+        ("a port of plain text", "http-8081", Some(&shop), USE_TCP),
+        ("a port that is declared tcp", "http-3306", Some(&shop), USE_TCP),
+        ("the same as HTTP/2", "http2-3306", Some(&shop), USE_TCP),
+        ("a service that is declared tcp", "http-8025", Some(&shop), USE_TCP),
+        ("an excluded port", "http-22", Some(&shop), USE_TCP),
+        ("the port of captured traffic", "http-15006", Some(&shop), USE_TCP),
+        ("a listener", "http-8443", Some(&shop), USE_TCP),
+        ("the admin interface on loopback", "http-9900", Some(&shop), USE_TCP),
+        ("the resolver on loopback", "http-15053", Some(&shop), USE_TCP),
+        ("no port", "stock", Some(&shop), USE_TCP),
+    ];
+    for (case, name, certificate, expected) in cases {
+        let name = format!("{name}.mesh.ringway.internal");
+        let to = "10.99.0.2:15006".parse().unwrap();
+        let fate = client.within(|| quic::fate(to, &name, certificate.map(|path| &**path)));
+        assert_eq!(fate, expected, "{case}: {}", proxy.log());
+    }
+    assert_eq!(app.peers(), [""; 0]);
+}
+
+const NO_TCP: &str = "table inet test_mute {\n\
+    chain input { type filter hook input priority -300; \
+    iifname eth0 meta l4proto tcp reject with tcp reset; }\n}\n";
+
+#[test]
+fn a_server_with_another_identity_gets_no_request_over_quic() {
+    if !can_have_hosts() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let ca = authority(&directory);
+    let wire = Wire::new(2);
+    let [shop, stock] = &wire.hosts[..] else { panic!() };
+    let _right = App::saying(stock.listen("0.0.0.0:8083"), "from the stock");
+    let wrong = App::saying(stock.listen("0.0.0.0:8084"), "from the stock");
+    stock.nft(NO_TCP);
+    let shop_proxy = sidecar(shop, &ca, "shop", "20s", "");
+    let stock_proxy = sidecar(stock, &ca, "stock", "20s", "");
+    for (address, status) in [("10.9.0.5:8080", 200), ("10.9.0.6:8080", 503)] {
+        let mut peer = Client::over(shop.connect(address));
+        let answer = peer.request("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(answer.status, status, "{address}: {}", shop_proxy.log());
+    }
+    assert_eq!(wrong.peers(), [""; 0], "{}", stock_proxy.log());
+}
+
+/// Answers requests. The first one for `/hold` waits until `release` is set. Returns the number of
+/// requests for `/hold`, too.
+fn holding(listener: TcpListener, release: &Arc<AtomicBool>) -> (App, Arc<AtomicUsize>) {
+    let (release, held) = (Arc::clone(release), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&held);
+    let app = App::new(listener, move |stream| {
+        let mut client = Client::over(stream);
+        while let Some(head) = client.head() {
+            if head.starts_with("GET /hold ") && counted.fetch_add(1, Relaxed) == 0 {
+                eventually("the release", || release.load(Relaxed).then_some(()));
+            }
+            client.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    (app, held)
+}
+
+const HOLD: &str = "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// The handshakes for captured inbound connections so far, and the open connections.
+fn inbound_connections(proxy: &Proxy) -> (f64, f64) {
+    let metric =
+        |name| proxy.metric(&format!("ringway_listener_{name}{{listener=\"mesh.inbound\"}}"));
+    (metric("tls_handshakes_total"), metric("connections_active"))
+}
+
+#[test]
+fn a_request_on_a_silent_connection_goes_over_tcp() {
+    if !can_have_hosts() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let ca = authority(&directory);
+    for (case, service, port, identity) in [
+        ("at the limit on connections", 7, 8085, "shop"),
+        ("while the connection drains", 8, 8086, "shop"),
+        ("after a rotation of the certificate", 9, 8087, "renamed"),
+    ] {
+        let wire = Wire::new(2);
+        let [shop, stock] = &wire.hosts[..] else { panic!() };
+        let (never, listener) = (Arc::default(), stock.listen(&format!("0.0.0.0:{port}")));
+        let (_app, held) = holding(listener, &never);
+        let shop_proxy = sidecar(shop, &ca, "shop", "20s", "");
+        let stock_proxy = sidecar(stock, &ca, "stock", "20s", "");
+        let connect = || Client::over(shop.connect(&format!("10.9.0.{service}:8080")));
+        assert_eq!(connect().get("x", "/").status, 200, "{case}: {}", shop_proxy.log());
+        let mut waiting = connect();
+        waiting.send(HOLD);
+        eventually("the request", || (held.load(Relaxed) == 1).then_some(()));
+        if service == 8 {
+            eventually("a second connection", || {
+                assert_eq!(connect().get("x", "/").status, 200);
+                (inbound_connections(&stock_proxy).0 == 2.0).then_some(())
+            });
+        }
+        if identity != "shop" {
+            shop_proxy.reload(&configuration(&ca, identity, "20s", ""));
+        }
+        stock.nft(NO_UDP);
+        let fallbacks = || shop_proxy.metric("ringway_service_quic_fallbacks_total");
+        eventually(case, || (fallbacks() == 1.0).then_some(()));
+        // The connection over TCP that was opened for this is used by new requests.
+        assert_eq!(connect().get("x", "/new").status, 200, "{case}: {}", shop_proxy.log());
+        assert_eq!(waiting.response().status, 200, "{case}: {}", shop_proxy.log());
+        let log = eventually("the request in the log", || {
+            let log = stock_proxy.log();
+            Some(log.lines().find(|line| line.contains("\"/new\""))?.to_owned())
+        });
+        let identity = format!("demo/sa/{identity}\"");
+        assert!(log.contains("HTTP/1.1") && log.contains(&identity), "{case}: {log}");
+    }
+}
+
+#[test]
+fn a_late_connection_without_room_is_closed_and_no_failure() {
+    if !can_have_hosts() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let ca = authority(&directory);
+    let wire = Wire::new(2);
+    let [shop, stock] = &wire.hosts[..] else { panic!() };
+    let release = Arc::default();
+    let (_app, held) = holding(stock.listen("0.0.0.0:8085"), &release);
+    let shop_proxy = sidecar(shop, &ca, "shop", "1ms", "");
+    let stock_proxy = sidecar(stock, &ca, "stock", "1ms", "");
+    let mut waiting = Client::over(shop.connect("10.9.0.7:8080"));
+    waiting.send(HOLD);
+    eventually("the request", || (held.load(Relaxed) == 1).then_some(()));
+    // One handshake over TCP, and one over QUIC.
+    eventually("the end of the connection over QUIC", || {
+        (inbound_connections(&stock_proxy) == (2.0, 1.0)).then_some(())
+    });
+    release.store(true, Relaxed);
+    assert_eq!(waiting.response().status, 200, "{}", shop_proxy.log());
+    assert_eq!(shop_proxy.metric("ringway_service_quic_fallbacks_total"), 0.0);
+    assert!(!shop_proxy.log().contains("does not answer over QUIC"), "{}", shop_proxy.log());
 }

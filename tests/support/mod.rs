@@ -11,6 +11,8 @@ pub mod peers;
 pub mod pki;
 #[cfg(feature = "uring")]
 pub mod proxy;
+#[cfg(feature = "uring")]
+pub mod quic;
 pub mod tls;
 
 use std::io::{self, Read};

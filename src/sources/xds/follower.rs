@@ -198,6 +198,7 @@ impl Follower {
         let is_delta = self.source.is_delta;
         let path = if is_delta { DELTA } else { STATE_OF_THE_WORLD };
         let mut messages = client.open(path).await?;
+        within("window for a request", messages.room()).await?;
         self.supported_again(Instant::now());
         let supported = |kind: &Type| !self.unsupported.contains_key(kind);
         let types: Vec<Type> = Type::ALL.into_iter().filter(supported).collect();
@@ -229,11 +230,8 @@ impl Follower {
                 }
             }
             let again = self.unsupported.values().min().copied();
-            let due = [stream.due(), self.first.until, self.copy_due, copy_at, again]
-                .into_iter()
-                .flatten()
-                .min();
-            let due = due.unwrap_or(ask_at).min(ask_at).max(now + unsent.pause());
+            let due = [stream.due(), self.first.until, self.copy_due, copy_at, again, Some(ask_at)];
+            let due = unsent.next_look(due.into_iter().flatten().min(), now);
             match timeout_at(due, messages.next()).await {
                 Err(_) if ask_at <= Instant::now() => {
                     client.ping().await?;
@@ -534,9 +532,13 @@ impl Unsent {
         Ok(has_room)
     }
 
-    /// The shortest time until the next look.
-    fn pause(&self) -> Duration {
-        Duration::from_millis(if self.since.is_some() { 100 } else { 1 })
+    /// The time of the next look, if something is due at `due`.
+    pub(super) fn next_look(&self, due: Option<Instant>, now: Instant) -> Instant {
+        match self.since {
+            // Only then it is known what is due.
+            Some(_) => now + Duration::from_millis(50),
+            None => due.unwrap_or(now + ALIVE * 2).max(now + Duration::from_millis(1)),
+        }
     }
 }
 

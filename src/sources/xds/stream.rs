@@ -88,7 +88,7 @@ impl Stream {
         let earlier = asked.answer.take().filter(|_| self.is_delta);
         let is_pending = earlier.is_some();
         // Further responses do not put off a refusal.
-        let latest = earlier.and_then(|it| it.latest.or(it.refusal.map(|_| it.due)));
+        let latest = earlier.and_then(|it| it.latest.or_else(|| it.refusal.map(|_| it.due)));
         let answer = Answer { version, is_judged: false, refusal: None, due: now, latest };
         asked.answer = Some(answer);
         is_pending

@@ -345,7 +345,9 @@ fn the_first_update_waits_for_all_from_the_first_answer_on() {
 fn a_server_that_reads_nothing_is_left() {
     let (mut unsent, now) = (Unsent::default(), Instant::now());
     assert_eq!(unsent.may_send(true, now), Ok(true));
+    assert!(unsent.next_look(None, now) > now + Duration::from_secs(1));
     assert_eq!(unsent.may_send(false, now), Ok(false));
+    assert!(unsent.next_look(None, now) < now + Duration::from_secs(1));
     assert_eq!(unsent.may_send(false, now + Duration::from_secs(4)), Ok(false));
     assert!(unsent.may_send(false, now + Duration::from_secs(5)).is_err());
     assert_eq!(unsent.may_send(true, now), Ok(true));
