@@ -133,7 +133,7 @@ fn a_careful_stream_asks_for_one_type_after_the_other() {
     let mut bench = Bench::new(true);
     assert_eq!(bench.requests(), ["Cluster"]);
     assert!(bench.requests().is_empty());
-    assert_eq!(bench.stream.suspects(&bench.accepted), [Type::Cluster]);
+    assert!(bench.stream.suspects(&bench.accepted).is_empty(), "clusters are always asked for");
     bench.receive("1", "n1");
     bench.accepted.heard.insert(Type::Cluster);
     assert_eq!(bench.requests(), ["ClusterLoadAssignment   a"]);
