@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import idle_policies
 from machine import LOAD_CPU, PROXY_CPU, Process, free_port
 
 BASELINE = "baseline"
@@ -162,6 +163,9 @@ class Ringway(Proxy):
 
     def route_lines(self, count, directory):
         return [f"    - {{match: {{path: /route{i:04}/*}}, to: app}}" for i in range(count)]
+
+    def values(self):
+        return idle_policies.values("app")
 
 
 class Haproxy(Proxy):

@@ -134,6 +134,7 @@ rate_limit_service() { # the reference implementation of Envoy's protocol
   local version=v1.4.1-0.20260122083618-3fb702589d36
   go_tool service_cmd "github.com/envoyproxy/ratelimit/src/service_cmd@$version"
 }
+python() { need python3 python3; }
 workload_api() { module grpc grpcio && module cryptography cryptography; }
 xds_server() { # go-control-plane, in the versions of its go.sum
   need python3 python3 || return 1

@@ -29,3 +29,18 @@ def await_port(port):
         except OSError:
             time.sleep(0.02)
     raise SystemExit(f"nothing listens on port {port}")
+
+
+def await_refusal(port, seconds=10):
+    """Waits until nobody listens. The kernel closes the sockets of a killed process with an io_uring only after the
+    process is gone, and until then clients connect to them and are reset."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except ConnectionRefusedError:
+            return
+        except OSError:
+            pass
+        time.sleep(0.01)
+    raise SystemExit(f"somebody still listens on port {port}")

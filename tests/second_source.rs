@@ -143,6 +143,7 @@ fn a_bad_resource_is_refused_alone_with_its_reason() {
         book.route("cart.example.com", "cart"),
         book.service("a/b", "10.0.0.4:80"),
         book.route("lost.example.com", "lost"),
+        book.service("own", "127.0.0.1:9900"),
     ]));
     let result = compiled(&files, &resources).unwrap();
     assert_eq!(reached(&result.snapshot, "cart.example.com").unwrap(), "cart 10.0.0.2:80");
@@ -152,8 +153,10 @@ fn a_bad_resource_is_refused_alone_with_its_reason() {
         refusals,
         [
             "phonebook: routes of lost.example.com (version 7): there is no service \"lost\"; \
-             expected one of: a/b, cart, shop",
+             expected one of: a/b, cart, own, shop",
             "phonebook: service a/b (version 7): a service's name is not empty and has no slash",
+            "phonebook: service own (version 7): 127.0.0.1:9900 is the admin interface of this \
+             process; phonebook cannot have it as an endpoint",
         ]
     );
 }

@@ -155,6 +155,8 @@ pub struct Service {
     pub endpoints: EndpointSet,
     /// The DNS name whose addresses are the endpoints. `None` when the endpoints are configured.
     pub dns_name: Option<DnsName>,
+    /// The name in Consul. `None` when the endpoints come from elsewhere.
+    pub consul_name: Option<Box<str>>,
     /// The zone and the level of all addresses of the DNS name. `None` if the zone is unknown.
     pub dns_zone: Option<(Box<str>, Level)>,
     /// The load balancing policy.
@@ -267,6 +269,7 @@ impl Service {
             addresses: Vec::new(),
             endpoints: EndpointSet::new(Endpoints::new(vec![endpoint], Vec::new(), &policy).into()),
             dns_name: None,
+            consul_name: None,
             dns_zone: None,
             egress: self.egress,
             policy,

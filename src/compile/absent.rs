@@ -1,5 +1,5 @@
-//! Services that an xDS server is expected to have. A rule may name one before the server has sent
-//! it, and after the server has removed it.
+//! Services that an xDS server or Consul is expected to have. A rule may name one before the server
+//! has sent it, and after the server has removed it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -8,9 +8,12 @@ use super::is_address;
 use crate::model::{Action, Endpoints, Item, Model, Origin, Service};
 
 /// Adds a service without endpoints for each name that a rule or a listener refers to and that does
-/// not exist. Requests to it get 503. Does nothing if no xDS server is asked. Returns the names.
+/// not exist. Requests to it get 503. Does nothing if no xDS server is asked, nor Consul for all
+/// services. Returns the names.
 pub(super) fn add(model: &mut Arc<Model>) -> Vec<String> {
-    if model.settings.sources.xds.is_none() {
+    let sources = &model.settings.sources;
+    let all_of_consul = sources.consul.as_ref().is_some_and(|consul| consul.value.all);
+    if sources.xds.is_none() && !all_of_consul {
         return Vec::new();
     }
     let known: HashSet<&str> =
@@ -26,7 +29,10 @@ pub(super) fn add(model: &mut Arc<Model>) -> Vec<String> {
         let origin = Origin::clone(origin);
         let service = Service {
             name: Item::new((*name).to_owned(), origin.clone()),
-            endpoints: Some(Endpoints::List(Vec::new())),
+            endpoints: Some(match all_of_consul {
+                true => Endpoints::Consul(Item::new((*name).to_owned(), origin.clone())),
+                false => Endpoints::List(Vec::new()),
+            }),
             ..Service::default()
         };
         Arc::new(Item::new(service, origin))

@@ -48,6 +48,12 @@ pub(super) fn of_service(
             let level = position.level(zone, 0);
             builder.add_addresses(known.map_or(&[], Vec::as_slice), zone.map(|zone| (zone, level)));
         }
+        Some(Written::Consul(name)) => {
+            let known = compiler.resolutions.consul.get(&name.value);
+            let level = position.level(None, 0);
+            let known = known.map_or(&[][..], |known| known);
+            known.iter().for_each(|endpoint| builder.add_one(None, endpoint, level));
+        }
         None => {}
     }
     let endpoints = builder.finish(policy);
@@ -61,16 +67,30 @@ pub fn found_at(
     addresses: &[SocketAddr],
     registry: &mut Registry,
 ) -> Arc<Endpoints> {
-    let judged = Judged {
-        checked: service.health.is_some(),
-        outliers: service.outlier.as_ref().map(|outlier| Arc::clone(&outlier.group)),
-        slow_start: service.slow_start.is_some(),
-    };
-    let mut builder = Builder::new(registry, &service.name, judged);
+    let mut builder = Builder::new(registry, &service.name, judged(service));
     let zone = service.dns_zone.as_ref().map(|(zone, level)| (&**zone, *level));
     builder.is_placed = zone.is_some();
     builder.add_addresses(addresses, zone);
     builder.finish(&service.policy)
+}
+
+/// Compiles the endpoints of a service in Consul.
+pub fn found_in_consul(
+    service: &Service,
+    found: &[model::Endpoint],
+    registry: &mut Registry,
+) -> Arc<Endpoints> {
+    let mut builder = Builder::new(registry, &service.name, judged(service));
+    found.iter().for_each(|endpoint| builder.add_one(None, endpoint, Level::default()));
+    builder.finish(&service.policy)
+}
+
+fn judged(service: &Service) -> Judged {
+    Judged {
+        checked: service.health.is_some(),
+        outliers: service.outlier.as_ref().map(|outlier| Arc::clone(&outlier.group)),
+        slow_start: service.slow_start.is_some(),
+    }
 }
 
 /// The settings of a service that need a state for each endpoint.
@@ -293,6 +313,6 @@ fn origin_of(service: &model::Service, index: usize) -> Option<&Origin> {
         Written::Versions(all) => {
             all.iter().flat_map(|(_, its)| its).nth(index).map(|it| &it.origin)
         }
-        Written::Name(_) => None,
+        Written::Name(_) | Written::Consul(_) => None,
     }
 }

@@ -128,6 +128,7 @@ fn is_placed(service: &model::Service) -> bool {
             all.iter().any(|(_, all)| all.iter().any(is_placed))
         }
         Some(model::Endpoints::Name(_)) => service.dns_zone.is_some(),
+        Some(model::Endpoints::Consul(_)) => false,
         // The missing list is an error of its own.
         None => true,
     }

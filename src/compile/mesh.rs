@@ -414,6 +414,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         egress: Egress { liveness: compiler.egress.liveness, ..Egress::default() },
         endpoints: EndpointSet::default(),
         dns_name: None,
+        consul_name: None,
         dns_zone: None,
         policy: Policy::RoundRobin,
         locality: None,

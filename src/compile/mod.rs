@@ -43,12 +43,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::endpoints::found_at;
+pub use self::endpoints::{found_at, found_in_consul};
 pub use self::jwt::KeySource;
 use self::registry::Registry;
-pub use self::reserved::{is_local_name, reaches};
+pub use self::reserved::{admin_endpoints, reaches};
 pub use self::slips::Validity;
-pub use self::sources::{EtcdSource, SourcePlan, XdsSource};
+pub use self::sources::{ConsulSource, EtcdSource, SourcePlan, XdsSource};
 pub use self::suggestion::{key_suggestion, suggestion, value_suggestion};
 use self::tls::MeshIdentity;
 pub use self::tls::workload::{IssuedBy, WorkloadApi};
@@ -57,7 +57,9 @@ use crate::dns::DnsPlan;
 use crate::jwt::{KeySet, Provider};
 use crate::mesh::{EndpointAddresses, MARK};
 use crate::message::HeaderEdits;
-use crate::model::{Driver, Fault, Item, Material, Merged, Model, Origin, Refusal, Severity};
+use crate::model::{
+    Driver, Endpoint, Fault, Item, Material, Merged, Model, Origin, Refusal, Severity,
+};
 use crate::net::{Bind, DnsName, Egress};
 use crate::resilience::RateLimits;
 use crate::route::{Action, Matcher, Rule, Shift};
@@ -73,8 +75,10 @@ pub struct Resolutions {
     pub names: HashMap<DnsName, Vec<SocketAddr>>,
     /// The keys of token issuers, by URL.
     pub key_sets: HashMap<String, Arc<KeySet>>,
-    /// The identity of this workload from each SPIFFE Workload API: that of the configuration in use,
-    /// and that of one which waits for its identity.
+    /// The endpoints of the services in Consul.
+    pub consul: HashMap<String, Arc<[Endpoint]>>,
+    /// The identity of this workload from each SPIFFE Workload API: that of the configuration in
+    /// use, and that of one which waits for its identity.
     pub identities: HashMap<WorkloadApi, Arc<WorkloadIdentity>>,
 }
 
@@ -82,6 +86,11 @@ impl Resolutions {
     /// Creates an empty set of results.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Adds the first identity, and the first endpoints of services in Consul.
+    pub fn with(self, issued: Option<IssuedBy>, consul: HashMap<String, Arc<[Endpoint]>>) -> Self {
+        Self { identities: issued.into_iter().collect(), consul, ..self }
     }
 }
 

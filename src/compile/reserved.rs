@@ -1,32 +1,53 @@
-//! Endpoints at the admin interface of this process, in resources of a server. Their author could
-//! read and change this process through one of its own routes.
+//! Endpoints at the admin interface of this process, from outside of its own files. Their author
+//! could read and change this process through one of its own routes.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Compiler, admin_address};
-use crate::model::Endpoints;
+use crate::model::{Endpoint, Endpoints, Item, Origin, Service};
 use crate::net::Address;
 
-/// Reports each endpoint of a resource that is the admin interface.
+/// Reports each resource of a server with the admin interface among its endpoints.
 pub(super) fn check(compiler: &mut Compiler<'_>) {
     let Some(admin) = admin_address(compiler.model) else { return };
     for service in &compiler.model.services {
         let Some(id) = service.origin.resource() else { continue };
-        let found = match &service.value.endpoints {
-            Some(Endpoints::List(all)) => all.iter().find_map(|item| match &item.value.address {
-                Address::Tcp(address) if reaches(*address, admin) => Some(address.to_string()),
-                _ => None,
-            }),
-            Some(Endpoints::Name(name)) if is_local_name(&name.value.address, admin) => {
-                Some(name.value.address.to_string())
-            }
-            _ => None,
-        };
-        if let Some(address) = found {
+        let mut first = None;
+        admin_endpoints(&service.value, admin, |_, address| {
+            first.get_or_insert(address);
+        });
+        if let Some(address) = first {
             let message = format!("{address} is the admin interface of this process");
             let help = format!("{} cannot have it as an endpoint", id.source);
             compiler.fault_with_help(&service.origin, message, help);
         }
+    }
+}
+
+/// Calls `found` for each endpoint of `service` that is the admin interface, at `admin`.
+pub fn admin_endpoints(
+    service: &Service,
+    admin: SocketAddr,
+    mut found: impl FnMut(&Origin, String),
+) {
+    let mut list = |endpoints: &[Item<Endpoint>]| {
+        for item in endpoints {
+            if let Address::Tcp(address) = &item.value.address
+                && reaches(*address, admin)
+            {
+                found(&item.origin, address.to_string());
+            }
+        }
+    };
+    match &service.endpoints {
+        Some(Endpoints::List(endpoints)) => list(endpoints),
+        Some(Endpoints::Versions(versions)) => {
+            versions.iter().for_each(|(_, endpoints)| list(endpoints));
+        }
+        Some(Endpoints::Name(name)) if is_local_name(&name.value.address, admin) => {
+            found(&name.origin, name.value.address.to_string());
+        }
+        Some(Endpoints::Name(_) | Endpoints::Consul(_)) | None => {}
     }
 }
 
@@ -40,9 +61,35 @@ pub fn reaches(address: SocketAddr, admin: SocketAddr) -> bool {
 }
 
 /// Whether `name` is `localhost` with the port of `admin`.
-pub fn is_local_name(name: &str, admin: SocketAddr) -> bool {
+fn is_local_name(name: &str, admin: SocketAddr) -> bool {
     let Some((host, port)) = name.rsplit_once(':') else { return false };
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let is_local = host == "localhost" || host.ends_with(".localhost");
     is_local && port.parse() == Ok(admin.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_reach_the_admin_interface() {
+        for (address, admin, expected) in [
+            ("127.0.0.1:9900", "127.0.0.1:9900", true),
+            ("127.0.0.1:9901", "127.0.0.1:9900", false),
+            ("0.0.0.0:9900", "127.0.0.1:9900", true),
+            ("[::]:9900", "127.0.0.1:9900", true),
+            ("[::ffff:127.0.0.1]:9900", "127.0.0.1:9900", true),
+            ("127.0.0.1:9900", "0.0.0.0:9900", true),
+            ("10.0.0.1:9900", "10.0.0.1:9900", true),
+            ("10.0.0.1:9900", "127.0.0.1:9900", false),
+        ] {
+            let found = reaches(address.parse().unwrap(), admin.parse().unwrap());
+            assert_eq!(found, expected, "{address} {admin}");
+        }
+        let admin = "127.0.0.1:9900".parse().unwrap();
+        assert!(is_local_name("localhost:9900", admin));
+        assert!(is_local_name("LOCALHOST.:9900", admin));
+        assert!(!is_local_name("localhost:80", admin));
+    }
 }

@@ -49,6 +49,22 @@ pub(super) fn names(model: &Model) -> Vec<DnsName> {
     model.services.iter().filter_map(|item| dns_name(&item.value)).collect()
 }
 
+/// The names of the services in Consul, sorted.
+pub(super) fn consul_names(model: &Model) -> Vec<String> {
+    let names = model.services.iter().filter_map(|item| consul_name(&item.value));
+    let mut names: Vec<String> = names.map(ToOwned::to_owned).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn consul_name(written: &model::Service) -> Option<&str> {
+    match &written.endpoints {
+        Some(Endpoints::Consul(name)) => Some(&name.value),
+        _ => None,
+    }
+}
+
 fn dns_name(written: &model::Service) -> Option<DnsName> {
     match &written.endpoints {
         Some(Endpoints::Name(name)) => Some(name.value.clone()),
@@ -94,6 +110,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         egress,
         endpoints: EndpointSet::new(endpoints),
         dns_name: dns_name(written),
+        consul_name: consul_name(written).map(Into::into),
         policy,
         locality,
         dns_zone: written.dns_zone.as_ref().map(place),

@@ -1,11 +1,12 @@
 //! Compiles the servers that are asked for more of the configuration.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Compiler, WorkloadApi, tls};
+use super::{Compiler, WorkloadApi, services, settings, tls};
 use crate::grpc::xds::Node;
 use crate::model::{self, Item};
 use crate::tls::ClientTls;
@@ -15,6 +16,9 @@ const PREFIX: &str = "/ringway/";
 
 /// The default of `max_bytes`.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The port of Consul's agent for HTTP.
+const CONSUL_PORT: u16 = 8500;
 
 /// The port of etcd for clients.
 const PORT: u16 = 2379;
@@ -88,6 +92,46 @@ impl PartialEq for XdsSource {
     }
 }
 
+/// The services that are wanted from Consul.
+#[derive(Clone, Debug)]
+pub struct ConsulSource {
+    /// The host and the port of the agent.
+    pub server: (String, u16),
+    /// The names of the services, sorted.
+    pub names: Vec<String>,
+    /// Whether all services of the catalog are wanted.
+    pub all: bool,
+    /// The name of the datacenter.
+    pub datacenter: Option<String>,
+    /// The ACL token.
+    pub token: Option<Zeroizing<String>>,
+    /// TLS to the agent.
+    pub tls: Option<Arc<ClientTls>>,
+    /// Whether instances with warnings get nothing.
+    pub only_passing: bool,
+    /// The address of the admin interface. No instance may have it.
+    pub admin: Option<SocketAddr>,
+}
+
+impl ConsulSource {
+    /// Whether `other` is asked in the same way, perhaps for other services.
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        let inputs = |source: &Self| source.tls.as_ref().map(|tls| tls.inputs);
+        inputs(self) == inputs(other)
+            && self.server == other.server
+            && self.datacenter == other.datacenter
+            && self.token == other.token
+            && self.only_passing == other.only_passing
+            && self.admin == other.admin
+    }
+}
+
+impl PartialEq for ConsulSource {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_same_server(other) && self.names == other.names && self.all == other.all
+    }
+}
+
 /// The servers that are asked for more of the configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SourcePlan {
@@ -95,6 +139,8 @@ pub struct SourcePlan {
     pub etcd: Option<EtcdSource>,
     /// The resources of an xDS server.
     pub xds: Option<XdsSource>,
+    /// The services in Consul.
+    pub consul: Option<Box<ConsulSource>>,
     /// The directory for the last configuration of the servers.
     pub cache: Option<PathBuf>,
     /// The API that issues the identity of this workload.
@@ -113,13 +159,17 @@ impl SourcePlan {
             let (host, port) = &xds.server;
             format!("the xDS server at {host}:{port}, for the node {}", xds.node.id)
         });
-        etcd.chain(xds).chain(self.identity.iter().map(WorkloadApi::name))
+        let consul = self.consul.iter().map(|consul| {
+            let (host, port) = &consul.server;
+            format!("Consul at {host}:{port}")
+        });
+        etcd.chain(xds).chain(consul).chain(self.identity.iter().map(WorkloadApi::name))
     }
 }
 
 pub(super) fn sources(compiler: &mut Compiler<'_>) -> SourcePlan {
     let written = &compiler.model.settings.sources;
-    let is_alone = written.etcd.is_none() && written.xds.is_none();
+    let is_alone = written.etcd.is_none() && written.xds.is_none() && written.consul.is_none();
     if let Some(cache) = written.cache.as_ref().filter(|_| is_alone) {
         let help = "add `etcd: {endpoints: [HOST:PORT]}`, or leave `cache` out";
         compiler.fault_with_help(&cache.origin, "there is no server to cache", help);
@@ -127,9 +177,42 @@ pub(super) fn sources(compiler: &mut Compiler<'_>) -> SourcePlan {
     SourcePlan {
         etcd: written.etcd.as_ref().and_then(|etcd| etcd_source(compiler, etcd)),
         xds: written.xds.as_ref().and_then(|xds| xds_source(compiler, xds)),
+        consul: written
+            .consul
+            .as_ref()
+            .and_then(|consul| consul_source(compiler, consul).map(Box::new)),
         cache: written.cache.as_ref().map(|cache| cache.value.clone()),
         identity: compiler.workload_api.clone(),
     }
+}
+
+fn consul_source<'a>(
+    compiler: &mut Compiler<'a>,
+    written: &'a Item<model::Consul>,
+) -> Option<ConsulSource> {
+    let consul = &written.value;
+    let token = match &consul.token {
+        Some(token) => {
+            let bytes = compiler.material(token)?;
+            let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
+            if text.is_empty() || text.contains(|c: char| !c.is_ascii_graphic()) {
+                let help = "a token is one line of letters, digits and signs";
+                compiler.fault_with_help(&token.origin, "there is no ACL token in it", help);
+            }
+            Some(Zeroizing::new(text.to_owned()))
+        }
+        None => None,
+    };
+    Some(ConsulSource {
+        server: member(compiler, &consul.address, CONSUL_PORT)?,
+        names: services::consul_names(compiler.model),
+        all: consul.all,
+        datacenter: consul.datacenter.as_ref().map(|name| name.value.clone()),
+        token,
+        tls: tls::service(compiler, &consul.service),
+        only_passing: consul.only_passing,
+        admin: settings::admin(compiler.model),
+    })
 }
 
 fn etcd_source<'a>(

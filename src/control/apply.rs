@@ -14,17 +14,20 @@ use super::fallback;
 use super::outliers::Outliers;
 use super::shifts::Shifts;
 use super::sockets::{BindError, Sockets};
+use crate::cluster::Endpoints;
 use crate::compile::registry::Registry;
-use crate::compile::{Compiled, KeySource, Resolutions, SourcePlan, WorkloadApi, found_at};
+use crate::compile::{
+    Compiled, KeySource, Resolutions, SourcePlan, WorkloadApi, found_at, found_in_consul,
+};
 use crate::dns::DnsPlan;
-use crate::model::{Change, Kind, Patch, Precedence, Refusal, Resources};
+use crate::model::{Change, Endpoint, Kind, Patch, Precedence, Refusal, Resources};
 use crate::net::DnsName;
 use crate::snapshot::Snapshot;
 use crate::sources::files::ProcessEnvironment;
 use crate::sources::files::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::sources::files::redact::Texts;
 use crate::sources::files::{self, Loaded};
-use crate::sources::{Documents, xds};
+use crate::sources::{Documents, consul, xds};
 use crate::telemetry::logs::AccessLog;
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Mailbox, Order, Preparation, Report, ReportKind};
@@ -108,6 +111,9 @@ impl Applier {
         let before = self.resources.clone();
         if !loaded.asks_xds() {
             self.resources.forget(xds::NAME);
+        }
+        if !loaded.wants_all_of_consul() {
+            self.resources.forget(consul::NAME);
         }
         let applied = self.apply(Arc::clone(&loaded)).await;
         if applied.is_none() {
@@ -298,11 +304,26 @@ impl Applier {
         if let Some(snapshot) = snapshot {
             for (index, service) in snapshot.services.iter().enumerate() {
                 if service.dns_name.as_ref() == Some(&name) {
-                    self.replace_endpoints(&snapshot, index, &addresses);
+                    let found = found_at(service, &addresses, &mut self.registry);
+                    self.replace_endpoints(&snapshot, index, found);
                 }
             }
         }
         self.resolutions.names.insert(name, addresses);
+    }
+
+    /// Replaces the endpoints of each service that is `name` in Consul. Nothing else changes.
+    pub fn put_endpoints(&mut self, name: &str, endpoints: Arc<[Endpoint]>) {
+        let snapshot = self.status.known().snapshot.clone();
+        if let Some(snapshot) = snapshot {
+            for (index, service) in snapshot.services.iter().enumerate() {
+                if service.consul_name.as_deref() == Some(name) {
+                    let found = found_in_consul(service, &endpoints, &mut self.registry);
+                    self.replace_endpoints(&snapshot, index, found);
+                }
+            }
+        }
+        self.resolutions.consul.insert(name.to_owned(), endpoints);
     }
 
     /// Drops the addresses of all names that are not in `names`. If such a name is added again
@@ -312,9 +333,8 @@ impl Applier {
         self.resolutions.names.retain(|name, _| wanted.contains(name));
     }
 
-    fn replace_endpoints(&mut self, snapshot: &Snapshot, index: usize, addresses: &[SocketAddr]) {
+    fn replace_endpoints(&mut self, snapshot: &Snapshot, index: usize, endpoints: Arc<Endpoints>) {
         let service = &snapshot.services[index];
-        let endpoints = found_at(service, addresses, &mut self.registry);
         let changed: Arc<[SocketAddr]> = snapshot.replace_endpoints(index, endpoints).into();
         self.checks.follow_service(service);
         self.outliers.follow_service(service);

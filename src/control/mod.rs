@@ -6,10 +6,13 @@ mod apply;
 #[cfg(feature = "uring")]
 mod certificates;
 pub mod checks;
+#[cfg(feature = "uring")]
+mod consul;
 mod cpus;
 #[cfg(feature = "uring")]
 mod descriptors;
 mod fallback;
+#[cfg(feature = "uring")]
 mod identity;
 pub mod outliers;
 mod overload;
@@ -33,4 +36,5 @@ mod spans;
 mod systemd;
 #[cfg(feature = "uring")]
 mod watch;
+#[cfg(feature = "uring")]
 mod workers;

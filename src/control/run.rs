@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::apply::{Applied, Applier};
 use super::certificates::{Renewal, Worn};
 use super::checks::Checks;
+use super::consul::ConsulServices;
 use super::cpus::Cpus;
 use super::descriptors::raise_descriptor_limit;
 use super::identity;
@@ -26,7 +27,7 @@ use super::sources::{Change, Sources};
 use super::spans::SpanExporter;
 use super::systemd::{Manager, passed_sockets, watchdog_interval};
 use super::watch::Watch;
-use super::workers::{WorkerParts, start_workers};
+use super::workers::{WorkerParts, observers, start_workers};
 use crate::admin::Admin;
 use crate::cells::PerWorker;
 use crate::compile::registry::Registry;
@@ -34,14 +35,12 @@ use crate::compile::{Compiled, IssuedBy, Resolutions};
 use crate::error::plain;
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
-use crate::observe::Observers;
-use crate::observe::story::Stories;
 use crate::runtime::core::WorkerCells;
 use crate::runtime::memory;
 use crate::snapshot::{DrainStep, OutboundDrain, Overload};
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::lookup::Lookups;
-use crate::sources::{Documents, Identities, KeySets, Names, Outward, xds};
+use crate::sources::{Documents, Identities, KeySets, Names, Outward, consul, xds};
 use crate::telemetry::logs::{FINISH_LIMIT, HURRIED_FINISH_LIMIT};
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Order, ReportKind};
@@ -120,7 +119,6 @@ async fn serve(
     let sources = Sources::begin(&status, &lookups, plan).await;
     let first = first_wanted(&loaded, &sources).unwrap_or(trial.control);
     let (names, key_sets, addresses) = resolve(&status, &lookups, &first, &mut registry).await;
-    let resolutions = Resolutions { identities: issued.into_iter().collect(), ..addresses };
     let (admin, resolver, exporter) = for_others(&status, &lookups, &first).await?;
     let applier = Applier {
         arguments,
@@ -131,7 +129,7 @@ async fn serve(
         reports,
         log,
         status,
-        resolutions,
+        resolutions: addresses.with(issued, sources.consul.known()),
         resources: Resources::default(),
         documents: Arc::default(),
         checks: Checks::new(clock),
@@ -183,13 +181,6 @@ async fn resolve(
     key_sets.follow(&wanted.key_sources, |url| registry.keys_wanted(url));
     let (addresses, keys) = tokio::join!(names.first(FIRST_LOOKUP), key_sets.first(FIRST_LOOKUP));
     (names, key_sets, Resolutions { names: addresses, key_sets: keys, ..Resolutions::new() })
-}
-
-/// The taps and stories of `workers` whose clocks start now.
-fn observers(workers: usize) -> Observers {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let stories = Stories::new(workers, now.as_micros() as u64);
-    Observers { stories, ..Observers::default() }
 }
 
 /// How long a process that ends waits until its spans are sent.
@@ -382,6 +373,7 @@ impl Control {
                 change = self.sources.changed() => match change {
                     Change::Documents(documents) => self.take_documents(documents, None).await,
                     Change::Resources(update) => self.take_update(update).await,
+                    Change::Consul(change) => self.take_consul(change).await,
                 },
                 report = self.applier.reports.recv() => {
                     let Some(report) = report else {
@@ -449,6 +441,14 @@ impl Control {
         }
     }
 
+    /// Uses a change in Consul.
+    async fn take_consul(&mut self, change: consul::Change) {
+        if let Some(applied) = ConsulServices::apply(&mut self.applier, change).await {
+            memory::give_back_with_code();
+            self.use_applied(applied).await;
+        }
+    }
+
     /// Applies the resources of an xDS server.
     async fn take_update(&mut self, update: xds::Update) {
         let applied = Sources::apply_update(&mut self.applier, update).await;
@@ -463,6 +463,7 @@ impl Control {
         let Applied { names, gone_after, key_sources, admin, admin_token, dns, .. } = applied;
         self.lookups.outward().set_mark(dns.mark);
         self.sources.follow(&applied.sources);
+        self.applier.resolutions.consul = self.sources.consul.known();
         let api = applied.sources.identity.as_ref();
         self.applier.resolutions.identities.retain(|by, _| Some(by) == api);
         let known = api.and_then(|api| self.applier.resolutions.identities.get(api));

@@ -8,9 +8,10 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
 use super::apply::{Applied, Applier};
+use super::consul::ConsulServices;
 use crate::compile::SourcePlan;
 use crate::sources::lookup::Lookups;
-use crate::sources::{Cache, Documents, Etcd, Xds, etcd, xds};
+use crate::sources::{Cache, Documents, Etcd, Xds, consul, etcd, xds};
 use crate::telemetry::status::Status;
 
 /// How long the process waits at its start for a server. After that it uses the copy.
@@ -28,6 +29,8 @@ pub struct Sources {
     status: Status,
     etcd: Etcd,
     xds: Xds,
+    /// The services in Consul.
+    pub consul: ConsulServices,
     plan: SourcePlan,
     copies: Option<Copies>,
     first: Option<First>,
@@ -43,16 +46,33 @@ pub enum Change {
     Documents(Arc<Documents>),
     /// Resources of an xDS server.
     Resources(xds::Update),
+    /// Services in Consul, or their endpoints.
+    Consul(consul::Change),
 }
 
 /// The first documents, and the time of their copy if they are a copy.
 type First = (Arc<Documents>, Option<SystemTime>);
 
 /// Writes copies, on a thread that may wait for the disk.
-struct Copies {
-    cache: Cache,
+pub struct Copies {
+    /// The place of the copy.
+    pub cache: Cache,
     latest: watch::Sender<Arc<Documents>>,
     task: JoinHandle<()>,
+}
+
+impl Copies {
+    /// Begins to write copies to `cache`.
+    pub fn new(cache: Cache) -> Self {
+        let (latest, written) = watch::channel(Arc::default());
+        let task = tokio::spawn(write_copies(cache.clone(), written));
+        Self { cache, latest, task }
+    }
+
+    /// Writes this copy next.
+    pub fn put(&self, documents: Arc<Documents>) {
+        self.latest.send_replace(documents);
+    }
 }
 
 impl Drop for Copies {
@@ -66,16 +86,27 @@ impl Sources {
     pub async fn begin(status: &Status, lookups: &Lookups, plan: &SourcePlan) -> Self {
         let etcd = Etcd::new(status.clone(), lookups.clone());
         let xds = Xds::new(status.clone(), lookups.clone());
+        let consul = ConsulServices::new(status, lookups);
         let status = status.clone();
         let (copies, first, copy) = (None, None, None);
         let (plan_before, first_update) = (SourcePlan::default(), None);
-        let mut sources =
-            Self { status, etcd, xds, plan: plan_before, copies, first, copy, first_update };
+        let mut sources = Self {
+            status,
+            etcd,
+            xds,
+            consul,
+            plan: plan_before,
+            copies,
+            first,
+            copy,
+            first_update,
+        };
         sources.follow(plan);
         sources.first = sources.await_first().await;
         if plan.xds.is_some() {
             sources.first_update = sources.xds.first(FIRST_RESOURCES).await;
         }
+        sources.consul.await_first(FIRST_ANSWER).await;
         sources
     }
 
@@ -104,15 +135,12 @@ impl Sources {
     pub fn follow(&mut self, plan: &SourcePlan) {
         self.etcd.follow(plan.etcd.as_ref());
         self.xds.follow(plan.xds.as_ref(), plan.cache.as_ref());
+        self.consul.follow(plan);
         let cache = plan.etcd.as_ref().zip(plan.cache.as_ref());
         let cache = cache
             .map(|(source, directory)| Cache::new(directory, etcd::NAME, source.prefix.clone()));
         if self.copies.as_ref().map(|copies| &copies.cache) != cache.as_ref() {
-            self.copies = cache.map(|cache| {
-                let (latest, written) = watch::channel(Arc::default());
-                let task = tokio::spawn(write_copies(cache.clone(), written));
-                Copies { cache, latest, task }
-            });
+            self.copies = cache.map(Copies::new);
         }
         self.plan = plan.clone();
     }
@@ -159,6 +187,7 @@ impl Sources {
         tokio::select! {
             documents = self.etcd.changed() => Change::Documents(documents),
             update = self.xds.changed() => Change::Resources(update),
+            change = self.consul.changed() => Change::Consul(change),
         }
     }
 
@@ -208,9 +237,7 @@ impl Sources {
                 source.refusal.clear();
                 drop(known);
                 if copied.is_none() {
-                    self.copies
-                        .iter()
-                        .for_each(|it| drop(it.latest.send_replace(documents.clone())));
+                    self.copies.iter().for_each(|it| it.put(documents.clone()));
                 }
                 applied
             }

@@ -1,12 +1,14 @@
 //! Starts the workers.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::run::RunError;
 use crate::cells::PerWorker;
 use crate::error::plain;
 use crate::model::Driver;
+use crate::observe::Observers;
+use crate::observe::story::Stories;
 use crate::runtime::core::WorkerCells;
 use crate::runtime::ring;
 use crate::snapshot::Overload;
@@ -71,4 +73,11 @@ pub fn start_workers(
         spawn(start).map_err(system)?;
     }
     Ok(mailboxes)
+}
+
+/// The taps and stories of `workers` whose clocks start now.
+pub fn observers(workers: usize) -> Observers {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let stories = Stories::new(workers, now.as_micros() as u64);
+    Observers { stories, ..Observers::default() }
 }

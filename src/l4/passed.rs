@@ -146,16 +146,9 @@ impl Relay {
                     Serves::Quic(passed) => Some((&**listener, passed)),
                     _ => None,
                 });
-            for _ in 0..BATCH_MAX {
-                let mut take = |incoming: Incoming<'_>| self.take(&local, served, incoming);
-                match self.near.receive(&mut take) {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // An answer to a client that is gone.
-                    Err(_) => {}
-                }
-            }
+            let mut take = |incoming: Incoming<'_>| self.take(&local, served, incoming);
+            // An error is the answer to a client that is gone.
+            self.near.receive_waiting(BATCH_MAX, &mut take, |_| {});
         }
         Ok(())
     }

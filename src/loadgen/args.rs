@@ -157,8 +157,8 @@ pub(super) enum Protocol {
 pub(super) struct Load {
     pub(super) connections: u32,
     pub(super) duration: Duration,
-    /// The number of requests per second. `None` means that each connection, or each of its streams,
-    /// sends its next request after the response to the previous one (closed loop).
+    /// The number of requests per second. `None` means that each connection, or each of its
+    /// streams, sends its next request after the response to the previous one (closed loop).
     pub(super) rate: Option<f64>,
     pub(super) close: bool,
     pub(super) timeout: Duration,

@@ -90,7 +90,7 @@ struct Shared {
     target: StreamTarget,
     load: Load,
     tally: RefCell<Tally>,
-    /// Whoever waits for the next moment of the schedule holds the lock.
+    /// A stream holds the lock while it waits for the next moment of the schedule.
     clock: Mutex<Clock>,
 }
 

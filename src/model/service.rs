@@ -80,6 +80,8 @@ pub enum Endpoints {
     Versions(Vec<(Item<String>, Vec<Item<Endpoint>>)>),
     /// The addresses of a name in DNS.
     Name(Item<DnsName>),
+    /// The instances of the service with this name in Consul.
+    Consul(Item<String>),
 }
 
 /// An instance of a service.

@@ -11,8 +11,27 @@ pub struct Sources {
     pub etcd: Option<Item<Etcd>>,
     /// Resources of an xDS server.
     pub xds: Option<Item<Xds>>,
+    /// Services in Consul.
+    pub consul: Option<Item<Consul>>,
     /// The directory for the last configuration of the servers.
     pub cache: Option<Item<PathBuf>>,
+}
+
+/// Services in Consul. `None` means the default value.
+#[derive(Clone, Debug)]
+pub struct Consul {
+    /// The agent: `HOST:PORT`.
+    pub address: Item<String>,
+    /// Whether all services of the catalog are wanted.
+    pub all: bool,
+    /// The name of the datacenter.
+    pub datacenter: Option<Item<String>>,
+    /// The ACL token.
+    pub token: Option<Item<Material>>,
+    /// The agent as a service, for the settings of TLS.
+    pub service: Service,
+    /// Whether instances with warnings get nothing.
+    pub only_passing: bool,
 }
 
 /// Documents in etcd. `None` means the default value.

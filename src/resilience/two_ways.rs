@@ -17,7 +17,7 @@ const DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// If the endpoint does not answer for this time, and TCP works, the connection is given up.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 
-/// What is known about the way over QUIC to one endpoint.
+/// The knowledge about the way over QUIC to one endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TwoWays(State);
 
@@ -119,7 +119,7 @@ pub struct Silence {
     asked: Option<Time>,
 }
 
-/// What is due on a connection.
+/// The step that is due on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
     /// Ask the endpoint for an answer.

@@ -71,6 +71,24 @@ pub trait Datagrams: 'static {
     /// `WouldBlock` if no datagram waits.
     fn receive(&self, take: &mut dyn FnMut(Incoming<'_>)) -> io::Result<bool>;
 
+    /// Receives the waiting datagrams, in at most `batches_max` batches. `failed` gets the errors
+    /// of earlier datagrams, such as that the peer has no such port.
+    fn receive_waiting(
+        &self,
+        batches_max: usize,
+        take: &mut dyn FnMut(Incoming<'_>),
+        failed: impl Fn(io::Error),
+    ) {
+        for _ in 0..batches_max {
+            match self.receive(take) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => failed(error),
+            }
+        }
+    }
+
     /// Sends one or more datagrams. Does not wait.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The sources of the configuration: files, DNS, and the URLs of token keys.
 
+pub mod consul;
 mod dial;
 mod dns;
 mod documents;
@@ -12,6 +13,7 @@ mod keys;
 pub mod lookup;
 mod objects;
 mod outward;
+mod pause;
 mod post;
 mod rpc;
 mod smi;
@@ -19,6 +21,7 @@ pub mod workload;
 pub mod xds;
 pub mod yaml;
 
+pub use consul::Consul;
 pub use dns::Names;
 pub use documents::{Cache, Documents};
 pub use etcd::Etcd;

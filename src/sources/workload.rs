@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::pause::Pause;
 use super::rpc::{Ended, RpcClient, Server, within};
 use crate::compile::{IssuedBy, WorkloadApi};
 use crate::error::plain;
@@ -32,8 +33,7 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The maximum number of identities that a message to the operator names.
 const NAMED_MAX: usize = 10;
 
-/// The longest wait after the first failure, and the maximum. Each failure doubles it.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The longest wait after a failure.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// The wait after an identity was refused.
@@ -145,8 +145,9 @@ impl Identities {
         })
     }
 
-    /// Notes that the configuration with the last identity is refused because of `why`. The identity
-    /// `before` it stays in use. Asks the API again after [`AGAIN`], because the reason may be gone.
+    /// Notes that the configuration with the last identity is refused because of `why`. The
+    /// identity `before` it stays in use. Asks the API again after `AGAIN`, because the reason may
+    /// be gone.
     pub fn refuse(&mut self, why: &str, before: Option<Arc<WorkloadIdentity>>) {
         refuse(&self.status, why, true);
         if let Some(api) = self.active.as_ref().map(|running| running.api.clone()) {
@@ -185,16 +186,15 @@ struct Follower {
 
 impl Follower {
     async fn run(mut self) {
-        let mut pause = PAUSE;
+        let mut pause = Pause::up_to(PAUSE_MAX);
         loop {
             let began = Instant::now();
             let Err(ended) = Box::pin(self.session()).await;
             let was_connected = self.lost(&ended);
             if was_connected && began.elapsed() > PAUSE_MAX {
-                pause = PAUSE;
+                pause.reset();
             }
-            sleep(pause.mul_f64(fastrand::f64())).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            sleep(pause.take().mul_f64(fastrand::f64())).await;
         }
     }
 
@@ -202,8 +202,7 @@ impl Follower {
     fn lost(&mut self, ended: &Ended) -> bool {
         let mut known = self.status.known();
         let Some(state) = known.sources.get_mut(NAME) else { return false };
-        let was_connected = std::mem::take(&mut state.connected);
-        ended.why.clone_into(&mut state.error);
+        let was_connected = state.lose(&ended.why);
         drop(known);
         let kept = match self.known {
             Some(_) => "the last identity stays in use",
@@ -324,12 +323,9 @@ impl Follower {
     fn heard(&mut self, offered: usize) {
         let mut known = self.status.known();
         let Some(state) = known.sources.get_mut(NAME) else { return };
-        state.heard = Some(Instant::now());
         state.documents = offered;
         state.seen_revision += 1;
-        if !std::mem::replace(&mut state.connected, true) {
-            state.error.clear();
-            state.connections += 1;
+        if state.hear() {
             drop(known);
             let socket = self.api.socket.display();
             tracing::info!(%socket, "connected to the SPIFFE Workload API");

@@ -104,6 +104,23 @@ pub struct ResourceState {
 }
 
 impl SourceState {
+    /// Notes a sign of life of the server. Returns whether it did not answer before.
+    pub fn hear(&mut self) -> bool {
+        self.heard = Some(Instant::now());
+        let is_back = !std::mem::replace(&mut self.connected, true);
+        if is_back {
+            self.error.clear();
+            self.connections += 1;
+        }
+        is_back
+    }
+
+    /// Notes the end of a connection because of `error`. Returns whether the server had answered.
+    pub fn lose(&mut self, error: &str) -> bool {
+        error.clone_into(&mut self.error);
+        std::mem::take(&mut self.connected)
+    }
+
     /// The age of the documents in use: the time since the server was last heard, or since the copy
     /// was written. `None` if there are none yet.
     pub fn age(&self) -> Option<Duration> {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use crate::quic::{Attempt, Connection, Endpoint, Received, Transmit};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::io::Io;
-use crate::runtime::udp::{Datagrams, Outgoing};
+use crate::runtime::udp::{Datagrams, Incoming, Outgoing};
 use crate::time::Time;
 
 /// How many batches are received before other tasks run.
@@ -82,28 +82,21 @@ impl<I: Io, D: Datagrams> Port<I, D> {
 
     fn receive_waiting(&self, attempt: &impl Fn(Attempt), failed: &impl Fn(io::Error)) {
         let now = self.io.now();
-        for _ in 0..BATCHES_MAX {
-            let received = self.datagrams.receive(&mut |datagram| {
-                let mut new = None;
-                self.answer(|out| match self.endpoint.receive(now, datagram, out) {
-                    Received::Answer(transmit) => Some(transmit),
-                    Received::Attempt(attempt) => {
-                        new = Some(attempt);
-                        None
-                    }
-                    Received::Nothing | Received::Connection => None,
-                });
-                if let Some(new) = new {
-                    attempt(new);
+        let mut take = |datagram: Incoming<'_>| {
+            let mut new = None;
+            self.answer(|out| match self.endpoint.receive(now, datagram, out) {
+                Received::Answer(transmit) => Some(transmit),
+                Received::Attempt(attempt) => {
+                    new = Some(attempt);
+                    None
                 }
+                Received::Nothing | Received::Connection => None,
             });
-            match received {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => failed(error),
+            if let Some(new) = new {
+                attempt(new);
             }
-        }
+        };
+        self.datagrams.receive_waiting(BATCHES_MAX, &mut take, failed);
     }
 }
 

@@ -159,8 +159,9 @@ async def hundred_streams(port):
 async def priorities(port):
     """A response of low urgency waits for a large one, until PRIORITY_UPDATE makes it urgent.
 
-    It need not wait while the large one has nothing to send, as when its origin is not scheduled. So each order
-    has three tries. Fair turns would never send the small one after 7 MB of the large one.
+    It need not wait while the large one has nothing to send, as when its origin is not scheduled, and its data keeps
+    its place in the queue if the update is late. So each order has three tries. Fair turns would never send the small
+    one after 7 MB of the large one.
     """
     for case in (low_urgency, made_urgent, early_update):
         seen = []

@@ -1,6 +1,7 @@
 """What the tests with control planes have in common: checks, the proxy, clients that ask without a pause."""
 
 import http.client
+import http.server
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import urllib.request
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.append(os.path.join(ROOT, "tests"))
 
-from ports import await_port, free_port  # noqa: E402
+from ports import await_port, await_refusal, free_port  # noqa: E402
 
 PATIENCE_S = 40
 failures, children = [], []
@@ -83,7 +84,9 @@ class Proxy:
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
-        return self.process.wait()
+        code = self.process.wait()
+        await_refusal(self.port)
+        return code
 
     def ask(self, host, path="/", headers={}):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -112,6 +115,28 @@ class Proxy:
 
     def lines(self, text):
         return [line for line in self.log().splitlines() if text in line]
+
+
+class Origin(http.server.ThreadingHTTPServer):
+    """An origin that answers with its name."""
+    daemon_threads = True
+
+    def __init__(self, name):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("content-length", str(len(name)))
+                self.end_headers()
+                self.wfile.write(name.encode())
+
+            def log_message(self, *_):
+                pass
+
+        super().__init__(("127.0.0.1", free_port()), Handler)
+        self.port = self.server_address[1]
+        threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
 class Load:

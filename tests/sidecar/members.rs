@@ -12,7 +12,7 @@ use crate::support::proxy::Proxy;
 use crate::support::{PATIENCE, eventually};
 
 /// Creates a CA. Returns its directory.
-fn authority(directory: &tempfile::TempDir) -> String {
+pub(super) fn authority(directory: &tempfile::TempDir) -> String {
     let ca = directory.path().join("ca").display().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
     let made = command.args(["ca", "init", "--dir", &ca]).output().unwrap();

@@ -8,22 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 
+use super::members::authority;
 use super::rules;
 use crate::support::eventually;
 use crate::support::http::Client;
 use crate::support::netns::{App, Host, Wire, can_have_hosts};
 use crate::support::proxy::Proxy;
 use crate::support::quic;
-
-/// Creates a CA. Returns its directory.
-fn authority(directory: &tempfile::TempDir) -> String {
-    let ca = directory.path().join("ca").display().to_string();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
-    let made = command.args(["ca", "init", "--dir", &ca]).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    ca
-}
 
 /// Issues a certificate for the workload `name`. Returns its path without `.pem`.
 fn issue(ca: &str, name: &str) -> String {
@@ -134,14 +127,19 @@ impl Capture {
     }
 }
 
+/// The directory of a CA, the CA, and hosts.
+fn mesh(hosts: u8) -> (TempDir, String, Wire) {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = authority(&directory);
+    (directory, ca, Wire::new(hosts))
+}
+
 #[test]
 fn two_sidecars_speak_quic_alone() {
     if !can_have_hosts() {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let ca = authority(&directory);
-    let wire = Wire::new(2);
+    let (_directory, ca, wire) = mesh(2);
     let [shop, stock] = &wire.hosts[..] else { panic!() };
     let _app = App::saying(stock.listen("[::]:8080"), "secret-answer");
     let _mail = App::new(stock.listen("0.0.0.0:8025"), |stream| {
@@ -174,7 +172,7 @@ fn two_sidecars_speak_quic_alone() {
     });
     assert!(log.contains("spiffe://cluster.local/ns/demo/sa/shop"), "{log}");
     assert!(log.contains("10.99.0.2:8080"), "the original destination: {log}");
-    // What is bytes goes over TCP.
+    // Opaque bytes go over TCP.
     let mut peer = Client::over(shop.connect("10.9.0.4:8025"));
     assert_eq!(peer.exactly(21).unwrap(), b"220 secret-greeting\r\n");
     assert_eq!(shop_proxy.metric("ringway_service_quic_fallbacks_total"), 0.0);
@@ -188,9 +186,7 @@ fn a_sidecar_that_drops_udp_is_asked_over_tcp() {
     if !can_have_hosts() {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let ca = authority(&directory);
-    let wire = Wire::new(3);
+    let (_directory, ca, wire) = mesh(3);
     let [shop, stock, mute] = &wire.hosts[..] else { panic!() };
     let _stock_app = App::saying(stock.listen("0.0.0.0:8080"), "from the stock");
     let _mute_app = App::saying(mute.listen("0.0.0.0:8080"), "from the mute");
@@ -244,9 +240,7 @@ fn authorization_sees_the_identity_of_a_client_over_quic() {
     if !can_have_hosts() {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let ca = authority(&directory);
-    let wire = Wire::new(2);
+    let (_directory, ca, wire) = mesh(2);
     let [shop, stock] = &wire.hosts[..] else { panic!() };
     let _app = App::saying(stock.listen("0.0.0.0:8080"), "from the stock");
     let rule = "authorization: [{name: not-the-thief, action: deny, to: {service: stock}, \
@@ -328,9 +322,7 @@ fn a_server_with_another_identity_gets_no_request_over_quic() {
     if !can_have_hosts() {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let ca = authority(&directory);
-    let wire = Wire::new(2);
+    let (_directory, ca, wire) = mesh(2);
     let [shop, stock] = &wire.hosts[..] else { panic!() };
     let _right = App::saying(stock.listen("0.0.0.0:8083"), "from the stock");
     let wrong = App::saying(stock.listen("0.0.0.0:8084"), "from the stock");
@@ -372,50 +364,58 @@ fn inbound_connections(proxy: &Proxy) -> (f64, f64) {
 }
 
 #[test]
-fn a_request_on_a_silent_connection_goes_over_tcp() {
+fn at_the_limit_on_connections_a_silent_one_gives_its_place_to_tcp() {
+    falls_silent(7, "shop");
+}
+
+#[test]
+fn a_silent_connection_that_drains_is_given_up() {
+    falls_silent(8, "shop");
+}
+
+#[test]
+fn the_connection_beside_a_silent_one_has_the_new_certificate() {
+    falls_silent(9, "renamed");
+}
+
+/// The path drops UDP while a request to `10.9.0.{service}` waits. The workload has the name
+/// `identity` by then.
+fn falls_silent(service: u16, identity: &str) {
     if !can_have_hosts() {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let ca = authority(&directory);
-    for (case, service, port, identity) in [
-        ("at the limit on connections", 7, 8085, "shop"),
-        ("while the connection drains", 8, 8086, "shop"),
-        ("after a rotation of the certificate", 9, 8087, "renamed"),
-    ] {
-        let wire = Wire::new(2);
-        let [shop, stock] = &wire.hosts[..] else { panic!() };
-        let (never, listener) = (Arc::default(), stock.listen(&format!("0.0.0.0:{port}")));
-        let (_app, held) = holding(listener, &never);
-        let shop_proxy = sidecar(shop, &ca, "shop", "20s", "");
-        let stock_proxy = sidecar(stock, &ca, "stock", "20s", "");
-        let connect = || Client::over(shop.connect(&format!("10.9.0.{service}:8080")));
-        assert_eq!(connect().get("x", "/").status, 200, "{case}: {}", shop_proxy.log());
-        let mut waiting = connect();
-        waiting.send(HOLD);
-        eventually("the request", || (held.load(Relaxed) == 1).then_some(()));
-        if service == 8 {
-            eventually("a second connection", || {
-                assert_eq!(connect().get("x", "/").status, 200);
-                (inbound_connections(&stock_proxy).0 == 2.0).then_some(())
-            });
-        }
-        if identity != "shop" {
-            shop_proxy.reload(&configuration(&ca, identity, "20s", ""));
-        }
-        stock.nft(NO_UDP);
-        let fallbacks = || shop_proxy.metric("ringway_service_quic_fallbacks_total");
-        eventually(case, || (fallbacks() == 1.0).then_some(()));
-        // The connection over TCP that was opened for this is used by new requests.
-        assert_eq!(connect().get("x", "/new").status, 200, "{case}: {}", shop_proxy.log());
-        assert_eq!(waiting.response().status, 200, "{case}: {}", shop_proxy.log());
-        let log = eventually("the request in the log", || {
-            let log = stock_proxy.log();
-            Some(log.lines().find(|line| line.contains("\"/new\""))?.to_owned())
+    let (_directory, ca, wire) = mesh(2);
+    let [shop, stock] = &wire.hosts[..] else { panic!() };
+    let (never, listener) = (Arc::default(), stock.listen(&format!("0.0.0.0:{}", 8078 + service)));
+    let (_app, held) = holding(listener, &never);
+    let shop_proxy = sidecar(shop, &ca, "shop", "20s", "");
+    let stock_proxy = sidecar(stock, &ca, "stock", "20s", "");
+    let connect = || Client::over(shop.connect(&format!("10.9.0.{service}:8080")));
+    assert_eq!(connect().get("x", "/").status, 200, "{}", shop_proxy.log());
+    let mut waiting = connect();
+    waiting.send(HOLD);
+    eventually("the request", || (held.load(Relaxed) == 1).then_some(()));
+    if service == 8 {
+        eventually("a second connection", || {
+            assert_eq!(connect().get("x", "/").status, 200);
+            (inbound_connections(&stock_proxy).0 == 2.0).then_some(())
         });
-        let identity = format!("demo/sa/{identity}\"");
-        assert!(log.contains("HTTP/1.1") && log.contains(&identity), "{case}: {log}");
     }
+    if identity != "shop" {
+        shop_proxy.reload(&configuration(&ca, identity, "20s", ""));
+    }
+    stock.nft(NO_UDP);
+    let fallbacks = || shop_proxy.metric("ringway_service_quic_fallbacks_total");
+    eventually("the fallback", || (fallbacks() == 1.0).then_some(()));
+    // The connection over TCP that was opened for this is used by new requests.
+    assert_eq!(connect().get("x", "/new").status, 200, "{}", shop_proxy.log());
+    assert_eq!(waiting.response().status, 200, "{}", shop_proxy.log());
+    let log = eventually("the request in the log", || {
+        let log = stock_proxy.log();
+        Some(log.lines().find(|line| line.contains("\"/new\""))?.to_owned())
+    });
+    let identity = format!("demo/sa/{identity}\"");
+    assert!(log.contains("HTTP/1.1") && log.contains(&identity), "{log}");
 }
 
 #[test]
@@ -423,9 +423,7 @@ fn a_late_connection_without_room_is_closed_and_no_failure() {
     if !can_have_hosts() {
         return;
     }
-    let directory = tempfile::tempdir().unwrap();
-    let ca = authority(&directory);
-    let wire = Wire::new(2);
+    let (_directory, ca, wire) = mesh(2);
     let [shop, stock] = &wire.hosts[..] else { panic!() };
     let release = Arc::default();
     let (_app, held) = holding(stock.listen("0.0.0.0:8085"), &release);

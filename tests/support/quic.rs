@@ -4,57 +4,19 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use pki_types::pem::PemObject as _;
-use pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use pki_types::{CertificateDer, PrivateKeyDer};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, EndpointConfig, TokioRuntime};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use ringway::tls::{Expected, PeerVerifier, Trust};
+use rustls::ClientConfig;
 
-/// Accepts the certificate of any server.
-#[derive(Debug)]
-struct AnyServer;
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519]
-    }
-}
-
-/// What becomes of a connection to `to` for HTTP/3 with the server name `name`: `served` if the
+/// The fate of a connection to `to` for HTTP/3 with the server name `name`: `served` if the
 /// server opens a stream, `alert N` if it refuses the handshake, `closed: N` if it closes the
 /// connection, N being the code. The client presents `CERTIFICATE.pem`, if a path is given.
 pub fn fate(to: SocketAddr, name: &str, certificate: Option<&str>) -> String {
+    let any = PeerVerifier::new(Arc::new(Trust::default()), Expected::Unverified, false);
     let builder = ClientConfig::builder().dangerous();
-    let builder = builder.with_custom_certificate_verifier(Arc::new(AnyServer));
+    let builder = builder.with_custom_certificate_verifier(Arc::new(any));
     let mut tls = match certificate {
         None => builder.with_no_client_auth(),
         Some(path) => {

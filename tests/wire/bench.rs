@@ -27,7 +27,8 @@ fn server(pki: &Pki, origin: &Origin) -> (Proxy, u16, u16) {
          old: {{bind: 127.0.0.1:{old}, {tls}, protocol: tcp, service: none}}\n\
          routes:\n  \"*\":\n    \
          - {{match: {{headers: {{x-no: '1'}}}}, respond: {{status: 403}}}}\n    \
-         - {{match: {{headers: {{x-slow: '1'}}}}, to: app, fault: {{delay: {{duration: 100ms}}}}}}\n    \
+         - {{match: {{headers: {{x-slow: '1'}}}}, to: app, \
+         fault: {{delay: {{duration: 100ms}}}}}}\n    \
          - {{respond: {{status: 200, body: hello}}}}\n\
          services:\n  none: {{protocol: tcp, endpoints: [\"127.0.0.1:9\"]}}\n  \
          app: {{endpoints: [\"{}\"]}}\n",

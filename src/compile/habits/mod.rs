@@ -297,6 +297,7 @@ const SHAPES: &[Word] = &[
     ("MeshDns", "", "write `dns: {bind: 127.0.0.1:15053}`"),
     ("Sources", "", "write `sources: {etcd: {endpoints: [HOST:PORT]}}`"),
     ("Etcd", "", "write `etcd: {endpoints: [HOST:PORT]}`"),
+    ("Consul", "", "write `consul: {address: 127.0.0.1:8500, services: [NAME]}`"),
     ("Xds", "", "write `xds: {address: HOST:PORT}`"),
     ("Udp", "", "write `udp: {idle_timeout: 60s}`"),
     ("Probe", "", "write `{port: 8080, path: /healthz}`"),

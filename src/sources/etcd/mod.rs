@@ -16,6 +16,7 @@ use self::client::{ALIVE, Client};
 use self::state::{State, Step};
 use super::documents::Documents;
 use super::lookup::Lookups;
+use super::pause::{self, Pause};
 use crate::compile::EtcdSource;
 use crate::grpc::etcd::{Range, WatchMessage};
 use crate::telemetry::status::{SourceState, Status};
@@ -23,9 +24,7 @@ use crate::telemetry::status::{SourceState, Status};
 /// The name of this kind of source.
 pub const NAME: &str = "etcd";
 
-/// The longest wait after the first round of members that do not answer, and the maximum. Each
-/// round doubles it.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The longest wait after a round of members that do not answer.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// Follows the documents in etcd on the control thread.
@@ -106,7 +105,7 @@ struct Follower {
 
 impl Follower {
     async fn run(mut self) {
-        let mut pause = PAUSE;
+        let mut pause = Pause::up_to(PAUSE_MAX);
         loop {
             let members = self.source.members.clone();
             let (mut last, mut connected) = (String::new(), false);
@@ -116,8 +115,8 @@ impl Follower {
                 last = format!("{host}:{port}: {why}");
                 connected |= self.lost(&last);
                 // A member that ends each connection at once must not be asked without a pause.
-                if connected && began.elapsed() > PAUSE {
-                    pause = PAUSE;
+                if connected && began.elapsed() > pause::FIRST {
+                    pause.reset();
                 }
             }
             if !connected && !std::mem::replace(&mut self.is_away, true) {
@@ -126,8 +125,7 @@ impl Follower {
                     "etcd does not answer; the last configuration stays in use"
                 );
             }
-            sleep(pause.mul_f64(fastrand::f64())).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            sleep(pause.take().mul_f64(fastrand::f64())).await;
         }
     }
 
@@ -135,8 +133,7 @@ impl Follower {
     fn lost(&self, error: &str) -> bool {
         let mut known = self.status.known();
         let Some(state) = known.sources.get_mut(NAME) else { return false };
-        let was_connected = std::mem::take(&mut state.connected);
-        error.clone_into(&mut state.error);
+        let was_connected = state.lose(error);
         drop(known);
         if was_connected {
             tracing::warn!(error, "the connection to etcd has ended; the next member is asked");
@@ -148,11 +145,8 @@ impl Follower {
     fn heard(&mut self, member: &str) {
         let mut known = self.status.known();
         let Some(state) = known.sources.get_mut(NAME) else { return };
-        state.heard = Some(Instant::now());
-        if !std::mem::replace(&mut state.connected, true) {
+        if state.hear() {
             state.member = member.to_owned();
-            state.error.clear();
-            state.connections += 1;
             drop(known);
             self.is_away = false;
             tracing::info!(member, "connected to etcd");

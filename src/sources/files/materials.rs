@@ -47,6 +47,9 @@ impl PartialEq for Materials {
     }
 }
 
+/// The beginning of the name of a variable of the environment, in the place of a file's name.
+const VARIABLE: &str = "env:";
+
 /// A longer text in the place of a file's name is not shown in a message.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -116,6 +119,11 @@ impl Materials {
     /// The content of the file `name`.
     pub(super) fn get(&self, sources: &SourceMap, name: &Placed<String>) -> Material {
         if !sources.is_remote(name.place.file) {
+            if let Some(variable) = name.value.strip_prefix(VARIABLE) {
+                let unset = || Material::unreadable(&format!("the variable {variable} is not set"));
+                let value = std::env::var_os(variable);
+                return value.map_or_else(unset, |value| Material::new(value.into_encoded_bytes()));
+            }
             return self.at(&path_of(sources, name));
         }
         // A server writes the text itself in the place of the name of a file. Text may come before
@@ -217,6 +225,13 @@ fn references(config: &Config) -> Vec<&Placed<String>> {
     }
     all.extend(&config.mesh.crl);
     all.extend(&config.admin.token);
+    if let Some(consul) = &config.sources.consul {
+        let is_file = |token: &&Placed<String>| !token.value.starts_with(VARIABLE);
+        all.extend(consul.value.token.iter().filter(is_file));
+        if let Some(Placed { value: ServiceTls::Files(files), .. }) = &consul.value.tls {
+            all.extend([&files.ca, &files.cert, &files.key, &files.crl].into_iter().flatten());
+        }
+    }
     if let Some(etcd) = &config.sources.etcd {
         all.extend(&etcd.value.password);
         if let Some(Placed { value: ServiceTls::Files(files), .. }) = &etcd.value.tls {

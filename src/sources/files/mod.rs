@@ -159,6 +159,11 @@ impl Loaded {
         self.model().settings.sources.xds.is_some()
     }
 
+    /// Whether the files want all services of Consul.
+    pub fn wants_all_of_consul(&self) -> bool {
+        self.model().settings.sources.consul.as_ref().is_some_and(|consul| consul.value.all)
+    }
+
     /// The files and directories to watch for changes: the `-c` arguments, and the directories with
     /// files of other grammars.
     pub fn watched(&self, arguments: &[PathBuf]) -> Vec<PathBuf> {

@@ -19,18 +19,18 @@ use crate::grpc::xds::{DELTA, Response, STATE_OF_THE_WORLD};
 use crate::sources::dial::{authority, dial};
 use crate::sources::documents::Cache;
 use crate::sources::lookup::Lookups;
+use crate::sources::pause::{self, Pause};
 use crate::sources::rpc::{ANSWER, Ended, Messages, RpcClient, Server, within};
 use crate::telemetry::status::{ResourceState, Status};
 
-/// The longest wait before the first new connection, and the maximum. Each one doubles it.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The longest wait before a new connection.
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 
 /// A server that sends nothing for this time is asked whether it is alive.
 const ALIVE: Duration = Duration::from_secs(10);
 
-/// The interval of further questions while it sends nothing. gRPC for Go ends a connection if it is
-/// asked more often than every 5 minutes.
+/// The interval of further questions while it stays silent. gRPC for Go ends a connection that asks
+/// more often than every 5 minutes.
 const ALIVE_AGAIN: Duration = Duration::from_secs(310);
 
 /// How long the first update waits for everything that the server has, from its first answer on.
@@ -117,7 +117,7 @@ impl Follower {
     }
 
     pub(super) async fn run(mut self) {
-        let mut pause = PAUSE;
+        let mut pause = Pause::up_to(PAUSE_MAX);
         loop {
             let began = Instant::now();
             let Err(ended) = Box::pin(self.session()).await;
@@ -126,15 +126,14 @@ impl Follower {
             if self.may_use_copy && Instant::now() >= copy_at {
                 self.use_copy().await;
             }
-            if was_connected && began.elapsed() > PAUSE {
-                pause = PAUSE;
+            if was_connected && began.elapsed() > pause::FIRST {
+                pause.reset();
             }
-            let mut wait = pause.mul_f64(fastrand::f64());
+            let mut wait = pause.take().mul_f64(fastrand::f64());
             if self.may_use_copy {
                 wait = wait.min(copy_at.saturating_duration_since(Instant::now()));
             }
             sleep(wait).await;
-            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
@@ -144,8 +143,7 @@ impl Follower {
         let error = format!("{host}:{port}: {}", ended.why);
         let mut known = self.status.known();
         let Some(state) = known.sources.get_mut(NAME) else { return false };
-        let was_connected = std::mem::take(&mut state.connected);
-        error.clone_into(&mut state.error);
+        let was_connected = state.lose(&error);
         drop(known);
         if was_connected {
             self.is_away = true;
@@ -161,11 +159,8 @@ impl Follower {
         let (host, port) = &self.source.server;
         let mut known = self.status.known();
         let Some(state) = known.sources.get_mut(NAME) else { return };
-        state.heard = Some(std::time::Instant::now());
-        if !std::mem::replace(&mut state.connected, true) {
+        if state.hear() {
             state.member = format!("{host}:{port}");
-            state.error.clear();
-            state.connections += 1;
             let member = state.member.clone();
             drop(known);
             self.is_away = false;
@@ -205,9 +200,9 @@ impl Follower {
         self.state.drop_unwanted();
         let mut stream = Stream::new(is_delta, self.is_careful, types);
         self.is_careful = false;
-        let mut ask_at = Instant::now() + ALIVE;
         self.first.until = None;
         let mut unsent = Unsent::default();
+        let mut ping_at = Instant::now() + ALIVE;
         loop {
             let now = Instant::now();
             for kind in self.supported_again(now) {
@@ -230,17 +225,18 @@ impl Follower {
                 }
             }
             let again = self.unsupported.values().min().copied();
-            let due = [stream.due(), self.first.until, self.copy_due, copy_at, again, Some(ask_at)];
+            let due =
+                [stream.due(), self.first.until, self.copy_due, copy_at, again, Some(ping_at)];
             let due = unsent.next_look(due.into_iter().flatten().min(), now);
             match timeout_at(due, messages.next()).await {
-                Err(_) if ask_at <= Instant::now() => {
+                Err(_) if ping_at <= Instant::now() => {
                     client.ping().await?;
                     self.heard();
-                    ask_at = Instant::now() + ALIVE_AGAIN;
+                    ping_at = Instant::now() + ALIVE_AGAIN;
                 }
                 Err(_) => {}
                 Ok(message) => {
-                    ask_at = Instant::now() + ALIVE;
+                    ping_at = Instant::now() + ALIVE;
                     self.receive(&mut stream, &mut messages, message).await?;
                 }
             }
@@ -269,7 +265,7 @@ impl Follower {
 
     /// Takes a message of the server.
     fn take(&mut self, stream: &mut Stream, message: &[u8], is_delta: bool) -> Result<(), Ended> {
-        // What was removed is no resource, but it is known.
+        // A removed resource is none, but it is known.
         let max = 2 * self.source.resources_max;
         let read = match is_delta {
             true => Response::delta(message, max),

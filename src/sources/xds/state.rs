@@ -165,8 +165,6 @@ impl State {
         for (sent, number) in response.resources.iter().zip(1_usize..) {
             match self.take_one(kind, sent, response, &mut seen) {
                 Ok(()) => {}
-                // The server may send endpoints that no cluster has.
-                Err((Some(name), _)) if !kind.is_whole() && !self.is_wanted(kind, &name) => {}
                 Err((Some(name), why)) => {
                     seen.insert(name.clone());
                     self.refuse(kind, name, why);

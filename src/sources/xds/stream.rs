@@ -21,7 +21,7 @@ const ABSENT_AFTER: Duration = Duration::from_secs(15);
 /// If types are asked for one after the other, the longest wait for an answer.
 const ONE_BY_ONE: Duration = Duration::from_millis(500);
 
-/// What outlives a stream: the versions that were accepted.
+/// The versions that were accepted. They outlive a stream.
 #[derive(Debug, Default)]
 pub(super) struct Accepted {
     pub(super) versions: BTreeMap<Type, String>,

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 
-use super::Page;
-use crate::cells::Count;
+use super::page::{Metric, Page};
 use crate::mesh::CaptureCells;
 use crate::mesh::{Capture, CaptureError, OUTCOMES, Seen, UdpRefusal, outcome_label};
 use crate::snapshot::Snapshot;
@@ -73,10 +72,7 @@ fn refusals(page: &mut Page, captures: &[(&str, &Capture)]) {
     }
 }
 
-/// A metric of captured UDP: its kind, name, help and counter.
-type Metric = (&'static str, &'static str, &'static str, fn(&CaptureCells) -> &Count);
-
-const UDP: [Metric; 7] = [
+const UDP: [Metric<CaptureCells>; 7] = [
     ("counter", "ringway_capture_udp_flows_total", "UDP flows opened.", |cells| &cells.flows),
     ("gauge", "ringway_capture_udp_flows_active", "UDP flows open now.", |cells| {
         &cells.flows_active
@@ -111,12 +107,7 @@ fn udp(page: &mut Page, captures: &[(&str, &Capture)]) {
     if captures.is_empty() {
         return;
     }
-    for (kind, name, help, count) in UDP {
-        page.family(name, kind, help);
-        for (listener, capture) in captures {
-            page.sample(name, &[("listener", listener)], capture.stats.sum(count));
-        }
-    }
+    page.listeners(&UDP, captures.iter().map(|(listener, capture)| (*listener, &*capture.stats)));
     let name = "ringway_capture_udp_refused_datagrams_total";
     page.family(name, "counter", "Datagrams refused, by reason.");
     for (listener, capture) in captures {

@@ -1,7 +1,6 @@
 //! Metrics of HTTP/3 and QUIC.
 
-use super::Page;
-use crate::cells::Count;
+use super::page::{Metric, Page};
 use crate::http3::Flood;
 use crate::mesh::{PassRefusal, PassedCells};
 use crate::snapshot::{Serves, Snapshot};
@@ -41,53 +40,42 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
+const PASSED: [Metric<PassedCells>; 6] = [
+    ("counter", "ringway_quic_flows_total", "Flows of QUIC that is passed through.", |c| &c.flows),
+    ("gauge", "ringway_quic_flows_active", "Open flows of QUIC that is passed through.", |c| {
+        &c.active
+    }),
+    (
+        "counter",
+        "ringway_quic_moved_flows_total",
+        "Flows whose client has moved from another address.",
+        |c| &c.moved,
+    ),
+    ("counter", "ringway_quic_sent_datagrams_total", "Datagrams sent to endpoints.", |c| &c.out),
+    ("counter", "ringway_quic_received_datagrams_total", "Datagrams sent to clients.", |c| &c.back),
+    (
+        "counter",
+        "ringway_quic_lost_datagrams_total",
+        "Datagrams lost because a buffer of the kernel was full.",
+        |c| &c.lost,
+    ),
+];
+
 /// The metrics of listeners that pass QUIC through.
 pub(super) fn passed(page: &mut Page, snapshot: &Snapshot) {
-    type Of = fn(&PassedCells) -> &Count;
-    let families: [(&str, &str, &str, Of); 6] = [
-        ("ringway_quic_flows_total", "counter", "Flows of QUIC that is passed through.", |c| {
-            &c.flows
-        }),
-        ("ringway_quic_flows_active", "gauge", "Open flows of QUIC that is passed through.", |c| {
-            &c.active
-        }),
-        (
-            "ringway_quic_moved_flows_total",
-            "counter",
-            "Flows whose client has moved from another address.",
-            |c| &c.moved,
-        ),
-        ("ringway_quic_sent_datagrams_total", "counter", "Datagrams sent to endpoints.", |c| {
-            &c.out
-        }),
-        ("ringway_quic_received_datagrams_total", "counter", "Datagrams sent to clients.", |c| {
-            &c.back
-        }),
-        (
-            "ringway_quic_lost_datagrams_total",
-            "counter",
-            "Datagrams lost because a buffer of the kernel was full.",
-            |c| &c.lost,
-        ),
-    ];
     let passing = || {
         snapshot.listeners.iter().filter_map(|listener| match &listener.serves {
-            Serves::Quic(passed) => Some((&listener.name, &passed.state.cells)),
+            Serves::Quic(passed) => Some((&*listener.name, &passed.state.cells)),
             _ => None,
         })
     };
-    for (name, kind, help, of) in families {
-        page.family(name, kind, help);
-        for (listener, cells) in passing() {
-            page.sample(name, &[("listener", listener)], cells.sum(of));
-        }
-    }
+    page.listeners(&PASSED, passing());
     let name = "ringway_quic_refused_datagrams_total";
     page.family(name, "counter", "Datagrams that were refused, by reason.");
     for (listener, cells) in passing() {
         for reason in PassRefusal::ALL {
             let count = cells.sum(|cells| &cells.refused[reason.index()]);
-            page.sample(name, &[("listener", listener), ("reason", &reason.label())], count);
+            page.sample(name, &[("listener", &listener), ("reason", &reason.label())], count);
         }
     }
 }

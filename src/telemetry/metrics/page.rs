@@ -3,8 +3,11 @@
 use std::fmt::{self, Display, Write as _};
 
 use super::Format;
-use crate::cells::{Histogram, LATENCY_BUCKETS_MS, PerWorker};
+use crate::cells::{Count, Histogram, LATENCY_BUCKETS_MS, PerWorker};
 use crate::http2::Flood;
+
+/// A metric of listeners: its kind, name, help and counter.
+pub(super) type Metric<C> = (&'static str, &'static str, &'static str, fn(&C) -> &Count);
 
 /// The page so far.
 pub(super) struct Page {
@@ -21,6 +24,20 @@ impl Page {
         };
         // Writing to a String does not fail.
         write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n").ok();
+    }
+
+    /// Writes the metrics of `table`, each with one sample for each listener.
+    pub(super) fn listeners<'l, C: 'l>(
+        &mut self,
+        table: &[Metric<C>],
+        listeners: impl Iterator<Item = (&'l str, &'l PerWorker<C>)> + Clone,
+    ) {
+        for &(kind, name, help, count) in table {
+            self.family(name, kind, help);
+            for (listener, cells) in listeners.clone() {
+                self.sample(name, &[("listener", &listener)], cells.sum(count));
+            }
+        }
     }
 
     /// The label `le` of the bucket with this upper bound. `None` means the last bucket. The bounds

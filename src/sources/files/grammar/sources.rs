@@ -21,6 +21,8 @@ pub struct Sources {
     pub etcd: Option<Placed<Etcd>>,
     /// Resources of a server that speaks xDS. Default: none.
     pub xds: Option<Placed<Xds>>,
+    /// Services in Consul, as services of this configuration. Default: none.
+    pub consul: Option<Placed<Consul>>,
     /// The directory for the last configuration of the servers. The proxy starts with it if no
     /// server answers. Default: none.
     pub cache: Option<Placed<String>>,
@@ -66,6 +68,29 @@ pub struct Smi {
     /// The service account of this workload. TrafficTargets for other destinations do not concern
     /// it. Default: all concern it.
     pub account: Option<Placed<String>>,
+}
+
+/// Services in Consul: their healthy instances are endpoints.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Consul {
+    /// The agent: `HOST:PORT`.
+    pub address: Placed<String>,
+    /// The names of the services, one or a list; `all` for all services of the catalog.
+    pub services: AtLeastOne<Placed<String>>,
+    /// The name of the datacenter. Default: that of the agent.
+    #[serde(default)]
+    pub datacenter: Option<Placed<String>>,
+    /// A file with the ACL token, or `env:NAME` for a variable of the environment. Default: no
+    /// token.
+    #[serde(default)]
+    pub token: Option<Placed<String>>,
+    /// TLS to the agent. Default: none.
+    #[serde(default)]
+    pub tls: Option<Placed<ServiceTls>>,
+    /// Whether instances with a `warning` get nothing. Default `false`: they get their own weight.
+    #[serde(default)]
+    pub only_passing: bool,
 }
 
 /// Documents of this grammar in etcd.

@@ -47,8 +47,10 @@ pub(super) fn lower(
     mistakes: &mut Vec<Diagnostic>,
 ) -> Model {
     let mut lower = Lower { sources, materials, mistakes };
+    let consul = config.sources.consul.iter();
+    let listed: Vec<_> = consul.flat_map(|it| it.value.services.0.iter().cloned()).collect();
     let zone = config.zone.and_then(|zone| locality::zone(&mut lower, zone));
-    Model {
+    let mut model = Model {
         files: sources.names(),
         settings: settings::settings(
             &mut lower,
@@ -77,7 +79,9 @@ pub(super) fn lower(
             .flatten()
             .map(|rule| Arc::new(authorization::policy(&mut lower, rule)))
             .collect(),
-    }
+    };
+    sources::add_consul_services(&mut lower, listed, &mut model.services);
+    model
 }
 
 /// Lowers the certificates for gateways of other sources, by name.
