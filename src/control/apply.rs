@@ -174,7 +174,7 @@ impl Applier {
         changes: Vec<Change>,
         replaces: bool,
     ) -> (Option<Applied>, Vec<Refused>) {
-        let whole = self.apply_at_once(source, changes.clone(), replaces).await;
+        let whole = Box::pin(self.apply_at_once(source, changes.clone(), replaces)).await;
         let mut rest = Vec::new();
         let mut listeners: BTreeMap<Box<str>, Vec<Change>> = BTreeMap::new();
         for change in changes {
@@ -190,7 +190,7 @@ impl Applier {
         let (mut applied, mut refused) = (None, Vec::new());
         for part in std::iter::once(rest).chain(listeners.into_values()) {
             let is_first = replaces && applied.is_none();
-            let (more, others) = self.apply_at_once(source, part, is_first).await;
+            let (more, others) = Box::pin(self.apply_at_once(source, part, is_first)).await;
             applied = more.or(applied);
             refused.extend(others);
         }
