@@ -17,6 +17,7 @@ mod retries;
 mod route_schemas;
 mod routes;
 mod schemas;
+mod secrets;
 mod state;
 mod stream;
 #[cfg(test)]
@@ -179,7 +180,8 @@ impl Drop for Xds {
 }
 
 /// The URLs of all types of resources.
-pub const TYPES: [&str; 4] = [kinds::CLUSTER, kinds::ENDPOINTS, kinds::LISTENER, kinds::ROUTES];
+pub const TYPES: [&str; 5] =
+    [kinds::CLUSTER, kinds::ENDPOINTS, kinds::LISTENER, kinds::ROUTES, kinds::SECRET];
 
 /// Reads `bytes` as a resource of the type `url`, for tests with arbitrary bytes. Returns whether
 /// it would be accepted.
