@@ -43,7 +43,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::endpoints::{found_at, found_in_consul};
+pub use self::endpoints::{found_at, found_in_consul, found_in_resource};
 pub use self::jwt::KeySource;
 use self::registry::Registry;
 pub use self::reserved::{admin_endpoints, reaches};

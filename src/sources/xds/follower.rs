@@ -360,10 +360,11 @@ impl Follower {
 
     /// Hands the changes to the control thread, and waits for its answer.
     async fn publish(&mut self, copied: Option<SystemTime>) {
+        let only_moves = self.state.only_moves();
         let changes = self.state.changes();
         let (answer, answered) = oneshot::channel();
         let is_first = self.updates == 0;
-        let update = Update { changes, copied, is_first, answer };
+        let update = Update { changes, only_moves, copied, is_first, answer };
         if self.sender.send(update).await.is_err() {
             return;
         }

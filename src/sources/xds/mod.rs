@@ -51,6 +51,8 @@ pub const NAME: &str = "xds";
 pub struct Update {
     /// The changes.
     pub changes: Vec<Change>,
+    /// Whether they are services of which only the endpoints have changed.
+    pub only_moves: bool,
     /// The time of the copy, if the resources are a copy.
     pub copied: Option<SystemTime>,
     /// Whether they are the first ones of a server, so that earlier resources are gone.

@@ -52,12 +52,16 @@ pub(super) struct State {
     fresh: [BTreeSet<String>; Type::ALL.len()],
     /// The resources that need one of this type and name.
     users: [HashMap<String, Vec<(Type, String)>>; Type::ALL.len()],
+    /// Counts the changes of `users`, by type.
+    generations: [u64; Type::ALL.len()],
     /// Clusters and listeners that are refused because of a resource that they need.
     unfit: HashSet<(Type, String)>,
     /// Endpoints, routes and secrets that the server does not have, as far as is known.
     absent: HashSet<(Type, String)>,
     /// Clusters, listeners and routes whose items are to be made again.
     dirty: BTreeSet<(Type, String)>,
+    /// Clusters of which only the endpoints have changed.
+    moved: BTreeSet<String>,
     /// The items that are published.
     published: HashSet<(Kind, String)>,
     /// Clusters and listeners that wait for resources that they need.
@@ -80,9 +84,11 @@ impl State {
             refused: Default::default(),
             fresh: Default::default(),
             users: Default::default(),
+            generations: Default::default(),
             unfit: HashSet::new(),
             absent: HashSet::new(),
             dirty: BTreeSet::new(),
+            moved: BTreeSet::new(),
             published: HashSet::new(),
             waiting: HashSet::new(),
             counts: Default::default(),
@@ -98,6 +104,16 @@ impl State {
     /// The number and the size of all accepted resources.
     pub(super) fn size(&self) -> (usize, usize) {
         (self.entries.iter().map(BTreeMap::len).sum(), self.bytes)
+    }
+
+    /// Changes with the names of the resources of a type that others need.
+    pub(super) fn generation(&self, kind: Type) -> u64 {
+        self.generations[kind.index()]
+    }
+
+    /// Whether others need a resource of this type.
+    pub(super) fn is_any_wanted(&self, kind: Type) -> bool {
+        !self.users[kind.index()].is_empty()
     }
 
     /// The names of the resources of a type that others need.
@@ -376,6 +392,7 @@ impl State {
             }
             self.absent.retain(|(kind, name)| kind != needed || users.contains_key(name));
             self.refused[needed.index()].retain(|name, _| users.contains_key(name));
+            self.generations[needed.index()] += 1;
             let before = std::mem::replace(&mut self.users[needed.index()], users);
             if *needed == Type::Routes {
                 let after = &self.users[needed.index()];
@@ -408,8 +425,21 @@ impl State {
         let is_concerned = |(_, user): &(Type, String)| {
             kind != Type::Routes || !self.published.contains(&(Kind::Listener, user.clone()))
         };
-        let users: Vec<_> = users.into_iter().flatten().filter(is_concerned).collect();
-        self.dirty.extend(users);
+        for user in users.into_iter().flatten().filter(is_concerned) {
+            if kind == Type::Endpoints && self.is_published_as_it_is(&user) {
+                self.moved.insert(user.1);
+            } else {
+                self.dirty.insert(user);
+            }
+        }
+    }
+
+    /// Whether the service that is published comes from the cluster as it is now.
+    fn is_published_as_it_is(&self, key: &(Type, String)) -> bool {
+        let is_published = self.published.contains(&(Kind::Service, key.1.clone()));
+        let is_other =
+            self.waiting.contains(key) || self.unfit.contains(key) || self.undo.contains_key(key);
+        is_published && !is_other
     }
 
     /// Notes that the server does not have `name`.
@@ -420,7 +450,12 @@ impl State {
 
     /// Whether a change is not published yet.
     pub(super) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || !self.moved.is_empty()
+    }
+
+    /// Whether only endpoints of published clusters have changed.
+    pub(super) fn only_moves(&self) -> bool {
+        self.dirty.is_empty() && !self.moved.is_empty()
     }
 
     /// The reasons why resources of the last response are refused, in one line. `None` if none is.

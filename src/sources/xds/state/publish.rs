@@ -21,6 +21,8 @@ impl State {
     /// need.
     pub(in super::super) fn changes(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
+        let moved = std::mem::take(&mut self.moved);
+        self.dirty.extend(moved.into_iter().map(|name| (Type::Cluster, name)));
         for (kind, name) in std::mem::take(&mut self.dirty) {
             match kind {
                 Type::Cluster => self.change_service(&name, &mut changes),
@@ -186,6 +188,7 @@ impl State {
             self.follow(Type::Listener);
             // The model has the previous content already.
             self.dirty.clear();
+            self.moved.clear();
         }
         // A cluster that waits is not applied yet: it may still have to be taken back.
         let before = self.waiting.iter().filter_map(|key| self.undo.get(key)?.as_ref());
