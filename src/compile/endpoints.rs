@@ -95,7 +95,7 @@ pub fn found_in_resource(
     let Some(Written::List(all)) = &written.endpoints else { return None };
     let mut builder = Builder::new(registry, &service.name, judged(service));
     builder.is_placed = locality::is_placed(written);
-    builder.add(None, all, &Position { is_used: builder.is_placed, ..Position::default() });
+    builder.add(None, all, &Position::default());
     let endpoints = builder.finish(&service.policy);
     (locality::policy(written, &endpoints) == service.locality).then_some(endpoints)
 }

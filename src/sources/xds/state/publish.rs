@@ -1,7 +1,6 @@
 //! The changes of the model that follow from resources, and their result.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use super::super::cluster::Targets;
 use super::super::endpoints::Assignment;
