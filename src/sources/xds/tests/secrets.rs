@@ -182,3 +182,30 @@ fn a_secret_comes_over_the_same_stream_only() {
         assert!(refusal.starts_with(&format!("listener edge: {why}")), "{refusal}");
     }
 }
+
+#[test]
+fn only_endpoints_of_a_service_as_it_is_published_change_alone() {
+    let (mut state, (chain, _)) = (large(), pair());
+    let at = |host: &str| assignment("a", &[locality("", 1, 0, &[endpoint(host, 80, 0, 0)])]);
+    let move_to = |state: &mut State, host: &str| {
+        take(state, Type::Endpoints, &[&at(host)], true).unwrap();
+        let only = state.only_moves();
+        (only, changes(state))
+    };
+    let set = || vec!["+a".to_owned()];
+    take(&mut state, Type::Cluster, &[&eds("a", |_| {})], true).unwrap();
+    assert!(!state.only_moves() && changes(&mut state).is_empty());
+    assert_eq!(move_to(&mut state, "10.0.0.1"), (false, set()), "the first ones");
+    assert_eq!(move_to(&mut state, "10.0.0.2"), (true, set()));
+    let other = eds("a", |out| put_number(out, 6, 1));
+    take(&mut state, Type::Cluster, &[&other], true).unwrap();
+    assert_eq!(move_to(&mut state, "10.0.0.3"), (false, set()), "with the cluster");
+    let secret = eds("a", |out| put(out, 24, &socket("Upstream", 7, &named("ca"))));
+    take(&mut state, Type::Cluster, &[&secret], true).unwrap();
+    assert!(changes(&mut state).is_empty());
+    assert_eq!(move_to(&mut state, "10.0.0.4"), (false, vec![]), "the cluster waits");
+    take(&mut state, Type::Secret, &[&roots("ca", &chain)], true).unwrap();
+    assert!(!state.only_moves());
+    assert_eq!(changes(&mut state), ["+a"]);
+    assert_eq!(move_to(&mut state, "10.0.0.5"), (true, set()));
+}
