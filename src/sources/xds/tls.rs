@@ -47,6 +47,9 @@ pub(super) fn trusted_ca(mut validation: Message<'_>) -> Result<Vec<u8>, Reason>
     Ok(bytes)
 }
 
+/// A certificate chain and its private key.
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// A part of TLS settings: it is here, or a secret of this name has it.
 enum Given<T> {
     Here(T),
@@ -54,7 +57,7 @@ enum Given<T> {
 }
 
 /// The own certificate in a `CommonTlsContext`.
-fn own(common: &mut Message<'_>) -> Result<Option<Given<(Vec<u8>, Vec<u8>)>>, Reason> {
+fn own(common: &mut Message<'_>) -> Result<Option<Given<Pair>>, Reason> {
     let mut here = common.messages(2, &TLS_CERTIFICATE)?;
     let mut named = common.messages(6, &SDS_SECRET)?;
     if here.len() + named.len() > 1 {
@@ -103,7 +106,7 @@ impl Noting<'_> {
         self.item(absent())
     }
 
-    fn pair(&mut self, given: Given<(Vec<u8>, Vec<u8>)>) -> (Item<Material>, Item<Material>) {
+    fn pair(&mut self, given: Given<Pair>) -> (Item<Material>, Item<Material>) {
         match given {
             Given::Here((chain, key)) => {
                 (self.item(Material::new(chain)), self.item(Material::new(key)))
@@ -157,7 +160,7 @@ pub(super) fn upstream(
 }
 
 /// The certificate chain and the private key of a `TlsCertificate`.
-pub(super) fn certificate(mut message: Message<'_>) -> Result<(Vec<u8>, Vec<u8>), Reason> {
+pub(super) fn certificate(mut message: Message<'_>) -> Result<Pair, Reason> {
     let (chain, key) = (message.message(1, &DATA_SOURCE)?, message.message(2, &DATA_SOURCE)?);
     let chain = chain.ok_or_else(|| message.about(1, "is missing"))?;
     let key = key.ok_or_else(|| message.about(2, "is missing"))?;
