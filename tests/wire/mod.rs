@@ -2,6 +2,7 @@
 
 mod access_log;
 mod all_counters;
+mod alt_svc;
 mod bench;
 mod blocked;
 mod ca;

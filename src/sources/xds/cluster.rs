@@ -274,6 +274,8 @@ fn http(message: &mut Message<'_>, service: &mut Service, origin: &Origin) -> Re
             explicit.finish()?;
         } else if options.bytes(5)?.is_some() {
             service.protocol = ServiceProtocol::Auto; // by ALPN
+            // Envoy uses HTTP/3 only with settings of it, which are refused here.
+            service.alt_svc = Some(Item::new(false, origin.clone()));
         }
         options.finish()?;
     }
