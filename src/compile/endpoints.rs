@@ -54,7 +54,7 @@ pub(super) fn of_service(
             let known = known.map_or(&[][..], |known| known);
             known.iter().for_each(|endpoint| builder.add_one(None, endpoint, level));
         }
-        None => {}
+        Some(Written::Awaited) | None => {}
     }
     let endpoints = builder.finish(policy);
     duplicates(compiler, item, &endpoints.list);
@@ -328,6 +328,6 @@ fn origin_of(service: &model::Service, index: usize) -> Option<&Origin> {
         Written::Versions(all) => {
             all.iter().flat_map(|(_, its)| its).nth(index).map(|it| &it.origin)
         }
-        Written::Name(_) | Written::Consul(_) => None,
+        Written::Name(_) | Written::Consul(_) | Written::Awaited => None,
     }
 }

@@ -114,8 +114,8 @@ fn faults(compiler: &mut Compiler<'_>, service: &model::Service, item: &Item<mod
         compiler.fault_with_help(&item.origin, message, help);
     } else if uses_zones && compiler.model.settings.zone.is_none() {
         let message = "this proxy has no zone, so no endpoint is nearer than another";
-        let help =
-            "write `zone: ZONE` at the top of the file, with its own zone, or `zone: ${ZONE}`";
+        let help = "write `zone: NAME` at the top of the file, with its own zone, or \
+            `zone: \"${ZONE:-}\"`";
         compiler.warn(&item.origin, message, help);
     } else if uses_zones && !is_placed(service) {
         let message = format!("no endpoint of {:?} has a zone", service.name.value);
@@ -134,7 +134,7 @@ pub(super) fn is_placed(service: &model::Service) -> bool {
             all.iter().any(|(_, all)| all.iter().any(is_placed))
         }
         Some(model::Endpoints::Name(_)) => service.dns_zone.is_some(),
-        Some(model::Endpoints::Consul(_)) => false,
+        Some(model::Endpoints::Consul(_) | model::Endpoints::Awaited) => false,
         // The missing list is an error of its own.
         None => true,
     }

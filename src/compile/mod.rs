@@ -459,7 +459,12 @@ impl<'a> Compiler<'a> {
         let (name, version) = text.split_once('/').unwrap_or((text, ""));
         let Ok(service) = services.binary_search_by(|service| (*service.name).cmp(name)) else {
             let known: Vec<&str> = services.iter().map(|service| &*service.name).collect();
+            let from_xds = self.model.settings.sources.xds.is_some();
             let help = match known.is_empty() {
+                _ if from_xds && !version.is_empty() => format!(
+                    "a cluster of xDS has no versions: write `to: {name}`, or \
+                     `to: {name}|{version}` if the server calls it {text}"
+                ),
                 true => format!("write `services: {{{name}: {{endpoints: [IP:PORT]}}}}`"),
                 false => other_name(text, services).unwrap_or_else(|| suggestion(name, &known)),
             };
