@@ -131,7 +131,9 @@ fn listener_filter(mut filter: Message<'_>, listener: &mut Listener) -> Result<(
     let short = url.rsplit('.').next().unwrap_or_default();
     match short {
         "TlsInspector" | "tls_inspector" | "HttpInspector" | "http_inspector" => {}
-        "ProxyProtocol" | "proxy_protocol" => listener.proxy_protocol = true,
+        "ProxyProtocol" | "proxy_protocol" => {
+            listener.proxy_protocol = Some(listener.name.origin.clone());
+        }
         _ => return Err(filter.about(3, &format!("is {short}, which is not supported"))),
     }
     filter.finish()
