@@ -85,6 +85,12 @@ pub(super) fn policy(service: &model::Service, endpoints: &Endpoints) -> Option<
     })
 }
 
+/// Whether only the priorities of endpoints count, and not the zone of this proxy.
+pub(super) fn ignores_zones(service: &model::Service) -> bool {
+    let prefer = service.locality.as_ref().and_then(|locality| locality.value.prefer);
+    prefer == Some(Prefer::None)
+}
+
 fn faults(compiler: &mut Compiler<'_>, service: &model::Service, item: &Item<model::Locality>) {
     let model::Locality { prefer, local_percent, failover, overprovisioning_factor } = &item.value;
     if let Some(factor) = overprovisioning_factor.as_ref().filter(|it| it.value > FACTOR_MAX) {
@@ -119,7 +125,7 @@ fn faults(compiler: &mut Compiler<'_>, service: &model::Service, item: &Item<mod
 }
 
 /// Whether any endpoint of the service has a zone or a priority.
-fn is_placed(service: &model::Service) -> bool {
+pub(super) fn is_placed(service: &model::Service) -> bool {
     let is_placed =
         |item: &Item<model::Endpoint>| item.value.zone.is_some() || item.value.priority > 0;
     match &service.endpoints {

@@ -43,7 +43,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::endpoints::{found_at, found_in_consul};
+pub use self::endpoints::{found_at, found_in_consul, found_in_resource};
 pub use self::jwt::KeySource;
 use self::registry::Registry;
 pub use self::reserved::{admin_endpoints, reaches};
@@ -52,6 +52,7 @@ pub use self::sources::{ConsulSource, EtcdSource, SourcePlan, XdsSource};
 pub use self::suggestion::{key_suggestion, suggestion, value_suggestion};
 use self::tls::MeshIdentity;
 pub use self::tls::workload::{IssuedBy, WorkloadApi};
+pub use self::tls::{check_certificate, check_roots};
 use crate::cluster::{Destination, Service};
 use crate::dns::DnsPlan;
 use crate::jwt::{KeySet, Provider};
