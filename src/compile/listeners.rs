@@ -359,6 +359,16 @@ fn overlapping(compiler: &Compiler<'_>, bind: &Bind) -> Option<(Bind, String)> {
     others.next().map(|(other, place)| (other.clone(), place.clone()))
 }
 
+/// The address for captured connections that conflicts with `bind`. A resource does not take it
+/// from the mesh, which is compiled later.
+fn captured(compiler: &Compiler<'_>, bind: &Bind) -> Option<(Bind, String)> {
+    let Bind::Tcp(address) = bind else { return None };
+    let mesh = &compiler.model.mesh;
+    let mut all = mesh.inbound.binds.iter().chain(&mesh.outbound.binds);
+    let taken = all.find(|taken| in_the_way(&taken.value, address))?;
+    Some((Bind::Tcp(taken.value), compiler.model.files.column_of(&taken.origin)))
+}
+
 /// Whether the kernel refuses to bind one of the addresses while the other one is bound.
 fn in_the_way(one: &SocketAddr, other: &SocketAddr) -> bool {
     one == other
@@ -371,7 +381,9 @@ fn in_the_way(one: &SocketAddr, other: &SocketAddr) -> bool {
 /// same bind.
 pub(super) fn taken(compiler: &mut Compiler<'_>, bind: &Item<Bind>) -> Option<Bind> {
     let at = compiler.model.files.column_of(&bind.origin);
-    if let Some((other, first)) = overlapping(compiler, &bind.value) {
+    let is_of_resource = bind.origin.resource().is_some();
+    let captures = || captured(compiler, &bind.value).filter(|_| is_of_resource);
+    if let Some((other, first)) = overlapping(compiler, &bind.value).or_else(captures) {
         let all = |bind: &Bind| match bind {
             Bind::Tcp(it) | Bind::Quic(it) | Bind::Passed(it) => it.ip().is_unspecified(),
             _ => false,

@@ -47,6 +47,8 @@ pub use self::endpoints::{found_at, found_in_consul, found_in_resource};
 pub use self::jwt::KeySource;
 use self::registry::Registry;
 pub use self::reserved::{admin_endpoints, reaches};
+pub use self::retries::check_condition;
+pub use self::routes::{check_field, check_host, check_substitution};
 pub use self::slips::Validity;
 pub use self::sources::{ConsulSource, EtcdSource, SourcePlan, XdsSource};
 pub use self::suggestion::{key_suggestion, suggestion, value_suggestion};

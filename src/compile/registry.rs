@@ -35,7 +35,7 @@ pub struct Registry {
     passed: HashMap<String, Weak<PassedState>>,
     destinations: Family<String, Destinations>,
     routes: Family<(String, String), route::RuleCells>,
-    turns: Family<(String, String, usize), Count>,
+    turns: Family<((String, String), String, usize), Count>,
     authorization: Family<String, authz::RuleCells>,
     jwt: Family<String, ProviderCells>,
     passthrough: Family<String, EndpointCells>,
@@ -133,8 +133,9 @@ impl Registry {
 
     /// The positions of the workers in the sequence of a rule's weighted split. `nth` is the number
     /// of earlier rules with this host and name.
-    pub fn turns(&mut self, host: &str, name: &str, nth: usize) -> Turns {
-        self.turns.find((host.to_owned(), name.to_owned(), nth), self.workers)
+    pub fn turns(&mut self, (scope, host): (&str, &str), name: &str, nth: usize) -> Turns {
+        let host = (scope.to_owned(), host.to_owned());
+        self.turns.find((host, name.to_owned(), nth), self.workers)
     }
 
     /// The counters of an authorization rule.

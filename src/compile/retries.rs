@@ -144,6 +144,17 @@ fn empty_budget(compiler: &mut Compiler<'_>, written: &model::Retries) {
     compiler.fault_with_help(&percent.origin, message, help);
 }
 
+/// Checks the name of a condition for retries.
+///
+/// # Errors
+/// A sentence about the mistake.
+pub fn check_condition(name: &str) -> Result<(), String> {
+    match Condition::parse(name) {
+        Some(_) => Ok(()),
+        None => Err(format!("{name:?} is no condition for a retry")),
+    }
+}
+
 fn conditions(compiler: &mut Compiler<'_>, written: &model::Retries) -> Vec<Condition> {
     let Some(written) = &written.on else {
         return vec![Condition::ConnectFailure, Condition::RefusedStream];

@@ -4,9 +4,11 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use regex::bytes::Regex;
+
 use super::rate_limits::{self, Owner};
 use super::retries::{self, Total};
-use super::{Compiler, faults, jwt, methods, mirrors, overload, shifts, sticky};
+use super::{Compiler, faults, is_token, jwt, methods, mirrors, overload, shifts, sticky};
 use crate::cluster::Service;
 use crate::http1::framing::FRAMING_FIELDS;
 use crate::matching::{PathMatch, ValueMatch};
@@ -98,7 +100,7 @@ pub(super) fn hosts<'a>(compiler: &mut Compiler<'a>, services: &[Arc<Service>]) 
                 let written = item.value.name.as_ref().map(|name| name.value.clone());
                 let rule = written.unwrap_or_else(|| format!("{name}#{number}"));
                 let nth = namesakes.entry(rule.clone()).and_modify(|nth| *nth += 1).or_insert(0);
-                let called = RuleName { host: name, name: rule, nth: *nth };
+                let called = RuleName { scope, host: name, name: rule, nth: *nth };
                 rule_of(compiler, services, called, item)
             })
             .collect();
@@ -123,6 +125,33 @@ pub(super) fn hosts<'a>(compiler: &mut Compiler<'a>, services: &[Arc<Service>]) 
         hosts.add(CompiledHost { name, pattern, scope, rules: compiled });
     }
     hosts
+}
+
+/// Checks the name of a host with rules.
+///
+/// # Errors
+/// A sentence about the mistake.
+pub fn check_host(name: &str) -> Result<(), String> {
+    HostPattern::parse(name).map(drop).map_err(|why| format!("{name:?}: {why}"))
+}
+
+/// Checks the name of a header field in a condition or a change.
+///
+/// # Errors
+/// A sentence about the mistake.
+pub fn check_field(name: &str) -> Result<(), String> {
+    match is_token(name) {
+        true => Ok(()),
+        false => Err(format!("{name:?} is not the name of a header field")),
+    }
+}
+
+/// Checks the text that replaces the matches of `regex` in a path.
+///
+/// # Errors
+/// A sentence about the mistake.
+pub fn check_substitution(regex: &Regex, text: &str) -> Result<(), String> {
+    RegexRewrite::parse(regex, text).map(drop)
 }
 
 /// Reports an invalid host. A URL in the place of a host has its own message, because other proxies
@@ -201,6 +230,7 @@ fn unreachable_rules(
 
 /// The host and the name of a rule. Several rules of a host may have the same name.
 struct RuleName<'a> {
+    scope: Option<&'a str>,
     host: &'a str,
     name: String,
     /// The number of earlier rules with the same host and name.
@@ -244,7 +274,7 @@ fn rule_of(
     let fault = fault.map(|item| faults::fault(compiler, item, forwards));
     let mirror = written.mirror.as_ref();
     let mirror = mirror.and_then(|item| mirrors::mirror(compiler, services, item, forwards));
-    let RuleName { host, ref name, nth } = called;
+    let RuleName { host, ref name, nth, .. } = called;
     let not_http = (!forwards).then_some("this rule answers without a service");
     let owner = Owner { scope: Scope::Route, host, name, nth, not_http };
     let limits = rate_limits::limits(compiler, &owner, &written.rate_limits);
@@ -364,7 +394,8 @@ fn split(
     let split = match shares[..] {
         [(only, _)] => Split::single(only),
         _ => {
-            let turns = compiler.registry.turns(called.host, &called.name, called.nth);
+            let RuleName { scope, host, ref name, nth } = *called;
+            let turns = compiler.registry.turns((scope.unwrap_or_default(), host), name, nth);
             Split::weighted(&shares, turns)
         }
     };

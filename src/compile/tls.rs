@@ -154,6 +154,9 @@ pub(super) fn listener<'a>(
             }
         }
     }
+    if written.known_names_only {
+        table.keep_to_names();
+    }
     let alpn = match written.protocol {
         ListenerProtocol::Tcp
         | ListenerProtocol::Tls

@@ -1,6 +1,6 @@
 //! Applies a configuration to the workers. Either all workers use it, or no worker does.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::compile::{
     Compiled, KeySource, Resolutions, SourcePlan, WorkloadApi, found_at, found_in_consul,
 };
 use crate::dns::DnsPlan;
-use crate::model::{Change, Endpoint, Kind, Patch, Precedence, Refusal, Resources};
+use crate::model::{Change, Endpoint, Kind, Patch, Precedence, Refusal, Resource, Resources};
 use crate::net::DnsName;
 use crate::snapshot::Snapshot;
 use crate::sources::files::ProcessEnvironment;
@@ -30,7 +30,7 @@ use crate::sources::files::{self, Loaded};
 use crate::sources::{Documents, consul, xds};
 use crate::telemetry::logs::AccessLog;
 use crate::telemetry::status::Status;
-use crate::worker::mailbox::{Mailbox, Order, Preparation, Report, ReportKind};
+use crate::worker::mailbox::{ListeningSocket, Mailbox, Order, Preparation, Report, ReportKind};
 
 /// The time limit of one phase, for all workers together. A phase is normally much shorter; the
 /// limit is for the case that a worker is stuck.
@@ -176,35 +176,6 @@ impl Applier {
         changes: Vec<Change>,
         replaces: bool,
     ) -> (Option<Applied>, Vec<Refused>) {
-        let whole = Box::pin(self.apply_at_once(source, changes.clone(), replaces)).await;
-        let mut rest = Vec::new();
-        let mut listeners: BTreeMap<Box<str>, Vec<Change>> = BTreeMap::new();
-        for change in changes {
-            match listener_of(&change) {
-                Some(name) => listeners.entry(name).or_default().push(change),
-                None => rest.push(change),
-            }
-        }
-        if whole.0.is_some() || listeners.is_empty() || (rest.is_empty() && listeners.len() == 1) {
-            return whole;
-        }
-        // Perhaps an address cannot be opened. This concerns one listener alone.
-        let (mut applied, mut refused) = (None, Vec::new());
-        for part in std::iter::once(rest).chain(listeners.into_values()) {
-            let is_first = replaces && applied.is_none();
-            let (more, others) = Box::pin(self.apply_at_once(source, part, is_first)).await;
-            applied = more.or(applied);
-            refused.extend(others);
-        }
-        (applied, refused)
-    }
-
-    async fn apply_at_once(
-        &mut self,
-        source: &'static str,
-        changes: Vec<Change>,
-        replaces: bool,
-    ) -> (Option<Applied>, Vec<Refused>) {
         let began = Instant::now();
         let before = self.resources.clone();
         if replaces {
@@ -221,11 +192,12 @@ impl Applier {
         match result {
             Ok((snapshot, applied)) => {
                 self.note_applied(snapshot, &applied, began);
-                (Some(applied), undo.refused)
+                let told = |(kind, name, why): Refused| (kind, name, loaded.without_paths(&why));
+                (Some(applied), undo.refused.into_iter().map(told).collect())
             }
             Err(errors) => {
                 self.resources = undo.before;
-                let why = first_line(&errors);
+                let why = loaded.without_paths(&first_line(&errors));
                 (None, keys.into_iter().map(|(kind, name)| (kind, name, why.clone())).collect())
             }
         }
@@ -357,42 +329,22 @@ impl Applier {
         &mut self,
         loaded: &Loaded,
         warns: impl Fn(&Diagnostic) -> bool,
-        mut undo: Option<&mut Undo>,
+        undo: Option<&mut Undo>,
     ) -> Result<(Arc<Snapshot>, Applied), String> {
-        let Self { resources, version, registry, resolutions, status, awaited, .. } = self;
-        let compiled = loop {
-            let compiled = files::compile_with(loaded, resources, *version, registry, resolutions)
-                .map_err(|errors| errors.to_string())?;
-            let undo = undo.as_deref_mut();
-            if !undo.is_some_and(|undo| undo.take_back(resources, &compiled.refusals)) {
-                break compiled;
-            }
-        };
+        let (compiled, sockets) = Box::pin(self.compile_and_open(loaded, undo)).await?;
         let files = loaded.shown();
         let mut warnings = files::warnings(loaded, &compiled);
         warnings.list.retain(warns);
-        let Compiled { snapshot, bind_places, refusals, absent, .. } = compiled;
+        let Compiled { snapshot, refusals, absent, .. } = compiled;
         let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
         let sources = compiled.sources;
-        check_identity(awaited, &sources, compiled.awaits_identity)?;
         for refusal in &refusals {
             tracing::warn!(
                 "a resource is refused; the rest of the configuration is applied: {refusal}"
             );
         }
-        note_absent(status, absent);
+        note_absent(&self.status, absent);
         let snapshot = Arc::new(snapshot);
-        if let Some(free) = self.sockets.free_from(&snapshot) {
-            tokio::time::sleep_until(free.into()).await;
-        }
-        let sockets = self.sockets.prepare(&snapshot).map_err(|errors| {
-            self.short |= errors.iter().any(BindError::is_shortage);
-            let line = |error: &BindError| {
-                let place = bind_places.get(&error.bind).map_or("", String::as_str);
-                format!("{place}: error: {error}\n")
-            };
-            errors.iter().map(line).collect::<String>()
-        })?;
         let version = snapshot.version;
         for (mailbox, sockets) in self.mailboxes.iter().zip(sockets) {
             let snapshot = Arc::clone(&snapshot);
@@ -426,6 +378,42 @@ impl Applier {
         let applied =
             Applied { names, gone_after, key_sources, admin, admin_token, files, dns, sources };
         Ok((snapshot, applied))
+    }
+
+    /// Compiles `loaded`, and opens its addresses. The resources that stand in the way are taken
+    /// back, and everything is compiled again.
+    async fn compile_and_open(
+        &mut self,
+        loaded: &Loaded,
+        mut undo: Option<&mut Undo>,
+    ) -> Result<(Compiled, Vec<Vec<ListeningSocket>>), String> {
+        loop {
+            let Self { resources, version, registry, resolutions, awaited, .. } = self;
+            let compiled = files::compile_with(loaded, resources, *version, registry, resolutions)
+                .map_err(|errors| errors.to_string())?;
+            let taking = undo.as_deref_mut();
+            if taking.is_some_and(|undo| undo.take_back(resources, &compiled.refusals)) {
+                continue;
+            }
+            check_identity(awaited, &compiled.sources, compiled.awaits_identity)?;
+            if let Some(free) = self.sockets.free_from(&compiled.snapshot) {
+                tokio::time::sleep_until(free.into()).await;
+            }
+            let errors = match self.sockets.prepare(&compiled.snapshot) {
+                Ok(sockets) => return Ok((compiled, sockets)),
+                Err(errors) => errors,
+            };
+            let taking = undo.as_deref_mut();
+            if taking.is_some_and(|undo| undo.take_back_listeners(&mut self.resources, &errors)) {
+                continue;
+            }
+            self.short |= errors.iter().any(BindError::is_shortage);
+            let line = |error: &BindError| {
+                let place = compiled.bind_places.get(&error.bind).map_or("", String::as_str);
+                format!("{place}: error: {error}\n")
+            };
+            return Err(errors.iter().map(line).collect());
+        }
     }
 
     /// Waits until every worker has sent a report for which `wanted` returns true.
@@ -478,14 +466,6 @@ impl Applier {
     }
 }
 
-/// The listener that a change concerns.
-fn listener_of(change: &Change) -> Option<Box<str>> {
-    match change.key() {
-        (Kind::Listener, name) => Some(name),
-        (kind, name) => xds::companion(kind, &name).map(|(_, listener)| listener),
-    }
-}
-
 /// A refused item of a source: its kind, its name there, and the reason.
 pub type Refused = (Kind, Box<str>, String);
 
@@ -506,15 +486,46 @@ impl Undo {
                 continue;
             };
             let key = (id.kind, id.name.clone());
-            if resources.restore(&self.before, self.source, &key) {
-                changes = true;
-                if let Some(other) = xds::companion(key.0, &key.1) {
-                    resources.restore(&self.before, self.source, &other);
-                }
-                self.refused.push((key.0, key.1, refusal.reasons.join("; ")));
-            }
+            changes |= self.take_back_one(resources, key, refusal.reasons.join("; "));
         }
         changes
+    }
+
+    /// Takes back the listeners whose addresses cannot be opened. Returns whether each address has
+    /// such a listener, so that everything must be compiled again.
+    fn take_back_listeners(&mut self, resources: &mut Resources, errors: &[BindError]) -> bool {
+        let mut all = true;
+        for error in errors {
+            let mut changes = false;
+            for name in resources.listeners_at(self.source, &error.bind) {
+                changes |= self.take_back_one(resources, (Kind::Listener, name), error.to_string());
+            }
+            all &= changes;
+        }
+        all
+    }
+
+    fn take_back_one(
+        &mut self,
+        resources: &mut Resources,
+        key: (Kind, Box<str>),
+        why: String,
+    ) -> bool {
+        if !resources.restore(&self.before, self.source, &key) {
+            return false;
+        }
+        if let Some(other) = xds::companion(key.0, &key.1) {
+            resources.restore(&self.before, self.source, &other);
+        }
+        // The routes of another server may be gone.
+        if let Some(Resource::Listener(listener)) = resources.get(self.source, &key)
+            && let Some(routes) = xds::routes_of(&listener.value)
+            && resources.get(self.source, &routes).is_none()
+        {
+            resources.restore(&self.before, self.source, &routes);
+        }
+        self.refused.push((key.0, key.1, why));
+        true
     }
 }
 

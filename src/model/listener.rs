@@ -18,11 +18,14 @@ pub struct Listener {
     pub protocol: ListenerProtocol,
     /// One entry for each certificate; the SNI selects the entry. Empty means plain text.
     pub tls: Vec<Item<ServerTls>>,
+    /// Whether only clients are served that ask for the name of a certificate.
+    pub known_names_only: bool,
     /// The service of a TCP listener: `SERVICE` or `SERVICE/VERSION`.
     pub service: Option<Item<String>>,
     /// The limits on flows of a listener that passes QUIC through.
     pub udp: Option<Item<Udp>>,
-    /// Whether each connection begins with a PROXY protocol header.
+    /// The origin of the setting that each connection begins with a PROXY protocol header. `None`
+    /// means that none does.
     pub proxy_protocol: Option<Origin>,
     /// The origin of `redirect_https: true`, which redirects each request to https. `None` means
     /// that routes apply.

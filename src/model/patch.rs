@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{Fault, Files, Item, Items, Listener, Model, Origin, ResourceId};
 use super::{Policy, Routes, Service, TokenProvider};
+use crate::net::Bind;
 
 /// The kind of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +66,18 @@ impl Resource {
         }
     }
 
+    /// Whether this cannot conflict with more than `old`, which it replaces.
+    fn takes_no_more(&self, old: &Self) -> bool {
+        match (self, old) {
+            (Self::Listener(new), Self::Listener(old)) => {
+                let has =
+                    |bind: &Item<Bind>| old.value.binds.iter().any(|it| it.value == bind.value);
+                new.value.binds.iter().all(has)
+            }
+            _ => true,
+        }
+    }
+
     /// The kind, and the name in the source.
     fn key(&self) -> (Kind, Box<str>) {
         let (kind, origin) = match self {
@@ -121,40 +134,69 @@ pub struct Patch {
 
 /// All resources of sources other than files.
 #[derive(Clone, Debug, Default)]
-pub struct Resources(BTreeMap<(Precedence, Box<str>), BySource>);
+pub struct Resources {
+    by_source: BTreeMap<(Precedence, Box<str>), BySource>,
+    /// The number of resources so far.
+    count: u64,
+}
 
-/// The resources of one source.
-type BySource = BTreeMap<(Kind, Box<str>), Resource>;
+/// The resources of one source, each with its place in the order. If two of them conflict, the
+/// first one in this order is used: so a new one takes nothing away from an earlier one.
+type BySource = BTreeMap<(Kind, Box<str>), (u64, Resource)>;
 
 impl Resources {
     /// Records the changes of a source. The next [`Resources::merge`] uses them.
     pub fn apply(&mut self, patch: Patch) {
         let Patch { source, precedence, changes } = patch;
-        let known = self.0.entry((precedence, source)).or_default();
+        let known = self.by_source.entry((precedence, source)).or_default();
         for change in changes {
             match change {
-                Change::Set(resource) => known.insert(resource.key(), resource),
-                Change::Remove(kind, name) => known.remove(&(kind, name)),
-            };
+                Change::Set(resource) => {
+                    let key = resource.key();
+                    let before = known.get(&key).filter(|(_, old)| resource.takes_no_more(old));
+                    let place = before.map_or(self.count, |(place, _)| *place);
+                    self.count += 1;
+                    known.insert(key, (place, resource));
+                }
+                Change::Remove(kind, name) => _ = known.remove(&(kind, name)),
+            }
         }
+    }
+
+    /// A resource of a source.
+    pub fn get(&self, source: &str, key: &(Kind, Box<str>)) -> Option<&Resource> {
+        let mut of_source = self.by_source.iter().filter(|((_, known), _)| **known == *source);
+        of_source.find_map(|(_, resources)| resources.get(key)).map(|(_, resource)| resource)
+    }
+
+    /// The listeners of a source with this address, by their names there.
+    pub fn listeners_at(&self, source: &str, bind: &Bind) -> Vec<Box<str>> {
+        let of_source = self.by_source.iter().filter(|((_, known), _)| **known == *source);
+        let all = of_source.flat_map(|(_, resources)| resources.iter());
+        let has = |resource: &Resource| match resource {
+            Resource::Listener(item) => item.value.binds.iter().any(|it| it.value == *bind),
+            _ => false,
+        };
+        all.filter(|(_, (_, it))| has(it)).map(|((_, name), _)| name.clone()).collect()
     }
 
     /// Drops all resources of a source.
     pub fn forget(&mut self, source: &str) {
-        self.0.retain(|(_, known), _| **known != *source);
+        self.by_source.retain(|(_, known), _| **known != *source);
     }
 
     /// Gives a resource back the content that it has in `before`, or removes it if it is not there.
     /// Returns whether this changes something.
     pub fn restore(&mut self, before: &Self, source: &str, key: &(Kind, Box<str>)) -> bool {
         let mut changes = false;
-        for ((precedence, of), known) in &mut self.0 {
+        for ((precedence, of), known) in &mut self.by_source {
             if **of != *source {
                 continue;
             }
-            let old = before.0.get(&(*precedence, of.clone())).and_then(|old| old.get(key));
-            let new = known.get(key);
-            if new.map(Resource::identity) == old.map(Resource::identity) {
+            let old = before.by_source.get(&(*precedence, of.clone()));
+            let old = old.and_then(|old| old.get(key));
+            let identity = |(_, resource): &(u64, Resource)| resource.identity();
+            if known.get(key).map(identity) == old.map(identity) {
                 continue;
             }
             changes = true;
@@ -170,7 +212,7 @@ impl Resources {
     /// name, only the item with the higher precedence is used.
     pub fn merge(&self, files: &Arc<Model>) -> Merged {
         let mut faults = Vec::new();
-        if self.0.values().all(BTreeMap::is_empty) {
+        if self.by_source.values().all(BTreeMap::is_empty) {
             return Merged { model: Arc::clone(files), conflicts: faults };
         }
         let names = &files.files;
@@ -190,8 +232,8 @@ impl Resources {
 
     fn join<T: Named>(&self, names: &Files, faults: &mut Vec<Fault>, files: &Items<T>) -> Items<T> {
         let of = |precedence| {
-            let sources = self.0.iter().filter(move |((of, _), _)| *of == precedence);
-            sources.flat_map(|(_, resources)| resources.values()).flat_map(T::of)
+            let sources = self.by_source.iter().filter(move |((of, _), _)| *of == precedence);
+            sources.flat_map(|(_, resources)| in_order(resources, T::KIND)).flat_map(T::of)
         };
         let layers = of(Precedence::OverFiles).chain(files).chain(of(Precedence::UnderFiles));
         let mut items: Items<T> = Vec::new();
@@ -219,6 +261,15 @@ impl Resources {
         }
         items
     }
+}
+
+/// The resources of a kind, in their order.
+fn in_order(resources: &BySource, kind: Kind) -> impl Iterator<Item = &Resource> {
+    let begin = (kind, Box::default());
+    let of_kind = resources.range(begin..).take_while(|((of, _), _)| *of == kind);
+    let mut all: Vec<&(u64, Resource)> = of_kind.map(|(_, placed)| placed).collect();
+    all.sort_by_key(|(place, _)| *place);
+    all.into_iter().map(|(_, resource)| resource)
 }
 
 /// The model that results from the files and all other sources.
@@ -274,4 +325,44 @@ named! {
     Service: |service| Some(service.name.value.clone());
     TokenProvider: |provider| Some(provider.name.value.clone());
     Policy: |policy| policy.name.as_ref().map(|name| name.value.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(name: &str, port: u16) -> Change {
+        let id = ResourceId {
+            source: "test".into(),
+            kind: Kind::Listener,
+            name: name.into(),
+            version: Box::default(),
+        };
+        let origin = Origin::Resource(Arc::new(id));
+        let bind = Bind::Tcp(([127, 0, 0, 1], port).into());
+        let listener = Listener {
+            name: Item::new(name.to_owned(), origin.clone()),
+            binds: vec![Item::new(bind, origin.clone())],
+            ..Listener::default()
+        };
+        Change::Set(Resource::Listener(Arc::new(Item::new(listener, origin))))
+    }
+
+    #[test]
+    fn a_new_resource_comes_after_those_that_it_may_conflict_with() {
+        let mut resources = Resources::default();
+        let mut order_after = |changes: Vec<Change>| -> Vec<String> {
+            let precedence = Precedence::UnderFiles;
+            resources.apply(Patch { source: "test".into(), precedence, changes });
+            let merged = resources.merge(&Arc::default());
+            let listeners = merged.model.listeners.iter();
+            listeners.map(|item| item.value.name.value.clone()).collect()
+        };
+        assert_eq!(order_after(vec![listener("m", 1), listener("n", 2)]), ["m", "n"]);
+        assert_eq!(order_after(vec![listener("a", 1)]), ["m", "n", "a"]);
+        assert_eq!(order_after(vec![listener("m", 1)]), ["m", "n", "a"], "the same address");
+        assert_eq!(order_after(vec![listener("m", 2)]), ["n", "a", "m"], "another address");
+        assert_eq!(order_after(vec![Change::Remove(Kind::Listener, "n".into())]), ["a", "m"]);
+        assert_eq!(order_after(vec![listener("n", 2)]), ["a", "m", "n"]);
+    }
 }

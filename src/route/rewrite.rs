@@ -42,6 +42,9 @@ impl RegexRewrite {
     /// # Errors
     /// A text for the operator that names the mistake.
     pub fn parse(regex: &Regex, text: &str) -> Result<Self, String> {
+        if !text.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+            return Err(format!("{text:?} has characters that a URL cannot have"));
+        }
         let mut parts = Vec::new();
         let mut plain = Vec::new();
         let mut bytes = text.bytes();
@@ -103,9 +106,19 @@ impl Rewrite {
             put_joined(out, prefix.as_bytes(), &path[matched..]);
         } else if let Some(new) = &self.matched {
             out.extend_from_slice(new.as_bytes());
-            out.extend_from_slice(&path[rule.matcher.path.matched(path)..]);
+            let mut end = rule.matcher.path.matched(path);
+            // The slash after a prefix of whole segments is not a part of it.
+            if matches!(rule.matcher.path, PathMatch::Prefix(_)) && path[..end].ends_with(b"/") {
+                end -= 1;
+            }
+            out.extend_from_slice(&path[end..]);
         } else if let Some(regex) = &self.regex {
+            let begin = out.len();
             regex.put(path, out);
+            // Nothing but a path may stand in the request line.
+            if path.starts_with(b"/") && !out[begin..].starts_with(b"/") {
+                out.insert(begin, b'/');
+            }
         } else {
             return false;
         }
@@ -154,7 +167,7 @@ mod tests {
             assert_eq!(String::from_utf8(out).unwrap(), new, "{regex}");
         }
         let regex = Regex::new("a(b)").unwrap();
-        for text in [r"\2", r"\x", "\\"] {
+        for text in [r"\2", r"\x", "\\", "/a b", "/a\r\nx: y", "/\u{e9}"] {
             assert!(RegexRewrite::parse(&regex, text).is_err(), "{text}");
         }
     }

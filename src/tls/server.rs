@@ -175,9 +175,15 @@ pub struct CertificateTable {
     exact: HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
     wildcard: HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
     default: Vec<Arc<CertifiedKey>>,
+    known_names_only: bool,
 }
 
 impl CertificateTable {
+    /// No certificate is for a name that was not added, so that such a handshake fails.
+    pub fn keep_to_names(&mut self) {
+        self.known_names_only = true;
+    }
+
     /// Adds a certificate for `names`, which may begin with `*.`. The first added certificate is
     /// the default, together with others for the same names (for example RSA and ECDSA keys).
     pub fn add(&mut self, certificate: &Arc<CertifiedKey>, names: &[String]) {
@@ -205,10 +211,14 @@ impl CertificateTable {
 
     /// Returns the certificates for `name`, in order of preference.
     fn find(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
-        let Some(name) = name else { return &self.default };
+        let other: &[Arc<CertifiedKey>] = match self.known_names_only {
+            true => &[],
+            false => &self.default,
+        };
+        let Some(name) = name else { return other };
         let name = name.to_ascii_lowercase();
         let wildcard = || name.split_once('.').and_then(|(_, suffix)| self.wildcard.get(suffix));
-        self.exact.get(&*name).or_else(wildcard).unwrap_or(&self.default)
+        self.exact.get(&*name).or_else(wildcard).map_or(other, Vec::as_slice)
     }
 }
 

@@ -93,6 +93,15 @@ impl Loaded {
         Some(Around::new(&tree, mistakes, read::has_unreadable(sources)))
     }
 
+    /// A text without the directories of the files, for others than the operator.
+    pub fn without_paths(&self, text: &str) -> String {
+        let names = self.sources.files().iter();
+        let directories = names.filter_map(|(name, _)| name.rsplit_once('/'));
+        let cut =
+            |text: String, (directory, _): (&str, &str)| text.replace(&format!("{directory}/"), "");
+        directories.fold(text.to_owned(), cut)
+    }
+
     /// The valid part of the configuration. After [`Loaded::release`], it is made again from the
     /// texts and the environment of the process.
     pub fn model(&self) -> Arc<Model> {

@@ -10,19 +10,27 @@ use super::route_schemas::{
 };
 use super::schemas::DATA_SOURCE;
 use super::{retries, tls};
+use crate::compile::check_substitution;
 use crate::model::{Action, Item, Mirror, Origin, Redirect, Respond, Rewrite, Rule};
 use crate::time::NO_LIMIT;
 
 /// Envoy's default of `timeout`.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The maximum number of clusters of a route.
+const SHARES_MAX: usize = 1000;
+
 /// Reads a `RouteAction` into `rule`.
 pub(super) fn forward(
     mut message: Message<'_>,
     rule: &mut Rule,
+    is_empty_prefix: bool,
     origin: &Origin,
 ) -> Result<(), Reason> {
     let m = &mut message;
+    if is_empty_prefix && (m.has(5) || m.has(32)) {
+        return Err("match.prefix is empty, which has no rewrite here; use /".to_owned());
+    }
     rule.action = Some(Action::Forward(clusters(m, origin)?));
     let limit = |time: Duration| if time.is_zero() { NO_LIMIT } else { time };
     rule.timeout = Some(m.duration(8)?.map_or(TIMEOUT, limit));
@@ -42,13 +50,16 @@ pub(super) fn forward(
         if !kind.eq_ignore_ascii_case("websocket") {
             return Err(upgrade.about(1, "is not supported; only websocket is"));
         }
-        upgrade.ignore(&[2]);
+        if upgrade.wrapped(2)? == Some(0) {
+            return Err(upgrade.about(2, "is false, but upgrades always pass here"));
+        }
         upgrade.finish()?;
     }
-    m.off(&[7, 11, 26, 38])?; // auto_host_rewrite, priority, internal redirects
-    // No cluster is balanced by a hash, so hash_policy has no effect. A cluster that does not exist
-    // always leads to 503. A deadline of a gRPC client is always kept.
-    m.ignore(&[15, 20, 23, 28, 40, 42]);
+    // auto_host_rewrite, priority, other statuses than 503 without a cluster, internal redirects
+    m.off(&[7, 11, 20, 26, 38])?;
+    // No cluster is balanced by a hash, so hash_policy has no effect. A deadline of a gRPC client
+    // is always kept.
+    m.ignore(&[15, 23, 28, 40, 42]);
     message.finish()
 }
 
@@ -70,6 +81,9 @@ fn clusters(m: &mut Message<'_>, origin: &Origin) -> Result<Vec<(Item<String>, u
             all.push((name, weight));
         }
     }
+    if all.len() > SHARES_MAX {
+        return Err(weighted.about(1, &format!("has more than {SHARES_MAX} clusters")));
+    }
     if all.is_empty() {
         return Err(weighted.about(1, "has no cluster with a weight"));
     }
@@ -83,10 +97,15 @@ fn rewrite(m: &mut Message<'_>, origin: &Origin) -> Result<Option<Rewrite>, Reas
     let mut rewrite = Rewrite::default();
     let prefix = m.text(5)?;
     if !prefix.is_empty() {
+        visible(m, 5, prefix)?;
+        if !prefix.starts_with('/') {
+            return Err(m.about(5, "does not begin with /"));
+        }
         rewrite.matched = Some(item(prefix));
     }
     let host = m.text(6)?;
     if !host.is_empty() {
+        visible(m, 6, host)?;
         rewrite.host = Some(item(host));
     }
     if let Some(mut regex) = m.message(32, &REGEX_REWRITE)? {
@@ -95,11 +114,21 @@ fn rewrite(m: &mut Message<'_>, origin: &Origin) -> Result<Option<Rewrite>, Reas
         };
         let compiled = part_regex(&pattern(written)?)?;
         let text = regex.text(2)?.to_owned();
+        check_substitution(&compiled, &text)
+            .map_err(|why| regex.about(2, &format!("is wrong: {why}")))?;
         regex.finish()?;
         rewrite.regex = Some((Item::new(compiled, origin.clone()), text));
     }
     let is_some = rewrite.matched.is_some() || rewrite.host.is_some() || rewrite.regex.is_some();
     Ok(is_some.then_some(rewrite))
+}
+
+/// Refuses a text that would break the line in which it is sent.
+fn visible(m: &Message<'_>, number: u64, text: &str) -> Result<(), Reason> {
+    match text.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+        true => Ok(()),
+        false => Err(m.about(number, "has characters that a URL cannot have")),
+    }
 }
 
 fn mirror(m: &mut Message<'_>, origin: &Origin) -> Result<Option<Mirror>, Reason> {
@@ -128,19 +157,30 @@ pub(super) fn redirect(mut message: Message<'_>, origin: &Origin) -> Result<Acti
     let m = &mut message;
     let text = |text: &str| (!text.is_empty()).then(|| Item::new(text.to_owned(), origin.clone()));
     let scheme = if m.flag(4)? { "https" } else { m.text(7)? };
+    if !matches!(scheme, "" | "http" | "https") {
+        return Err(m.about(7, "is neither http nor https"));
+    }
     let number = m.number(3)?;
     let status = usize::try_from(number).ok().and_then(|number| STATUSES.get(number));
     let status = *status.ok_or_else(|| m.about(3, "is not known"))?;
     let port = m.number(8)?;
     let port = u16::try_from(port).map_err(|_| m.about(8, "is no port"))?;
+    let (host, path, prefix) = (m.text(1)?, m.text(2)?, m.text(5)?);
+    for (number, part) in [(1, host), (2, path), (5, prefix)] {
+        visible(m, number, part)?;
+    }
     let redirect = Redirect {
         scheme: text(scheme),
-        host: text(m.text(1)?),
+        host: text(host),
         port: (port > 0).then_some(port),
-        path: text(m.text(2)?),
-        prefix: text(m.text(5)?),
+        path: text(path),
+        prefix: text(prefix),
         status: Some(Item::new(status, origin.clone())),
     };
+    let Redirect { scheme, host, port, path, prefix, .. } = &redirect;
+    if [scheme, host, path, prefix].into_iter().all(Option::is_none) && port.is_none() {
+        return Err(m.about(1, "is missing, so this would redirect to itself"));
+    }
     m.ignore(&[7]);
     m.off(&[6])?; // strip_query
     message.finish()?;

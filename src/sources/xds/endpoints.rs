@@ -236,7 +236,7 @@ pub(super) fn socket_address(mut address: Message<'_>) -> Result<(String, u16), 
     let port = socket.number(3)?;
     let port = u16::try_from(port).ok().filter(|port| *port != 0);
     let port = port.ok_or_else(|| socket.about(3, "is no port"))?;
-    socket.ignore(&[6]); // ipv4_compat
+    socket.off(&[6])?; // ipv4_compat
     socket.finish()?;
     Ok((host, port))
 }

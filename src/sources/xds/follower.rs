@@ -225,9 +225,11 @@ impl Follower {
                 }
             }
             let again = self.unsupported.values().min().copied();
-            let due =
-                [stream.due(), self.first.until, self.copy_due, copy_at, again, Some(ping_at)];
-            let due = unsent.next_look(due.into_iter().flatten().min(), now);
+            let without = stream.without_listeners();
+            let without = without.filter(|at| !self.first.is_over && *at > now);
+            let due = [stream.due(), self.first.until, self.copy_due, copy_at, again, without];
+            let due = due.into_iter().chain([Some(ping_at)]);
+            let due = unsent.next_look(due.flatten().min(), now);
             match timeout_at(due, messages.next()).await {
                 Err(_) if ping_at <= Instant::now() => {
                     client.ping().await?;
@@ -325,7 +327,7 @@ impl Follower {
     /// Publishes the changes, and judges the responses that have led to them.
     async fn settle(&mut self, stream: &mut Stream, now: Instant) {
         if !self.first.is_over {
-            let is_settled = || stream.is_settled(&self.state, &self.accepted);
+            let is_settled = || stream.is_settled(&self.state, &self.accepted, now);
             if !self.first.ends(now, is_settled) {
                 return;
             }
@@ -358,8 +360,16 @@ impl Follower {
         self.show(&refused);
     }
 
-    /// Hands the changes to the control thread, and waits for its answer.
+    /// Publishes the changes, and then those that follow from their result.
     async fn publish(&mut self, copied: Option<SystemTime>) {
+        self.publish_once(copied).await;
+        if self.state.is_dirty() {
+            self.publish_once(copied).await;
+        }
+    }
+
+    /// Hands the changes to the control thread, and waits for its answer.
+    async fn publish_once(&mut self, copied: Option<SystemTime>) {
         let only_moves = self.state.only_moves();
         let changes = self.state.changes();
         let (answer, answered) = oneshot::channel();

@@ -3,17 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::chains;
 use super::cluster::{check_config_source, service_name};
 use super::endpoints::socket_address;
 use super::proto::{Message, Reason, Schema};
 use super::route_schemas::{
-    CHAIN_MATCH, FILTER, FILTER_CHAIN, HTTP_FILTER, LISTENER, LISTENER_FILTER, MANAGER, RDS,
-    TCP_PROXY,
+    FILTER, HTTP_FILTER, LISTENER, LISTENER_FILTER, MANAGER, PROXY_PROTOCOL, RDS, ROUTER, TCP_PROXY,
 };
 use super::routes::{RouteConfig, scope};
-use super::schemas::{ADDRESS, CONFIG_SOURCE, HTTP_OPTIONS, HTTP2_OPTIONS, TRANSPORT_SOCKET};
+use super::schemas::{ADDRESS, CONFIG_SOURCE, HTTP_OPTIONS, HTTP2_OPTIONS};
 use super::secrets::{Secret, Wanted, fill_listener};
-use super::tls;
 use crate::model::{
     EscapedSlashes, ForwardClientCert, Item, Kind, Listener, ListenerProtocol, Origin, ResourceId,
 };
@@ -81,10 +80,8 @@ impl Listening {
             return Err(m.about(26, "is false, which is not supported"));
         }
         m.off(&[4, 10, 11])?; // use_original_dst, transparent, freebind
-        let mut chains = m.messages(3, &FILTER_CHAIN)?;
-        chains.extend(m.message(25, &FILTER_CHAIN)?);
         let mut secrets = Vec::new();
-        let filters = chains_of(m, chains, &mut listener, &mut secrets)?;
+        let filters = chains::read(m, &mut listener, &mut secrets)?;
         let routes = filter(filters, &mut listener, &name, version)?;
         // Names and counters, buffers, logs, sockets and how connections are spread.
         m.ignore(&[5, 6, 8, 12, 15, 17, 20, 21, 22, 24, 28, 29, 34, 38, 39]);
@@ -127,69 +124,19 @@ fn binds(m: &mut Message<'_>, origin: &Origin) -> Result<Vec<Item<Bind>>, Reason
 
 fn listener_filter(mut filter: Message<'_>, listener: &mut Listener) -> Result<(), Reason> {
     let name = filter.text(1)?.to_owned();
-    let url = filter.any(3)?.map_or(&*name, |(url, _)| url);
+    let (url, bytes) = filter.any(3)?.unwrap_or((&*name, &[]));
     let short = url.rsplit('.').next().unwrap_or_default();
     match short {
         "TlsInspector" | "tls_inspector" | "HttpInspector" | "http_inspector" => {}
         "ProxyProtocol" | "proxy_protocol" => {
+            let mut options = Message::read(bytes, &PROXY_PROTOCOL)?;
+            options.ignore(&[5]); // stat_prefix
+            options.finish()?;
             listener.proxy_protocol = Some(listener.name.origin.clone());
         }
         _ => return Err(filter.about(3, &format!("is {short}, which is not supported"))),
     }
     filter.finish()
-}
-
-/// Reads the filter chains. They may differ in their certificates. Returns the filter of all.
-fn chains_of<'a>(
-    m: &Message<'_>,
-    chains: Vec<Message<'a>>,
-    listener: &mut Listener,
-    secrets: &mut Vec<Wanted>,
-) -> Result<&'a [u8], Reason> {
-    let origin = &listener.name.origin.clone();
-    let mut common: Option<&[u8]> = None;
-    let count = chains.len();
-    for mut chain in chains {
-        let filters = chain.all(3)?;
-        let [only] = filters[..] else {
-            return Err(chain.about(3, "does not have exactly one filter"));
-        };
-        if common.is_some_and(|first| first != only) {
-            return Err(m.about(3, "have different filters; use a listener for each"));
-        }
-        common = Some(only);
-        let mut names = Vec::new();
-        if let Some(mut condition) = chain.message(1, &CHAIN_MATCH)? {
-            names = condition.texts(11)?.into_iter().map(str::to_owned).collect();
-            if !matches!(condition.text(9)?, "" | "tls") {
-                return Err(condition.about(9, "is not tls"));
-            }
-            condition.ignore(&[10]); // application_protocols
-            condition.finish()?;
-        }
-        if let Some(mut socket) = chain.message(6, &TRANSPORT_SOCKET)? {
-            socket.ignore(&[1]);
-            match socket.any(3)? {
-                Some((tls::DOWNSTREAM, bytes)) => {
-                    let place = (listener.tls.len(), &mut *secrets);
-                    let tls = tls::downstream(bytes, names, origin, place)?;
-                    listener.tls.push(Item::new(tls, origin.clone()));
-                }
-                Some((url, _)) if url.ends_with(".RawBuffer") => {}
-                _ => return Err(chain.about(6, "is not supported; use DownstreamTlsContext")),
-            }
-            socket.finish()?;
-        } else if !names.is_empty() {
-            return Err(chain.about(6, "is missing, though server_names are there"));
-        }
-        chain.off(&[4])?; // use_proxy_proto
-        chain.ignore(&[5, 7, 9]); // metadata, name, transport_socket_connect_timeout
-        chain.finish()?;
-    }
-    if !listener.tls.is_empty() && listener.tls.len() != count {
-        return Err(m.about(3, "are partly without TLS; use a listener for each"));
-    }
-    common.ok_or_else(|| m.about(3, "is missing"))
 }
 
 const MANAGER_TYPE: &str = "type.googleapis.com/envoy.extensions.filters.network.\
@@ -252,6 +199,9 @@ fn manager(
             check_config_source(source)?;
         }
         let routes = rds.required_text(2)?.to_owned();
+        if owner_of(&routes).is_some() {
+            return Err(rds.about(2, "begins with words that are reserved here"));
+        }
         rds.finish()?;
         listener.scope = Some(scope(&routes));
         RouteSource::Rds(routes)
@@ -266,8 +216,9 @@ fn manager(
         http_filter(filter)?;
     }
     settings(m, listener)?;
-    // Names, spans, logs, details of HTTP/1, drains, addresses of clients and local replies.
-    m.ignore(&[2, 6, 7, 8, 10, 12, 13, 14, 17, 18, 20, 21, 26, 32, 34, 36, 37, 40, 54, 55, 56]);
+    // Counters, spans, logs, options of HTTP/1, `server`, drains, the fields of
+    // x-forwarded-client-cert, 100-continue, the form of request IDs, and errors of streams.
+    m.ignore(&[2, 7, 8, 10, 12, 13, 17, 18, 26, 32, 34, 36, 40, 54, 55, 56]);
     message.finish()?;
     Ok(routes)
 }
@@ -282,7 +233,7 @@ fn settings(m: &mut Message<'_>, listener: &mut Listener) -> Result<(), Reason> 
     }
     if let Some(mut options) = m.message(35, &HTTP_OPTIONS)? {
         listener.timeouts.keep_alive = options.duration(1)?.map(limit);
-        options.ignore(&[5]); // headers_with_underscores_action
+        options.off(&[5])?; // headers_with_underscores_action
         options.finish()?;
     }
     if let Some(mut options) = m.message(9, &HTTP2_OPTIONS)? {
@@ -292,6 +243,9 @@ fn settings(m: &mut Message<'_>, listener: &mut Listener) -> Result<(), Reason> 
         options.finish()?;
     }
     let hops = m.number(19)?;
+    if m.wrapped(14)? != Some(1) && hops > 0 {
+        return Err(m.about(19, "needs use_remote_address"));
+    }
     listener.trusted_hops = u32::try_from(hops).map_err(|_| m.about(19, "is too large"))?;
     listener.request_id = m.wrapped(15)?.map(|on| on != 0);
     listener.forward_client_cert = match m.number(16)? {
@@ -300,12 +254,10 @@ fn settings(m: &mut Message<'_>, listener: &mut Listener) -> Result<(), Reason> 
         3 => ForwardClientCert::Set,
         _ => return Err(m.unsupported(16)),
     };
-    listener.escaped_slashes = match m.number(45)? {
-        0 | 1 => EscapedSlashes::Keep,
-        2 => EscapedSlashes::Reject,
-        4 => EscapedSlashes::Decode,
-        _ => return Err(m.unsupported(45)),
-    };
+    if m.number(45)? > 1 {
+        return Err(m.about(45, "is not supported; use KEEP_UNCHANGED"));
+    }
+    listener.escaped_slashes = EscapedSlashes::Keep;
     let via = m.text(22)?;
     listener.via = (!via.is_empty()).then(|| Item::new(via.to_owned(), origin));
     for bytes in m.all(23)? {
@@ -314,21 +266,31 @@ fn settings(m: &mut Message<'_>, listener: &mut Listener) -> Result<(), Reason> 
         if !upgrade.text(1)?.eq_ignore_ascii_case("websocket") {
             return Err(upgrade.about(1, "is not supported; only websocket is"));
         }
-        upgrade.ignore(&[3]);
+        if upgrade.wrapped(3)? == Some(0) {
+            return Err(upgrade.about(3, "is false, but upgrades always pass here"));
+        }
         upgrade.finish()?;
     }
-    // Paths and hosts are compared and forwarded as they came.
-    m.off(&[30, 33, 39, 42, 47])
+    // Paths and hosts are compared and forwarded as they came, and the addresses of clients, too:
+    // add_user_agent, addresses as those of IPv6, skip_xff_append, and the id in responses.
+    m.off(&[6, 20, 21, 30, 33, 37, 39, 42, 47])
 }
 
 fn http_filter(mut filter: Message<'_>) -> Result<(), Reason> {
     let name = filter.text(1)?.to_owned();
-    let is_unused = filter.flag(6)? || filter.flag(7)?; // is_optional, disabled
-    let Some((url, _)) = filter.any(4)? else {
+    let is_disabled = filter.flag(7)?;
+    filter.ignore(&[6]); // is_optional: also one that is optional protects something
+    let Some((url, bytes)) = filter.any(4)? else {
         return Err(filter.about(4, &format!("of {name} is missing")));
     };
-    match url.ends_with(".Router") || is_unused {
-        true => filter.finish(),
-        false => Err(filter.about(4, &format!("is {url}, which is not supported; leave it out"))),
+    if url.ends_with(".Router") {
+        let mut router = Message::read(bytes, &ROUTER)?;
+        router.off(&[6])?; // respect_expected_rq_timeout
+        // Counters, spans, logs, and fields that this proxy does not add.
+        router.ignore(&[1, 2, 3, 4, 7, 9]);
+        router.finish()?;
+    } else if !is_disabled {
+        return Err(filter.about(4, &format!("is {url}, which is not supported; leave it out")));
     }
+    filter.finish()
 }

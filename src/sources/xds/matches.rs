@@ -4,6 +4,7 @@ use regex::bytes::RegexBuilder;
 
 use super::proto::{Message, Reason};
 use super::route_schemas::{FRACTION, HEADER_MATCH, QUERY_MATCH, REGEX, STRING_MATCH};
+use crate::compile::check_field;
 use crate::matching::{PathMatch, ValueMatch, whole};
 use crate::model::{Item, Match, Origin, SHARE_PARTS};
 
@@ -23,6 +24,9 @@ pub(super) fn read(mut message: Message<'_>, origin: &Origin) -> Result<Match, R
         let name = Item::new(query.required_text(1)?.to_owned(), origin.clone());
         let condition = match query.message(5, &STRING_MATCH)? {
             Some(text) => text_match(text)?,
+            None if query.has(6) && !query.flag(6)? => {
+                return Err(query.about(6, "is false, which is not supported"));
+            }
             None => ValueMatch::Present,
         };
         query.ignore(&[6]); // present_match
@@ -45,7 +49,11 @@ pub(super) fn read(mut message: Message<'_>, origin: &Origin) -> Result<Match, R
 fn path(m: &mut Message<'_>, any_case: bool) -> Result<PathMatch, Reason> {
     let bytes = |text: &str| text.as_bytes().into();
     if m.has(1) {
-        return Ok(match m.text(1)? {
+        let prefix = m.text(1)?;
+        if !prefix.is_empty() {
+            absolute(m, 1, prefix)?;
+        }
+        return Ok(match prefix {
             "" | "/" => PathMatch::Any,
             prefix if any_case => PathMatch::StartsAnyCase(bytes(prefix)),
             prefix => PathMatch::Starts(bytes(prefix)),
@@ -53,6 +61,7 @@ fn path(m: &mut Message<'_>, any_case: bool) -> Result<PathMatch, Reason> {
     }
     if m.has(2) {
         let path = m.text(2)?;
+        absolute(m, 2, path)?;
         return Ok(match any_case {
             true => PathMatch::ExactAnyCase(bytes(path)),
             false => PathMatch::Exact(bytes(path)),
@@ -62,7 +71,9 @@ fn path(m: &mut Message<'_>, any_case: bool) -> Result<PathMatch, Reason> {
         return Ok(PathMatch::Regex(whole_regex(&pattern(written)?)?));
     }
     if m.has(14) {
-        let prefix = m.required_text(14)?.trim_end_matches('/');
+        let prefix = m.required_text(14)?;
+        absolute(m, 14, prefix)?;
+        let prefix = prefix.trim_end_matches('/');
         if any_case {
             return Err(m.about(4, "is not supported beside path_separated_prefix"));
         }
@@ -71,11 +82,19 @@ fn path(m: &mut Message<'_>, any_case: bool) -> Result<PathMatch, Reason> {
             prefix => PathMatch::Prefix(format!("{prefix}/").into_bytes().into()),
         });
     }
-    // Of the server's own message: no condition on the path at all.
+    // Without a condition on the path, the message says so.
     Err(match [12, 15].into_iter().find(|number| m.has(*number)) {
         Some(number) => m.unsupported(number),
         None => m.about(1, "is missing"),
     })
+}
+
+/// Refuses a path that no request has.
+fn absolute(m: &Message<'_>, number: u64, path: &str) -> Result<(), Reason> {
+    match path.starts_with('/') {
+        true => Ok(()),
+        false => Err(m.about(number, "does not begin with /")),
+    }
 }
 
 fn add_header(
@@ -85,6 +104,10 @@ fn add_header(
 ) -> Result<(), Reason> {
     let m = &mut message;
     let name = m.required_text(1)?.to_owned();
+    let pseudo = name.starts_with(':');
+    if !pseudo {
+        check_field(&name)?;
+    }
     let mut inverted = m.flag(8)?;
     m.off(&[14])?; // treat_missing_header_as_empty
     let exact = |text: &str| ValueMatch::Exact(text.as_bytes().into());
@@ -106,14 +129,24 @@ fn add_header(
     } else {
         ValueMatch::Present
     };
-    match (&*name, inverted) {
-        (":method", false) => matches.method = Some(condition),
-        (":authority", false) => matches.authority = Some(condition),
-        (pseudo, _) if pseudo.starts_with(':') => {
-            return Err(m.about(1, &format!("is {pseudo}, which is not supported so")));
+    let own = match &*name {
+        ":method" => Some(&mut matches.method),
+        ":authority" => Some(&mut matches.authority),
+        _ => None,
+    };
+    let field = Item::new(name.clone(), origin.clone());
+    match (own, inverted) {
+        (Some(own), false) if own.is_none() => *own = Some(condition),
+        (Some(_), false) => return Err(m.about(1, &format!("is {name} twice; keep one"))),
+        _ if pseudo => return Err(m.about(1, &format!("is {name}, which is not supported so"))),
+        (_, false) => matches.headers.push((field, condition)),
+        (_, true) => {
+            if !matches!(condition, ValueMatch::Present) {
+                // A field that is not there has no value that could differ.
+                matches.headers.push((field.clone(), ValueMatch::Present));
+            }
+            matches.without_headers.push((field, condition));
         }
-        (_, false) => matches.headers.push((Item::new(name, origin.clone()), condition)),
-        (_, true) => matches.without_headers.push((Item::new(name, origin.clone()), condition)),
     }
     message.finish()
 }
@@ -162,6 +195,8 @@ fn regex(pattern: &str) -> Result<ValueMatch, Reason> {
 }
 
 fn whole_regex(pattern: &str) -> Result<regex::bytes::Regex, Reason> {
+    // On its own first, so that no bracket of it closes one that is added, and none is too large.
+    part_regex(pattern)?;
     whole(pattern).map_err(|error| format!("{pattern:?}: {}", error.message))
 }
 

@@ -3,6 +3,7 @@
 
 mod actions;
 mod balancer;
+mod chains;
 mod cluster;
 mod copy;
 mod endpoints;
@@ -69,6 +70,12 @@ pub fn companion(kind: Kind, name: &str) -> Option<(Kind, Box<str>)> {
         Kind::Routes => listener::owner_of(name).map(|name| (Kind::Listener, name.into())),
         Kind::Service | Kind::TokenProvider | Kind::Policy => None,
     }
+}
+
+/// The routes that a listener names, if they are not its own.
+pub fn routes_of(listener: &crate::model::Listener) -> Option<(Kind, Box<str>)> {
+    let name = routes::name_of(listener.scope.as_deref()?)?;
+    listener::owner_of(name).is_none().then(|| (Kind::Routes, name.into()))
 }
 
 /// A refused item: its kind, its name in the source, and the reason.

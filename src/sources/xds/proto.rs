@@ -68,6 +68,12 @@ impl<'a> Message<'a> {
         self.fields.iter().any(|(known, _)| *known == number)
     }
 
+    /// Whether the field is there with an empty text.
+    pub(super) fn is_empty_text(&self, number: u64) -> bool {
+        let last = self.fields.iter().rev().find(|(known, _)| *known == number);
+        matches!(last, Some((_, Value::Bytes([]))))
+    }
+
     /// A number. A missing one is 0.
     pub(super) fn number(&mut self, number: u64) -> Result<u64, Reason> {
         match self.take(number) {

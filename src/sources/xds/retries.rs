@@ -2,13 +2,17 @@
 
 use super::proto::{Message, Reason};
 use super::route_schemas::{BACK_OFF, RETRY};
+use crate::compile::check_condition;
 use crate::model::{Item, Origin, Retries};
 
 /// Envoy retries all methods.
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"];
 
 /// The conditions that have no effect here: nothing is retried only because of them.
-const WITHOUT_EFFECT: [&str; 2] = ["retriable-status-codes", "http3-post-connect-failure"];
+const WITHOUT_EFFECT: [&str; 2] = [BY_STATUS, "http3-post-connect-failure"];
+
+/// The condition that makes `retriable_status_codes` count.
+const BY_STATUS: &str = "retriable-status-codes";
 
 /// No retries.
 pub(super) fn none() -> Retries {
@@ -25,8 +29,15 @@ pub(super) fn read(
     let m = &mut policy;
     let item = |text: &str| Item::new(text.to_owned(), origin.clone());
     let on = m.text(1)?.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let mut on: Vec<_> = on.filter(|name| !WITHOUT_EFFECT.contains(name)).map(item).collect();
-    on.extend(m.numbers(7)?.into_iter().map(|status| item(&status.to_string())));
+    let on: Vec<&str> = on.collect();
+    let statuses = m.numbers(7)?;
+    let has_statuses = on.contains(&BY_STATUS);
+    let on = on.into_iter().filter(|name| !WITHOUT_EFFECT.contains(name));
+    let mut on: Vec<_> = on.map(item).collect();
+    if has_statuses {
+        on.extend(statuses.into_iter().map(|status| item(&status.to_string())));
+    }
+    on.iter().try_for_each(|name| check_condition(&name.value))?;
     let attempts = if on.is_empty() { 0 } else { m.wrapped_u32(2)?.unwrap_or(1) };
     let per_try = m.duration(3)?.filter(|time| !time.is_zero());
     let (mut base, mut max) = (None, None);

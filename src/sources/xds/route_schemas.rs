@@ -64,6 +64,19 @@ pub(super) const RDS: Schema = Schema("rds", "1 config_source 2 route_config_nam
 pub(super) const HTTP_FILTER: Schema =
     Schema("http_filters", "1 name 4 typed_config 5 config_discovery 6 is_optional 7 disabled");
 
+pub(super) const ROUTER: Schema = Schema(
+    "router",
+    "1 dynamic_stats 2 start_child_span 3 upstream_log 4 suppress_envoy_headers \
+     5 strict_check_headers 6 respect_expected_rq_timeout \
+     7 suppress_grpc_request_failure_code_stats 8 upstream_http_filters 9 upstream_log_options",
+);
+
+pub(super) const PROXY_PROTOCOL: Schema = Schema(
+    "proxy_protocol",
+    "1 rules 2 allow_requests_without_proxy_protocol 3 pass_through_tlvs 4 disallowed_versions \
+     5 stat_prefix 6 tlv_location",
+);
+
 pub(super) const TCP_PROXY: Schema = Schema(
     "tcp_proxy",
     "1 stat_prefix 2 cluster 3 downstream_idle_timeout 4 upstream_idle_timeout 5 access_log \

@@ -1,14 +1,20 @@
 //! Routes of Envoy's API become the rules of hosts.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::actions;
+use super::listener::owner_of;
 use super::proto::{Message, Reason};
 use super::route_schemas::{
     ACTION, DIRECT, HEADER_OPTION, HEADER_VALUE, MATCH, REDIRECT, ROUTE, ROUTE_CONFIG, VIRTUAL_HOST,
 };
 use super::{matches, retries};
-use crate::model::{FieldEdits, Item, Kind, Origin, Resource, ResourceId, Routes, Rule};
+use crate::compile::{check_field, check_host};
+use crate::model::{FieldEdits, Item, Kind, Origin, Resource, ResourceId, Retries, Routes, Rule};
+
+/// The maximum number of rules of a virtual host, each counted for every domain.
+const RULES_MAX: usize = 100_000;
 
 /// The hosts of a route configuration.
 #[derive(Clone, Debug)]
@@ -19,8 +25,15 @@ pub(super) struct RouteConfig {
 
 /// The scope of the listeners that use the route configuration `name`.
 pub(super) fn scope(name: &str) -> Box<str> {
-    format!("xds {name}").into()
+    format!("{SCOPE}{name}").into()
 }
+
+/// The route configuration of a scope.
+pub(super) fn name_of(scope: &str) -> Option<&str> {
+    scope.strip_prefix(SCOPE)
+}
+
+const SCOPE: &str = "xds ";
 
 /// Changes of fields, by level.
 #[derive(Default)]
@@ -47,6 +60,9 @@ impl RouteConfig {
         let name = match name {
             Some(name) => name.to_owned(),
             None if own.is_empty() => return Err(message.about(1, "is empty")),
+            None if owner_of(own).is_some() => {
+                return Err(message.about(1, "begins with words that are reserved here"));
+            }
             None => own.to_owned(),
         };
         let id = Arc::new(ResourceId {
@@ -59,11 +75,21 @@ impl RouteConfig {
         let mut edits = Edits::default();
         edits.read(&mut message, (6, 8, 4, 5), &origin)?;
         let mut hosts = Vec::new();
+        let mut domains = HashSet::new();
         for host in message.messages(2, &VIRTUAL_HOST)? {
-            hosts.extend(virtual_host(host, &edits, &scope(&name), &origin)?);
+            let host = virtual_host(host, &edits, &scope(&name), &origin)?;
+            let all = std::iter::once(&host.value.host).chain(&host.value.aliases);
+            for domain in all {
+                if !domains.insert(domain.value.to_ascii_lowercase()) {
+                    return Err(message.about(2, &format!("have {} twice", domain.value)));
+                }
+            }
+            hosts.push(host);
         }
-        // validate_clusters: a cluster may come later. The port of a host is ignored always.
-        message.ignore(&[3, 7, 10, 11, 14, 17]);
+        message.off(&[10])?; // most_specific_header_mutations_wins
+        // A cluster may come later, so `validate_clusters` is not followed. The port of a host and
+        // the size of a direct response are no conditions here.
+        message.ignore(&[7, 11, 14, 17]);
         message.finish()?;
         Ok((name, Self { id, hosts }))
     }
@@ -74,28 +100,29 @@ fn virtual_host(
     outer: &Edits,
     scope: &str,
     origin: &Origin,
-) -> Result<Option<Arc<Item<Routes>>>, Reason> {
+) -> Result<Arc<Item<Routes>>, Reason> {
     let m = &mut message;
     let item = |text: &str| Item::new(text.to_owned(), origin.clone());
-    let mut domains = m.texts(2)?.into_iter();
+    let domains = m.texts(2)?;
+    domains.iter().try_for_each(|domain| check_host(domain))?;
+    let count = domains.len();
+    let mut domains = domains.into_iter();
     let name = m.text(1)?.to_owned();
     let Some(first) = domains.next() else { return Err(m.about(2, "is missing")) };
     let mut edits = Edits::default();
     edits.read(m, (7, 13, 10, 11), origin)?;
     edits.add(outer);
-    let mut retry = retries::read(m, 16, origin)?;
-    let counts = (m.flag(14)?, m.flag(19)?);
-    if counts != (false, false) {
-        let retry = retry.get_or_insert_with(|| Item::new(retries::none(), origin.clone()));
-        retry.value.attempt_count_in_request = counts.0;
-        retry.value.attempt_count_in_response = counts.1;
-    }
+    let outer =
+        Outer { edits, retry: retries::read(m, 16, origin)?, counts: (m.flag(14)?, m.flag(19)?) };
     if m.number(4)? != 0 {
         return Err(m.about(4, "is not supported; use a route with a redirect"));
     }
     let mut rules = Vec::new();
     for (route, number) in m.messages(3, &ROUTE)?.into_iter().zip(1_usize..) {
-        let rule = rule(route, &edits, retry.as_ref(), origin);
+        if number.saturating_mul(count) > RULES_MAX {
+            return Err(m.about(3, &format!("times the domains are more than {RULES_MAX}")));
+        }
+        let rule = rule(route, &outer, origin);
         let rule = rule.map_err(|why| format!("virtual host {name}, route {number}: {why}"))?;
         rules.push(Item::new(rule, origin.clone()));
     }
@@ -108,25 +135,49 @@ fn virtual_host(
         tolerant: true,
         rules,
     };
-    Ok(Some(Arc::new(Item::new(routes, origin.clone()))))
+    Ok(Arc::new(Item::new(routes, origin.clone())))
 }
 
-fn rule(
-    mut message: Message<'_>,
-    outer: &Edits,
-    retry: Option<&Item<crate::model::Retries>>,
-    origin: &Origin,
-) -> Result<Rule, Reason> {
+/// The settings of a virtual host for its routes.
+struct Outer {
+    edits: Edits,
+    retry: Option<Item<Retries>>,
+    /// Whether the request and the response get the number of attempts.
+    counts: (bool, bool),
+}
+
+impl Outer {
+    /// Adds the settings for retries to those of a route.
+    fn add_retries(&self, rule: &mut Rule, origin: &Origin) {
+        let retries = &mut rule.retries;
+        if retries.is_none() {
+            *retries = self.retry.clone().map(Box::new);
+        }
+        if self.counts != (false, false) {
+            let none = || Box::new(Item::new(retries::none(), origin.clone()));
+            let retries = &mut retries.get_or_insert_with(none).value;
+            retries.attempt_count_in_request = self.counts.0;
+            retries.attempt_count_in_response = self.counts.1;
+        }
+        // The limit of all attempts together is reached first.
+        if let (Some(retries), Some(all)) = (retries, rule.timeout)
+            && retries.value.per_try_timeout.as_ref().is_some_and(|one| one.value >= all)
+        {
+            retries.value.per_try_timeout = None;
+        }
+    }
+}
+
+fn rule(mut message: Message<'_>, outer: &Outer, origin: &Origin) -> Result<Rule, Reason> {
     let m = &mut message;
     let name = m.text(14)?;
     let name = (!name.is_empty()).then(|| Item::new(name.to_owned(), origin.clone()));
     let Some(condition) = m.message(1, &MATCH)? else { return Err(m.about(1, "is missing")) };
+    let is_empty_prefix = condition.is_empty_text(1);
     let mut rule = Rule { name, matches: matches::read(condition, origin)?, ..Rule::default() };
     if let Some(action) = m.message(2, &ACTION)? {
-        actions::forward(action, &mut rule, origin)?;
-        if rule.retries.is_none() {
-            rule.retries = retry.cloned().map(Box::new);
-        }
+        actions::forward(action, &mut rule, is_empty_prefix, origin)?;
+        outer.add_retries(&mut rule, origin);
     } else if let Some(redirect) = m.message(3, &REDIRECT)? {
         rule.action = Some(actions::redirect(redirect, origin)?);
     } else if let Some(direct) = m.message(7, &DIRECT)? {
@@ -137,7 +188,7 @@ fn rule(
     }
     let mut edits = Edits::default();
     edits.read(m, (9, 12, 10, 11), origin)?;
-    edits.add(outer);
+    edits.add(&outer.edits);
     rule.request_headers = boxed(edits.request);
     rule.response_headers = boxed(edits.response);
     m.ignore(&[4, 5, 15, 16, 19, 20]); // metadata, names of spans and counters, buffers
@@ -166,6 +217,7 @@ impl Edits {
                 add_field(option, edits, origin)?;
             }
             for name in m.texts(removed)? {
+                check_field(name)?;
                 edits.remove.push(Item::new(name.to_owned(), origin.clone()));
             }
         }
@@ -177,8 +229,19 @@ impl Edits {
         for (own, outer) in
             [(&mut self.request, &outer.request), (&mut self.response, &outer.response)]
         {
-            // The outer level comes last, so its values replace those of the inner one.
-            own.set.retain(|(name, _)| !outer.set.iter().any(|(of, _)| of.value == name.value));
+            // The outer level comes last, so what it sets or removes is not what the inner one has.
+            let of_outer: HashSet<String> = outer
+                .set
+                .iter()
+                .map(|(name, _)| name)
+                .chain(&outer.remove)
+                .map(|name| name.value.to_ascii_lowercase())
+                .collect();
+            let stays = |(name, _): &(Item<String>, Item<String>)| {
+                !of_outer.contains(&name.value.to_ascii_lowercase())
+            };
+            own.set.retain(stays);
+            own.add.retain(stays);
             own.set.extend(outer.set.iter().cloned());
             own.add.extend(outer.add.iter().cloned());
             own.remove.extend(outer.remove.iter().cloned());
@@ -195,6 +258,7 @@ fn add_field(
         return Err(option.about(1, "is missing"));
     };
     let name = header.required_text(1)?.to_owned();
+    check_field(&name)?;
     let value = if header.has(3) { header.text(3)? } else { header.text(2)? };
     header.ignore(&[2]);
     header.finish()?;
@@ -203,11 +267,20 @@ fn add_field(
         return Err(option.about(1, "has an operator in its value, which is not supported"));
     }
     let item = |text: String| Item::new(text, origin.clone());
+    let is_left_out = value.is_empty() && !option.flag(4)?; // keep_empty_value
     let field = (item(name), item(value.replace("%%", "%")));
     let appends = option.wrapped(2)?;
     match (option.number(3)?, appends) {
+        (0 | 2, _) if is_left_out => {}
         (0, None | Some(1..)) => edits.add.push(field),
-        (2, _) | (0, Some(0)) => edits.set.push(field),
+        (2, _) | (0, Some(0)) => {
+            let is_other = |(name, _): &(Item<String>, Item<String>)| {
+                !name.value.eq_ignore_ascii_case(&field.0.value)
+            };
+            edits.set.retain(is_other);
+            edits.add.retain(is_other);
+            edits.set.push(field);
+        }
         _ => {
             return Err(option.about(
                 3,
@@ -215,6 +288,5 @@ fn add_field(
             ));
         }
     }
-    option.ignore(&[4]); // keep_empty_value
     option.finish()
 }

@@ -4,6 +4,7 @@
 mod publish;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use super::kinds::{Content, NAME_BYTES_MAX, Type, name_of, short};
@@ -24,12 +25,18 @@ const REASON_BYTES_MAX: usize = 500;
 /// The number of refused resources of a type that are known by their names.
 const REFUSED_MAX: usize = 1000;
 
-/// A resource that was accepted.
-#[derive(Clone, Debug)]
+/// A resource that was accepted. `Debug` does not print its bytes: it may have a private key.
+#[derive(Clone)]
 pub(super) struct Entry {
     pub(super) bytes: Arc<[u8]>,
     pub(super) version: Box<str>,
     content: Content,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes, version {:?}", self.bytes.len(), self.version)
+    }
 }
 
 /// The limits on what is kept.
@@ -64,6 +71,10 @@ pub(super) struct State {
     moved: BTreeSet<String>,
     /// The items that are published.
     published: HashSet<(Kind, String)>,
+    /// The names of the routes that each published listener uses.
+    used: HashMap<String, String>,
+    /// The same for listeners of the changes that are not settled yet.
+    switched: Vec<(String, Option<String>)>,
     /// Clusters and listeners that wait for resources that they need.
     waiting: HashSet<(Type, String)>,
     /// The number of endpoints of each published cluster, and of all.
@@ -90,6 +101,8 @@ impl State {
             dirty: BTreeSet::new(),
             moved: BTreeSet::new(),
             published: HashSet::new(),
+            used: HashMap::new(),
+            switched: Vec::new(),
             waiting: HashSet::new(),
             counts: Default::default(),
             undo: BTreeMap::new(),
@@ -422,10 +435,11 @@ impl State {
     fn touch_users(&mut self, kind: Type, name: &str) {
         let users = self.users[kind.index()].get(name).cloned();
         // Routes are items of their own, so only a listener that waits for them is concerned.
-        let is_concerned = |(_, user): &(Type, String)| {
-            kind != Type::Routes || !self.published.contains(&(Kind::Listener, user.clone()))
-        };
-        for user in users.into_iter().flatten().filter(is_concerned) {
+        for user in users.into_iter().flatten() {
+            let is_published = || self.published.contains(&(Kind::Listener, user.1.clone()));
+            if kind == Type::Routes && !self.waiting.contains(&user) && is_published() {
+                continue;
+            }
             if kind == Type::Endpoints && self.is_published_as_it_is(&user) {
                 self.moved.insert(user.1);
             } else {

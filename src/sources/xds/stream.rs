@@ -47,6 +47,8 @@ pub(super) struct Stream {
 struct Asked {
     at: Instant,
     heard: bool,
+    /// The time of the first answer.
+    heard_at: Option<Instant>,
     nonce: String,
     /// The names that were asked for.
     names: BTreeSet<String>,
@@ -59,6 +61,9 @@ struct Asked {
     again: Option<Instant>,
     answer: Option<Answer>,
 }
+
+/// How long after the clusters the listeners may come. Some servers do not answer for listeners.
+const LISTENERS_AFTER: Duration = Duration::from_millis(500);
 
 /// The answer to a response that is not sent yet.
 #[derive(Debug)]
@@ -86,6 +91,7 @@ impl Stream {
         }
         let Some(asked) = self.asked.get_mut(&kind) else { return false };
         asked.heard = true;
+        asked.heard_at.get_or_insert(now);
         nonce.clone_into(&mut asked.nonce);
         let version = version.to_owned();
         let earlier = asked.answer.take().filter(|_| self.is_delta);
@@ -192,10 +198,21 @@ impl Stream {
         absent
     }
 
+    /// The time from which a server without listeners, which does not answer for them, has told
+    /// everything.
+    pub(super) fn without_listeners(&self) -> Option<Instant> {
+        let is_heard = self.is_heard_for(Type::Listener);
+        let clusters = self.asked.get(&Type::Cluster).filter(|_| !is_heard)?;
+        clusters.heard_at.map(|at| at + LISTENERS_AFTER)
+    }
+
     /// Whether everything that was asked for is known.
-    pub(super) fn is_settled(&self, state: &State, accepted: &Accepted) -> bool {
+    pub(super) fn is_settled(&self, state: &State, accepted: &Accepted, now: Instant) -> bool {
+        let has_no = |kind: Type| {
+            kind == Type::Listener && self.without_listeners().is_some_and(|from| from <= now)
+        };
         let known = |(kind, asked): (&Type, &Asked)| {
-            (asked.heard || accepted.versions.contains_key(kind))
+            (asked.heard || accepted.versions.contains_key(kind) || has_no(*kind))
                 && asked.names.iter().all(|name| state.is_known(*kind, name))
         };
         let asked = |kind: &Type| {
@@ -279,6 +296,7 @@ impl Asked {
         let mut asked = Self {
             at: now,
             heard: false,
+            heard_at: None,
             nonce: String::new(),
             until: unknown.map(|name| (name.clone(), now + ABSENT_AFTER)).collect(),
             names,

@@ -1,6 +1,8 @@
 //! Tables of resources: what becomes of each, and the reason if it is refused.
 
 mod bounds;
+mod listeners;
+mod parts;
 mod secrets;
 
 use std::collections::BTreeSet;
@@ -301,8 +303,12 @@ fn types_are_compared_exactly() {
 
 /// A route configuration with one rule, whose action answers.
 fn routes(rule: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    named_routes("all", rule)
+}
+
+fn named_routes(name: &str, rule: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     message(|out| {
-        put(out, 1, b"all");
+        put(out, 1, name.as_bytes());
         let host = message(|out| {
             put(out, 1, b"host");
             put(out, 2, b"shop.example.com");
@@ -360,51 +366,4 @@ fn routes_become_rules_or_are_refused_with_the_place() {
         let refused = RouteConfig::read(&routes(write), None, "1").unwrap_err();
         assert_eq!(refused, format!("virtual host host, route 1: {reason}"));
     }
-}
-
-#[test]
-fn a_listener_waits_for_its_routes_and_goes_with_them() {
-    let manager = message(|out| {
-        put(out, 3, &message(|out| put(out, 2, b"all")));
-        let router = message(|out| {
-            put(out, 4, &message(|out| put(out, 1, b"type.googleapis.com/envoy.Router")));
-        });
-        put(out, 5, &router);
-    });
-    let url = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.\
-               HttpConnectionManager";
-    let any = message(|out| {
-        put(out, 1, url.as_bytes());
-        put(out, 2, &manager);
-    });
-    let chain = message(|out| put(out, 3, &message(|out| put(out, 4, &any))));
-    let listener = message(|out| {
-        put(out, 1, b"edge");
-        let socket = message(|out| {
-            put(out, 2, b"127.0.0.1");
-            put_number(out, 3, 80);
-        });
-        put(out, 2, &message(|out| put(out, 1, &socket)));
-        put(out, 3, &chain);
-    });
-    let mut state = state();
-    take(&mut state, Type::Listener, &[&listener], false).unwrap();
-    assert_eq!(state.refusal(Type::Listener), None);
-    assert_eq!(state.wanted(Type::Routes), BTreeSet::from(["all".to_owned()]));
-    assert!(state.changes().is_empty(), "it waits");
-    let all = routes(|out| {
-        put(out, 1, b"\x0a\x01/");
-        says(out);
-    });
-    take(&mut state, Type::Routes, &[&all], false).unwrap();
-    let keys = |state: &mut State| {
-        let changes = state.changes();
-        state.settle(&[]);
-        changes.iter().map(|change| format!("{:?} {}", change.key().0, change.key().1)).collect()
-    };
-    let both: Vec<String> = keys(&mut state);
-    assert_eq!(both, ["Listener edge", "Routes all"]);
-    take(&mut state, Type::Listener, &[], false).unwrap();
-    let both: Vec<String> = keys(&mut state);
-    assert_eq!(both, ["Listener edge", "Routes all"], "both are removed");
 }

@@ -180,7 +180,8 @@ pub(super) fn downstream(
     let mut context = Message::read(bytes, &DOWNSTREAM_TLS)?;
     let requires = context.wrapped(2)? == Some(1);
     context.off(&[3])?; // require_sni
-    context.ignore(&[6, 7, 9, 10, 11]); // sessions, the order of ciphers
+    context.off(&[7, 10])?; // sessions are always resumed
+    context.ignore(&[6, 9, 11]); // the age of sessions, the order of ciphers
     let Some(mut common) = context.message(1, &COMMON_TLS)? else {
         return Err(context.about(1, "is missing"));
     };
@@ -196,8 +197,11 @@ pub(super) fn downstream(
     let min_version = match common.message(1, &TLS_PARAMS)? {
         Some(mut params) => {
             let min = params.number(1)?;
+            if !matches!(params.number(2)?, 0 | 4) {
+                return Err(params.about(2, "is not supported; use TLS_AUTO or TLSv1_3"));
+            }
             // The ciphers and groups are those of this proxy.
-            params.ignore(&[2, 3, 4, 5]);
+            params.ignore(&[3, 4, 5]);
             params.finish()?;
             (min == 4).then(|| Item::new(TlsVersion::Tls13, origin.clone()))
         }

@@ -22,6 +22,7 @@ mod sources;
 mod standard;
 mod taps;
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -353,7 +354,9 @@ fn routes(page: &mut Page, snapshot: &Snapshot) {
         "counter",
         "Requests by rule and status class. A rule appears after its first use.",
     );
-    for rule in snapshot.used_rules() {
+    // Rules of the same host and name share their counters.
+    let mut seen = HashSet::new();
+    for rule in snapshot.used_rules().filter(|rule| seen.insert(Arc::as_ptr(&rule.stats))) {
         for (index, class) in CLASSES.iter().enumerate() {
             let count = rule.stats.sum(|cells| &cells.status_class[index]);
             if count > 0 {

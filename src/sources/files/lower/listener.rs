@@ -18,6 +18,7 @@ pub(super) fn listener(
     let tls = value.tls.map(|tls| tls.0).unwrap_or_default();
     model::Listener {
         scope: None,
+        known_names_only: false,
         name,
         binds,
         outbound: value.direction == grammar::Direction::Outbound,

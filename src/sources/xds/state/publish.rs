@@ -22,15 +22,22 @@ impl State {
         let mut changes = Vec::new();
         let moved = std::mem::take(&mut self.moved);
         self.dirty.extend(moved.into_iter().map(|name| (Type::Cluster, name)));
+        let used: HashSet<String> = match self.dirty.iter().any(|(kind, _)| *kind == Type::Routes) {
+            true => self.used.values().cloned().collect(),
+            false => HashSet::new(),
+        };
         for (kind, name) in std::mem::take(&mut self.dirty) {
             match kind {
                 Type::Cluster => self.change_service(&name, &mut changes),
                 Type::Listener => self.change_listener(&name, &mut changes),
                 Type::Routes => {
+                    let is_used = used.contains(&name);
                     let entry = self.entries(kind).get(&name);
-                    let entry = entry.filter(|_| self.is_wanted(kind, &name));
+                    let entry = entry.filter(|_| is_used || self.is_wanted(kind, &name));
                     let routes = match entry.map(|it| &it.content) {
                         Some(Content::Routes(routes)) => Some(routes.resource()),
+                        // They stay until the listener has others, and `settle` knows it.
+                        _ if is_used => continue,
                         _ => None,
                     };
                     self.change(Kind::Routes, &name, routes, &mut changes);
@@ -96,6 +103,7 @@ impl State {
     fn change_listener(&mut self, name: &str, to: &mut Vec<Change>) {
         let key = (Type::Listener, name.to_owned());
         let own = own_routes(name);
+        let mut used = None;
         let entry = self.entries(Type::Listener).get(name);
         let (listener, routes) = match entry.map(|entry| &entry.content) {
             Some(Content::Listener(listener)) => {
@@ -105,7 +113,11 @@ impl State {
                 }
                 let routes = match &listener.routes {
                     RouteSource::Own(routes) => Some(routes.resource()),
-                    RouteSource::Rds(_) | RouteSource::None => None,
+                    RouteSource::Rds(name) => {
+                        used = Some(name.clone());
+                        None
+                    }
+                    RouteSource::None => None,
                 };
                 match listener.item(|name| self.secret(name)) {
                     Ok(item) => (Some(Resource::Listener(item)), routes),
@@ -116,6 +128,7 @@ impl State {
         };
         self.waiting.remove(&key);
         self.note_fit(&key);
+        self.switched.push((name.to_owned(), used));
         self.change(Kind::Routes, &own, routes, to);
         self.change(Kind::Listener, name, listener, to);
     }
@@ -189,6 +202,7 @@ impl State {
             self.dirty.clear();
             self.moved.clear();
         }
+        self.settle_routes(refused);
         // A cluster that waits is not applied yet: it may still have to be taken back.
         let before = self.waiting.iter().filter_map(|key| self.undo.get(key)?.as_ref());
         let kept: HashSet<(Type, String)> =
@@ -200,6 +214,43 @@ impl State {
                 kept.contains(key) && !entries[key.0.index()].contains_key(&key.1)
             }
         });
+    }
+
+    /// Notes the routes that listeners use from now on. A refused listener still uses those from
+    /// before. Routes that nothing uses any more are removed with the next changes, so that a
+    /// listener is never without.
+    fn settle_routes(&mut self, refused: &[(Kind, Box<str>, Reason)]) {
+        let switched = std::mem::take(&mut self.switched);
+        if switched.is_empty() && refused.is_empty() {
+            return;
+        }
+        for (listener, used) in switched {
+            let own = own_routes(&listener);
+            let is_refused = refused.iter().any(|(kind, name, _)| match kind {
+                Kind::Listener => **name == *listener,
+                Kind::Routes => **name == *own,
+                Kind::Service | Kind::TokenProvider | Kind::Policy => false,
+            });
+            match used {
+                _ if is_refused => {}
+                Some(routes) => _ = self.used.insert(listener, routes),
+                None => _ = self.used.remove(&listener),
+            }
+        }
+        let used: HashSet<&String> = self.used.values().collect();
+        let of_resources =
+            |(kind, name): &&(Kind, String)| *kind == Kind::Routes && owner_of(name).is_none();
+        let published = self.published.iter().filter(of_resources).map(|(_, name)| name);
+        let unused =
+            published.filter(|name| !self.is_wanted(Type::Routes, name) && !used.contains(name));
+        let wanted = self.users[Type::Routes.index()].keys();
+        let missing = wanted.filter(|name| {
+            self.entries(Type::Routes).contains_key(*name)
+                && !self.published.contains(&(Kind::Routes, (*name).clone()))
+        });
+        let of_type = |name: &String| (Type::Routes, name.clone());
+        let changed: Vec<_> = unused.chain(missing).map(of_type).collect();
+        self.dirty.extend(changed);
     }
 
     /// Endpoints that were dropped with a cluster come back with it, and so on.
