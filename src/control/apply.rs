@@ -17,7 +17,7 @@ use super::sockets::{BindError, Sockets};
 use crate::cluster::Endpoints;
 use crate::compile::registry::Registry;
 use crate::compile::{
-    Compiled, KeySource, Resolutions, SourcePlan, WorkloadApi, found_at, found_in_consul,
+    AdminPlan, Compiled, KeySource, Resolutions, SourcePlan, WorkloadApi, found_at, found_in_consul,
 };
 use crate::dns::DnsPlan;
 use crate::model::{Change, Endpoint, Kind, Patch, Precedence, Refusal, Resources};
@@ -86,10 +86,8 @@ pub struct Applied {
     pub gone_after: Duration,
     /// The URLs of token keys to fetch.
     pub key_sources: Vec<KeySource>,
-    /// The address of the admin interface. `None` means no admin interface.
-    pub admin: Option<SocketAddr>,
-    /// The token that clients of the admin interface must send.
-    pub admin_token: Option<Arc<str>>,
+    /// The admin interface.
+    pub admin: AdminPlan,
     /// The files as the admin interface shows them.
     pub files: Texts,
     /// The address of the DNS resolver for the workload, and the names that it answers.
@@ -336,7 +334,7 @@ impl Applier {
         let mut warnings = files::warnings(loaded, &compiled);
         warnings.list.retain(warns);
         let Compiled { snapshot, bind_places, refusals, absent, .. } = compiled;
-        let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
+        let Compiled { names, gone_after, key_sources, admin, dns, .. } = compiled;
         let sources = compiled.sources;
         check_identity(awaited, &sources, compiled.awaits_identity)?;
         for refusal in &refusals {
@@ -386,8 +384,7 @@ impl Applier {
         }
         log_warnings(&warnings);
         self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
-        let applied =
-            Applied { names, gone_after, key_sources, admin, admin_token, files, dns, sources };
+        let applied = Applied { names, gone_after, key_sources, admin, files, dns, sources };
         Ok((snapshot, applied))
     }
 

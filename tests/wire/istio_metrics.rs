@@ -1,6 +1,7 @@
 //! Istio's standard metrics: two proxies count the same requests, each from its side, and a real
 //! Prometheus gets exactly these numbers.
 
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::support::http::Client;
@@ -249,8 +250,21 @@ struct Prometheus {
     _directory: tempfile::TempDir,
 }
 
+/// The newest Prometheus, if `tests/peers/build prometheus` has built it, and the installed one.
+fn prometheuses() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let versions = std::fs::read_to_string(root.join("tests/peers/versions")).unwrap();
+    let version = versions.lines().find_map(|line| line.strip_prefix("prometheus_version="));
+    let home = std::env::var("HOME").unwrap_or_default();
+    let peers = std::env::var("RINGWAY_PEERS");
+    let peers = peers.unwrap_or_else(|_| format!("{home}/.cache/ringway-peers"));
+    let newest = format!("{peers}/prometheus-{}/prometheus", version.unwrap());
+    let runs = |path: &PathBuf| Command::new(path).arg("--version").output().is_ok();
+    [newest.into(), "prometheus".into()].into_iter().filter(runs).collect()
+}
+
 impl Prometheus {
-    fn scrapes(proxies: &[(&str, &Proxy)]) -> Self {
+    fn scrapes(program: &Path, proxies: &[(&str, &Proxy)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
         let job = |(name, proxy): &(&str, &Proxy)| {
@@ -263,7 +277,7 @@ impl Prometheus {
         let config = format!("global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}");
         let file = directory.path().join("prometheus.yml");
         std::fs::write(&file, config).unwrap();
-        let child = Command::new("prometheus")
+        let child = Command::new(program)
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
@@ -300,11 +314,13 @@ impl Drop for Prometheus {
 
 #[test]
 fn a_real_prometheus_gets_exactly_the_numbers_of_the_load() {
-    if Command::new("prometheus").arg("--version").output().is_err() {
+    let programs = prometheuses();
+    if programs.is_empty() {
         return skipped("prometheus is missing");
     }
     let pair = Pair::start("");
-    let prometheus = Prometheus::scrapes(&[("cart", &pair.cart), ("shop", &pair.shop)]);
+    let proxies = [("cart", &pair.cart), ("shop", &pair.shop)];
+    let all: Vec<_> = programs.iter().map(|it| Prometheus::scrapes(it, &proxies)).collect();
     pair.load();
     for (query, expected) in [
         ("sum(up)", 2.0),
@@ -324,6 +340,6 @@ fn a_real_prometheus_gets_exactly_the_numbers_of_the_load() {
             0.0,
         ),
     ] {
-        prometheus.expect(query, expected);
+        all.iter().for_each(|prometheus| prometheus.expect(query, expected));
     }
 }
