@@ -127,11 +127,14 @@ pub enum Beside {
         /// port of the endpoint.
         port: Option<u16>,
     },
+    /// The endpoints may offer QUIC in responses (`alt-svc`).
+    Learned,
 }
 
 impl fmt::Display for Beside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Learned => f.write_str("QUIC where `alt-svc` offers it, else TCP"),
             Self::Mesh { port: None } => f.write_str("QUIC, or TCP where QUIC fails"),
             Self::Mesh { port: Some(port) } => {
                 write!(f, "QUIC to port {port}, or TCP where QUIC fails")

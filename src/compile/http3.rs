@@ -225,7 +225,15 @@ pub(super) fn service(
     if written.protocol == ServiceProtocol::Http3 {
         return (alone(compiler, written, tls), None);
     }
-    let Some(beside) = beside(compiler, written) else { return (None, None) };
+    let beside = beside(compiler, written);
+    if let Some(wanted) = written.alt_svc.as_ref().filter(|it| it.value)
+        && beside != Some(Beside::Learned)
+    {
+        let message = "the endpoints of this service cannot offer HTTP/3 by `alt-svc`";
+        let help = "it needs `tls: {ca: FILE}` and `protocol: auto`; else leave `alt_svc` out";
+        compiler.fault_with_help(&wanted.origin, message, help);
+    }
+    let Some(beside) = beside else { return (None, None) };
     let client = tls.and_then(|tls| client(compiler, &written.name.origin, tls));
     let beside = client.is_some().then_some(beside);
     (client, beside)
@@ -233,11 +241,23 @@ pub(super) fn service(
 
 /// The way over QUIC to the endpoints of a service that TCP reaches, too.
 fn beside(compiler: &Compiler<'_>, written: &model::Service) -> Option<Beside> {
-    let mesh = matches!(written.tls.as_ref()?.value, model::ClientTls::Mesh);
-    let is_http = written.protocol != ServiceProtocol::Tcp;
-    let plain = written.send_proxy_protocol == model::SendProxyProtocol::None;
-    compiler.model.mesh.quic.as_ref()?;
-    (mesh && is_http && plain).then(|| Beside::Mesh { port: mesh_port(compiler.model) })
+    let tls = &written.tls.as_ref()?.value;
+    if written.send_proxy_protocol != model::SendProxyProtocol::None {
+        return None;
+    }
+    match (written.protocol, tls) {
+        (ServiceProtocol::Tcp, _) => None,
+        (_, model::ClientTls::Mesh) => {
+            compiler.model.mesh.quic.as_ref()?;
+            Some(Beside::Mesh { port: mesh_port(compiler.model) })
+        }
+        // Without verification, anyone who can write a field could have the requests.
+        (ServiceProtocol::Auto, model::ClientTls::Files(files)) if !files.unverified => {
+            let wanted = written.alt_svc.as_ref().is_none_or(|it| it.value);
+            wanted.then_some(Beside::Learned)
+        }
+        _ => None,
+    }
 }
 
 /// The UDP port of proxies that capture the traffic of their workload. `None` if no traffic is

@@ -136,6 +136,7 @@ fn inbound(
         endpoint_stats: endpoint_stats(compiler, INBOUND),
         stats: compiler.registry.capture(INBOUND),
         seen: compiler.registry.destinations(INBOUND),
+        passed: None,
     };
     let common = Common {
         name: INBOUND,
@@ -174,6 +175,7 @@ fn outbound(
         excluded: excluded(compiler, Direction::Outbound),
         passthrough: passthrough(compiler, PASSTHROUGH_SERVICE),
         udp: written.udp.as_ref().map(|udp| self::udp(compiler, Some(udp))),
+        passed: written.udp.as_ref().map(|_| compiler.registry.passed(OUTBOUND)),
         identity: compiler.mesh.as_ref().and_then(|mesh| mesh.id()),
         endpoint_stats: endpoint_stats(compiler, OUTBOUND),
         stats: compiler.registry.capture(OUTBOUND),

@@ -1,6 +1,6 @@
 //! Applies a configuration to the workers. Either all workers use it, or no worker does.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -167,6 +167,35 @@ impl Applier {
     /// `replaces` is whether all earlier resources of the source are gone. Returns the refused
     /// ones, each with the reason.
     pub async fn apply_changes(
+        &mut self,
+        source: &'static str,
+        changes: Vec<Change>,
+        replaces: bool,
+    ) -> (Option<Applied>, Vec<Refused>) {
+        let whole = Box::pin(self.apply_at_once(source, changes.clone(), replaces)).await;
+        let mut rest = Vec::new();
+        let mut listeners: BTreeMap<Box<str>, Vec<Change>> = BTreeMap::new();
+        for change in changes {
+            match listener_of(&change) {
+                Some(name) => listeners.entry(name).or_default().push(change),
+                None => rest.push(change),
+            }
+        }
+        if whole.0.is_some() || listeners.is_empty() || (rest.is_empty() && listeners.len() == 1) {
+            return whole;
+        }
+        // Perhaps an address cannot be opened. This concerns one listener alone.
+        let (mut applied, mut refused) = (None, Vec::new());
+        for part in std::iter::once(rest).chain(listeners.into_values()) {
+            let is_first = replaces && applied.is_none();
+            let (more, others) = Box::pin(self.apply_at_once(source, part, is_first)).await;
+            applied = more.or(applied);
+            refused.extend(others);
+        }
+        (applied, refused)
+    }
+
+    async fn apply_at_once(
         &mut self,
         source: &'static str,
         changes: Vec<Change>,
@@ -438,6 +467,14 @@ impl Applier {
     }
 }
 
+/// The listener that a change concerns.
+fn listener_of(change: &Change) -> Option<Box<str>> {
+    match change.key() {
+        (Kind::Listener, name) => Some(name),
+        (kind, name) => xds::companion(kind, &name).map(|(_, listener)| listener),
+    }
+}
+
 /// A refused item of a source: its kind, its name there, and the reason.
 pub type Refused = (Kind, Box<str>, String);
 
@@ -460,6 +497,9 @@ impl Undo {
             let key = (id.kind, id.name.clone());
             if resources.restore(&self.before, self.source, &key) {
                 changes = true;
+                if let Some(other) = xds::companion(key.0, &key.1) {
+                    resources.restore(&self.before, self.source, &other);
+                }
                 self.refused.push((key.0, key.1, refusal.reasons.join("; ")));
             }
         }

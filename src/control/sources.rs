@@ -198,7 +198,8 @@ impl Sources {
             answer.send(Vec::new()).ok();
             return None;
         }
-        let (applied, refused) = applier.apply_changes(xds::NAME, changes, is_first).await;
+        let applying = Box::pin(applier.apply_changes(xds::NAME, changes, is_first));
+        let (applied, refused) = applying.await;
         answer.send(refused).ok();
         applied
     }

@@ -8,6 +8,8 @@ mod quic;
 mod server_ids;
 
 pub use hello::{ClientHello, HELLO_BYTES_MAX, HelloError, client_hello};
+#[cfg(test)]
+pub use quic::tests::example_in_two_datagrams;
 pub use quic::{HELLO_DATAGRAMS_MAX, LongHeader, QuicError, QuicHello, long_header, sender_id};
 pub use server_ids::ServerIds;
 

@@ -409,4 +409,4 @@ fn skip_ack(kind: u8, rest: &mut &[u8]) -> Option<()> {
 
 #[cfg(test)]
 #[path = "quic_tests.rs"]
-mod tests;
+pub mod tests;

@@ -56,6 +56,14 @@ fn datagrams(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
     packets.map(|(frames, number)| packet(&VERSIONS[0], number, 2, frames)).collect()
 }
 
+/// A connection to example.com, whose ClientHello takes two datagrams.
+pub fn example_in_two_datagrams() -> [Vec<u8>; 2] {
+    let hello = bytes(HELLO);
+    let (first, second) = hello.split_at(100);
+    let frames = [crypto_frame(0, first), crypto_frame(100, second)];
+    datagrams(&frames).try_into().unwrap()
+}
+
 /// Reads datagrams. Returns the server name as soon as it is known.
 fn name(datagrams: &[Vec<u8>]) -> Result<Option<String>, QuicError> {
     let mut hello = QuicHello::new(&datagrams[0])?;

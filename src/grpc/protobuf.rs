@@ -121,6 +121,20 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The numbers of a packed field.
+///
+/// # Errors
+/// If they are no such numbers.
+pub fn unpacked(mut packed: &[u8]) -> Result<Vec<u64>, Malformed> {
+    let mut numbers = Vec::new();
+    while !packed.is_empty() {
+        let mut fields = Fields(packed);
+        numbers.push(fields.varint()?);
+        packed = fields.0;
+    }
+    Ok(numbers)
+}
+
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<(u64, Value<'a>), Malformed>;
 

@@ -9,6 +9,7 @@
 //! `flood` the limits. `unidirectional` reads the peer's streams of the connection. Heads are the
 //! same as in HTTP/2 ([`Message`](crate::http2::Message)).
 
+mod alt_svc;
 mod code;
 mod connection;
 mod ending;
@@ -30,6 +31,7 @@ mod error_tests;
 #[cfg(test)]
 mod tests;
 
+pub use alt_svc::{AltSvc, alt_svc};
 pub use code::{Code, ConnectionError, Error};
 pub use connection::{Accepted, Connection, End};
 pub use endpoint_stream::EndpointStream;

@@ -3,6 +3,9 @@
 //! The first datagram of a flow arrives at the listening socket, where the target of the flow is
 //! chosen, as for TCP. Further datagrams of an outbound flow arrive at the flow's own socket, which
 //! has the destination's address. All datagrams of an inbound flow arrive at the listening socket.
+//!
+//! The server name of an outbound QUIC connection selects its service, as for TLS over TCP. So the
+//! first datagrams of such a flow are kept until the name is known.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
@@ -13,15 +16,20 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::opening::{Followed, Openings, READING_TIMEOUT, Step};
+use super::sni;
 use crate::authz::{Peer, Target};
 use crate::decision;
-use crate::mesh::CaptureCells;
-use crate::mesh::{Admission, Capture, CaptureError, Direction, Leads, UdpRefusal, Unknown};
+use crate::detect::ClientHello;
+use crate::mesh::{
+    Admission, Capture, CaptureCells, CaptureError, Direction, Leads, PassedTo, Udp, UdpRefusal,
+    Unknown,
+};
 use crate::net::{Address, Egress};
+use crate::route::Action;
 use crate::runtime::alarm::Alarm;
 use crate::runtime::datagram;
 use crate::runtime::datagram::DATAGRAM_BYTES_MAX;
@@ -34,7 +42,7 @@ use crate::runtime::socket;
 use crate::serve::worker::Worker;
 use crate::time::Time;
 use crate::tls::Mode;
-use crate::upstream::Local;
+use crate::upstream::{Attempt, Local, LocalEndpoint, LocalService, Outcome};
 
 /// How many datagrams one flow forwards before other flows run.
 const BATCH_MAX: usize = 32;
@@ -43,6 +51,7 @@ const BATCH_MAX: usize = 32;
 struct Flows {
     worker: Rc<Worker<RingIo>>,
     known: RefCell<FxHashMap<Key, Rc<Flow>>>,
+    openings: Openings<Key>,
     block: RefCell<Box<[u8]>>,
     /// Sends datagrams to clients with the address of the workload as the source (inbound). Opened
     /// on first use.
@@ -63,8 +72,15 @@ struct Flow {
     far: RingStream,
     active: Cell<Time>,
     capture: Arc<Capture>,
+    to: PassedTo,
+    /// The ids of a QUIC connection (outbound).
+    ids: Option<Followed>,
     _own: Own,
 }
+
+/// The target of a new flow, and its endpoint. There is no endpoint if the flow goes to an original
+/// destination, or continues another flow.
+type Chosen = (PassedTo, Option<LocalEndpoint<RingIo>>);
 
 /// Forwards captured datagrams from `socket` until `stop` fires. `listener` returns the name of the
 /// listener.
@@ -78,7 +94,7 @@ pub async fn serve(
     let socket = worker.io.readiness(socket)?;
     let block = RefCell::new(vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice());
     let (known, raw_udp) = (RefCell::default(), OnceCell::new());
-    let flows = Rc::new(Flows { worker, known, block, raw_udp });
+    let flows = Rc::new(Flows { worker, known, openings: Openings::default(), block, raw_udp });
     while stop.guard(socket.readable()).await.is_ok() {
         for _ in 0..BATCH_MAX {
             let received = datagram::receive(&socket, &mut flows.block.borrow_mut());
@@ -114,28 +130,66 @@ impl Flows {
     ) -> Result<(), CaptureError> {
         let key = (received.from, meant_for);
         let known = self.known.borrow().get(&key).cloned();
-        let flow = match known {
-            Some(flow) => flow,
-            None if own::is_own(received.from, meant_for) => return Err(CaptureError::Loop),
-            None => {
-                let (from, snapshot) = (Some(received.from), &local.snapshot);
-                let error =
-                    decision::capture_error(capture, snapshot, from, meant_for, socket::is_local);
-                if let Some(error) = error {
-                    return Err(error);
-                }
-                match self.open(local, capture, key) {
-                    Ok(flow) => flow,
-                    Err(refusal) => {
-                        self.refused(capture, key, refusal);
-                        return Ok(());
-                    }
-                }
+        let block = self.block.borrow();
+        let bytes = &block[..received.bytes];
+        if let Some(flow) = known {
+            flow.send(self, bytes);
+            return Ok(());
+        }
+        if own::is_own(received.from, meant_for) {
+            return Err(CaptureError::Loop);
+        }
+        let (from, snapshot) = (Some(received.from), &local.snapshot);
+        let error = decision::capture_error(capture, snapshot, from, meant_for, socket::is_local);
+        if let Some(error) = error {
+            return Err(error);
+        }
+        if let Err(refusal) = self.begin(local, capture, key, bytes) {
+            self.refused(capture, key, refusal);
+        }
+        Ok(())
+    }
+
+    /// Handles a datagram without a flow.
+    fn begin(
+        self: &Rc<Self>,
+        local: &Local<RingIo>,
+        capture: &Arc<Capture>,
+        key: Key,
+        bytes: &[u8],
+    ) -> Result<(), UdpRefusal> {
+        let Some(state) = &capture.passed else {
+            let chosen = self.target(local, capture, key)?;
+            self.open(capture, key, chosen, None)?.send(self, bytes);
+            return Ok(());
+        };
+        let is_new = !self.openings.has(&key);
+        if let Some(to) = state.ids.find(bytes).filter(|_| is_new) {
+            // The client has moved. The new address may be denied.
+            self.authorize(local, capture, key, &to.service)?;
+            let flow = self.open(capture, key, (to, None), Some(Followed::default()))?;
+            flow.send(self, bytes);
+            return Ok(());
+        }
+        let (named, datagrams) = match self.openings.receive(key, bytes, self.worker.io.recent()) {
+            Step::NeedMore => return Ok(()),
+            Step::Overflow => return Err(UdpRefusal::Overflow),
+            Step::Known(hello, datagrams) => {
+                (self.by_name(local, capture, key, &hello)?, datagrams)
+            }
+            Step::Malformed(datagrams) => (None, datagrams),
+            Step::Other(_) => {
+                let chosen = self.target(local, capture, key)?;
+                self.open(capture, key, chosen, None)?.send(self, bytes);
+                return Ok(());
             }
         };
-        flow.active.set(self.worker.io.recent());
-        let block = self.block.borrow();
-        flow.count(self, datagram::give(&flow.far, &block[..received.bytes]), received.bytes, true);
+        let chosen = match named {
+            Some(chosen) => chosen,
+            None => self.target(local, capture, key)?,
+        };
+        let flow = self.open(capture, key, chosen, Some(Followed::default()))?;
+        datagrams.iter().for_each(|bytes| flow.send(self, bytes));
         Ok(())
     }
 
@@ -148,16 +202,16 @@ impl Flows {
         });
     }
 
-    /// Opens a flow, if the flow is allowed.
+    /// Opens a flow.
     fn open(
         self: &Rc<Self>,
-        local: &Local<RingIo>,
         capture: &Arc<Capture>,
         key: Key,
+        (to, state): Chosen,
+        ids: Option<Followed>,
     ) -> Result<Rc<Flow>, UdpRefusal> {
         let udp = capture.udp.ok_or(UdpRefusal::Failed)?;
         let (client, destination) = key;
-        let target = self.target(local, capture, key)?;
         if self.known.borrow().len() >= udp.flows_max_each {
             return Err(UdpRefusal::Overflow);
         }
@@ -172,15 +226,16 @@ impl Flows {
                     None
                 }
             };
-            let (far, local) =
-                datagram::towards(target, Egress { mark: capture.mark, ..Egress::default() })?;
+            let (far, local) = datagram::towards(to.address, to.egress)?;
             Ok(Flow {
                 key,
                 near,
                 far: io.readiness(far)?,
                 active: Cell::new(io.now()),
                 capture: Arc::clone(capture),
-                _own: Own::note(local, target),
+                _own: Own::note(local, to.address),
+                to,
+                ids,
             })
         };
         let flow = opened().map(Rc::new).map_err(|_| UdpRefusal::Failed)?;
@@ -188,7 +243,8 @@ impl Flows {
         let cells = self.cells(capture);
         cells.flows.increment();
         cells.flows_active.increment();
-        io.spawn(carry(Rc::clone(self), key, Rc::clone(&flow), udp.idle));
+        let attempt = state.map(|state| Attempt::begin(&state, io.recent()));
+        io.spawn(carry(Rc::clone(self), Rc::clone(&flow), udp, attempt));
         Ok(flow)
     }
 
@@ -201,13 +257,35 @@ impl Flows {
         Ok(self.raw_udp.get_or_init(|| raw_udp))
     }
 
-    /// Returns the target address of a flow, if the flow is allowed.
+    /// The endpoint for the server name of a QUIC connection. `None` if no route has the name.
+    fn by_name(
+        &self,
+        local: &Local<RingIo>,
+        capture: &Capture,
+        key: Key,
+        hello: &ClientHello,
+    ) -> Result<Option<Chosen>, UdpRefusal> {
+        let Some(rule) = sni::rule(&capture.routes, hello) else { return Ok(None) };
+        let Action::Forward(split) = &rule.action else { return Ok(None) };
+        let to = split.next(self.worker.index);
+        let service = local.service(to, None).ok_or(UdpRefusal::NoEndpoint)?;
+        // The client has TLS, but not ours.
+        if service.config.tls.is_some() {
+            return Err(UdpRefusal::NeedsTls);
+        }
+        self.authorize(local, capture, key, &service.config.name)?;
+        decision::check_bytes(Some(rule), &service.config).map_err(|_| UdpRefusal::Denied)?;
+        self.pick(capture, service, to.subset).map(Some)
+    }
+
+    /// The target of a flow by its original destination, if the flow is allowed.
     fn target(
         &self,
         local: &Local<RingIo>,
         capture: &Capture,
-        (client, destination): Key,
-    ) -> Result<SocketAddr, UdpRefusal> {
+        key: Key,
+    ) -> Result<Chosen, UdpRefusal> {
+        let (_, destination) = key;
         let leads = capture.addresses.find(destination);
         let inbound = capture.direction == Direction::Inbound;
         let service = match leads {
@@ -232,33 +310,64 @@ impl Flows {
         if needs_tls {
             return Err(UdpRefusal::NeedsTls);
         }
+        let name = &service.map_or(&capture.passthrough, |service| &service.config).name;
+        self.authorize(local, capture, key, name)?;
+        if let (false, Some(service), Some(Leads::Service(..))) = (inbound, service, leads) {
+            return self.pick(capture, service, 0);
+        }
+        let address = if inbound { capture.application(destination) } else { destination };
+        Ok((to(capture, address, name), None))
+    }
+
+    /// Checks whether the authorization rules allow a flow to `service`.
+    fn authorize(
+        &self,
+        local: &Local<RingIo>,
+        capture: &Capture,
+        (client, destination): Key,
+        service: &str,
+    ) -> Result<(), UdpRefusal> {
         let identity = capture.identity.as_ref().map(|identity| identity.as_str());
         let peer = Peer { identity, ip: Some(client.ip()), forwarded_ip: None };
-        let config = service.map_or(&capture.passthrough, |service| &service.config);
         let (port, ip) = (destination.port(), Some(destination.ip()));
-        let (name, outbound) = (&*config.name, !inbound);
-        let asked = Target { service: name, port, ip, outbound, request: None };
+        let outbound = capture.direction == Direction::Outbound;
+        let asked = Target { service, port, ip, outbound, request: None };
         let decision = local.snapshot.authorization.decide(&peer, &asked);
         decision.count(self.worker.index);
-        if !decision.verdict.is_allowed() {
-            return Err(UdpRefusal::Denied);
-        }
-        if inbound {
-            return Ok(capture.application(destination));
-        }
-        let (Some(service), Some(Leads::Service(..))) = (service, leads) else {
-            return Ok(destination);
-        };
+        decision.verdict.is_allowed().then_some(()).ok_or(UdpRefusal::Denied)
+    }
+
+    /// An endpoint of a service.
+    fn pick(
+        &self,
+        capture: &Capture,
+        service: &LocalService<RingIo>,
+        subset: u32,
+    ) -> Result<Chosen, UdpRefusal> {
         let now = self.worker.io.recent();
-        let picked = service.pick(0, None, &[], now, &mut self.worker.random.borrow_mut());
-        match picked.map(|endpoint| endpoint.config.borrow().address.clone()) {
-            Some(Address::Tcp(target)) => Ok(target),
-            _ => Err(UdpRefusal::NoEndpoint),
-        }
+        let random = &mut self.worker.random.borrow_mut();
+        let state = service.pick(subset as usize, None, &[], now, random);
+        let state = state.ok_or(UdpRefusal::NoEndpoint)?;
+        let Address::Tcp(address) = state.config.borrow().address else {
+            return Err(UdpRefusal::NoEndpoint);
+        };
+        Ok((to(capture, address, &service.config.name), Some(state)))
     }
 }
 
+/// The target of a flow at `address`.
+fn to(capture: &Capture, address: SocketAddr, service: &str) -> PassedTo {
+    let egress = Egress { mark: capture.mark, ..Egress::default() };
+    PassedTo { address, egress, service: service.into() }
+}
+
 impl Flow {
+    /// Sends a datagram of the client to the destination.
+    fn send(&self, flows: &Flows, bytes: &[u8]) {
+        self.active.set(flows.worker.io.recent());
+        self.count(flows, datagram::give(&self.far, bytes), bytes.len(), true);
+    }
+
     /// Counts a datagram of `bytes` bytes by the result of sending it.
     fn count(&self, flows: &Flows, given: io::Result<()>, bytes: usize, outward: bool) {
         let cells = flows.cells(&self.capture);
@@ -281,6 +390,15 @@ impl Flow {
         flows.raw_udp(destination, self.capture.mark)?.say(destination, client, datagram)
     }
 
+    /// Notes the id of a QUIC connection in a datagram of its endpoint.
+    fn follow(&self, datagram: &[u8]) {
+        if let Some((ids, state)) = self.ids.as_ref().zip(self.capture.passed.as_ref())
+            && let Some(udp) = &self.capture.udp
+        {
+            ids.follow(state, &self.to, datagram, udp.flows_max_each);
+        }
+    }
+
     /// Forwards waiting datagrams from the client to the destination (`outward`), or from the
     /// destination to the client. An error means that the socket that was read is closed.
     fn pump(&self, flows: &Flows, outward: bool) -> io::Result<()> {
@@ -295,6 +413,9 @@ impl Flow {
                 Ok(bytes) => {
                     self.active.set(flows.worker.io.recent());
                     let datagram = &block[..bytes];
+                    if !outward {
+                        self.follow(datagram);
+                    }
                     let given = match (outward, &self.near) {
                         (true, _) => datagram::give(&self.far, datagram),
                         (false, Some(near)) => datagram::give(near, datagram),
@@ -311,10 +432,10 @@ impl Flow {
 }
 
 /// Forwards datagrams both ways until none has passed for `idle`, or until one side is closed.
-async fn carry(flows: Rc<Flows>, key: Key, flow: Rc<Flow>, idle: Duration) {
-    let io = &flows.worker.io;
+async fn carry(flows: Rc<Flows>, flow: Rc<Flow>, udp: Udp, attempt: Option<Attempt<RingIo>>) {
+    let (io, idle) = (&flows.worker.io, udp.idle);
     let alarm = io.alarms().alarm();
-    loop {
+    let outcome = loop {
         alarm.set(flow.active.get() + idle);
         let mut near = pin!(async {
             match &flow.near {
@@ -332,18 +453,28 @@ async fn carry(flows: Rc<Flows>, key: Key, flow: Rc<Flow>, idle: Duration) {
         }));
         let Ok((outward, inward)) = alarm.guard(&mut either).await else {
             if io.now() >= flow.active.get() + idle {
-                break;
+                break Outcome::Carried;
             }
             continue;
         };
         // Update the time that `recent` returns.
-        io.now();
+        let now = io.now();
         let outward = if outward { flow.pump(&flows, true) } else { Ok(()) };
         let inward = if inward { flow.pump(&flows, false) } else { Ok(()) };
-        if outward.and(inward).is_err() {
-            break;
+        if inward.is_err() {
+            let is_new = now.since(attempt.as_ref().map_or(now, Attempt::began)) < READING_TIMEOUT;
+            break if is_new { Outcome::Failed } else { Outcome::Broken };
         }
+        if outward.is_err() {
+            break Outcome::Carried;
+        }
+    };
+    flows.known.borrow_mut().remove(&flow.key);
+    if let Some((ids, state)) = flow.ids.as_ref().zip(flow.capture.passed.as_ref()) {
+        ids.forget(state);
     }
-    flows.known.borrow_mut().remove(&key);
+    if let Some(attempt) = attempt {
+        attempt.finish(io.now(), outcome);
+    }
     flows.cells(&flow.capture).flows_active.decrement();
 }

@@ -5,6 +5,8 @@ mod arrival;
 #[cfg(feature = "uring")]
 pub mod datagram;
 #[cfg(feature = "uring")]
+mod opening;
+#[cfg(feature = "uring")]
 pub mod passed;
 pub mod sni;
 pub mod sniff;

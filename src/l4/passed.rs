@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::opening::{Followed, Openings, READING_TIMEOUT, Step};
 use crate::authz::{Peer, Target};
 use crate::cluster::Destination;
 use crate::decision;
-use crate::detect::{Answer, ClientHello, QuicError, QuicHello, sender_id};
+use crate::detect::{ClientHello, QuicError};
 use crate::mesh::{PassRefusal, Passed, PassedCells, PassedTo};
 use crate::net::Address;
 use crate::route::{Action, Rule};
@@ -35,18 +36,6 @@ use crate::upstream::{Attempt, Local, LocalEndpoint, Outcome};
 /// How many datagrams one flow forwards, and how many batches are received, before others run.
 const BATCH_MAX: usize = 32;
 
-/// How many connections of a worker may have an incomplete ClientHello.
-const READING_MAX: usize = 1024;
-
-/// How many bytes are kept for one of them.
-const READING_BYTES_MAX: usize = 32 * 1024;
-
-/// How long the datagrams of a ClientHello may take.
-const READING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How many ids of a connection are kept: an endpoint needs one or two during its handshake.
-const IDS_MAX: usize = 4;
-
 /// How often a removed listener checks whether its flows have ended.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -55,29 +44,14 @@ struct Relay {
     worker: Rc<Worker<RingIo>>,
     near: UdpSocket,
     port: u16,
-    known: RefCell<FxHashMap<Key, Entry>>,
-    /// How many entries of `known` are being read.
-    reading: Cell<usize>,
+    known: RefCell<FxHashMap<Key, Rc<Flow>>>,
+    openings: Openings<Key>,
     block: RefCell<Box<[u8]>>,
     closed: Cell<bool>,
 }
 
 /// The client's address, and ours.
 type Key = (SocketAddr, Option<IpAddr>);
-
-enum Entry {
-    /// The ClientHello is not complete.
-    Reading(Box<Reading>),
-    Open(Rc<Flow>),
-}
-
-/// A connection whose ClientHello is not complete, with its datagrams.
-struct Reading {
-    hello: QuicHello,
-    datagrams: Vec<Box<[u8]>>,
-    bytes: usize,
-    since: Time,
-}
 
 /// A flow between a client and an endpoint.
 struct Flow {
@@ -87,8 +61,7 @@ struct Flow {
     to: PassedTo,
     active: Cell<Time>,
     passed: Passed,
-    /// The ids that the endpoint has chosen.
-    ids: RefCell<Vec<Box<[u8]>>>,
+    ids: Followed,
     _own: Own,
 }
 
@@ -111,7 +84,7 @@ pub async fn serve(
         near,
         port,
         known: RefCell::default(),
-        reading: Cell::new(0),
+        openings: Openings::default(),
         block: RefCell::new(vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice()),
         closed: Cell::new(false),
         worker,
@@ -121,7 +94,7 @@ pub async fn serve(
     relay.closed.set(true);
     let io = &relay.worker.io;
     let end = io.now() + relay.worker.local().snapshot.drain.limit;
-    while relay.known.borrow().values().any(|it| matches!(it, Entry::Open(_))) && io.now() < end {
+    while !relay.known.borrow().is_empty() && io.now() < end {
         stop.set(io.now() + CHECK_INTERVAL);
         relay.receive(&listener, &stop).await?;
     }
@@ -165,10 +138,7 @@ impl Relay {
         incoming: Incoming<'_>,
     ) {
         let key = (incoming.from, incoming.to);
-        let flow = match self.known.borrow().get(&key) {
-            Some(Entry::Open(flow)) => Some(Rc::clone(flow)),
-            _ => None,
-        };
+        let flow = self.known.borrow().get(&key).cloned();
         if let Some(flow) = flow {
             return flow.forward(self, incoming.bytes);
         }
@@ -191,89 +161,37 @@ impl Relay {
         key: Key,
         bytes: &[u8],
     ) -> Result<(), PassRefusal> {
-        let entry = self.known.borrow_mut().remove(&key);
-        let mut reading = match entry {
-            Some(Entry::Reading(reading)) => {
-                self.reading.set(self.reading.get() - 1);
-                reading
-            }
-            _ => match self.reading_of(local, (listener, passed), key, bytes)? {
-                Some(reading) => reading,
-                None => return Ok(()),
-            },
-        };
-        reading.bytes += bytes.len();
-        if reading.bytes > READING_BYTES_MAX {
-            return Err(PassRefusal::Overflow);
-        }
-        reading.datagrams.push(bytes.into());
-        match reading.hello.receive(bytes) {
-            Ok(Answer::Known(hello)) => {
-                let chosen = self.by_name(local, (listener, passed), key, &hello)?;
-                let flow = self.open(passed, key, chosen)?;
-                reading.datagrams.iter().for_each(|bytes| flow.forward(self, bytes));
-                Ok(())
-            }
-            Ok(Answer::NeedMore) => {
-                self.reading.set(self.reading.get() + 1);
-                self.known.borrow_mut().insert(key, Entry::Reading(reading));
-                Ok(())
-            }
-            Err(_) => Err(PassRefusal::Malformed),
-        }
-    }
-
-    /// The reader of a new connection. A datagram that begins none is forwarded: `None`.
-    fn reading_of(
-        self: &Rc<Self>,
-        local: &Local<RingIo>,
-        (listener, passed): (&Listener, &Arc<Passed>),
-        key: Key,
-        bytes: &[u8],
-    ) -> Result<Option<Box<Reading>>, PassRefusal> {
-        let since = self.worker.io.recent();
-        if let Some(to) = passed.state.ids.find(bytes) {
+        let is_new = !self.openings.has(&key);
+        if let Some(to) = passed.state.ids.find(bytes).filter(|_| is_new) {
             // The new address may be denied.
             self.authorize(local, listener, key, &to.service)?;
             let flow = self.open(passed, key, (to, None))?;
             self.cells(passed).moved.increment();
             flow.forward(self, bytes);
-            return Ok(None);
+            return Ok(());
         }
-        let hello = match QuicHello::new(bytes) {
-            Ok(hello) => hello,
-            Err(QuicError::NotInitial) => return Err(PassRefusal::UnknownConnection),
-            // Another version of QUIC may have a name that cannot be read.
-            Err(_) => {
-                let Some(other) = passed.other else {
-                    return Err(match bytes.first() {
-                        Some(first) if first & 0xc0 == 0x40 => PassRefusal::UnknownConnection,
-                        _ => PassRefusal::NotQuic,
-                    });
-                };
-                let chosen = self.choose(local, listener, key, (None, other))?;
-                self.open(passed, key, chosen)?.forward(self, bytes);
-                return Ok(None);
+        let (chosen, datagrams) = match self.openings.receive(key, bytes, self.worker.io.recent()) {
+            Step::NeedMore => return Ok(()),
+            Step::Overflow => return Err(PassRefusal::Overflow),
+            Step::Malformed(_) => return Err(PassRefusal::Malformed),
+            Step::Other(QuicError::NotInitial) => return Err(PassRefusal::UnknownConnection),
+            Step::Known(hello, datagrams) => {
+                (self.by_name(local, (listener, passed), key, &hello)?, datagrams)
             }
+            // Another version of QUIC may have a name that cannot be read.
+            Step::Other(_) => match passed.other {
+                Some(other) => {
+                    (self.choose(local, listener, key, (None, other))?, vec![bytes.into()])
+                }
+                None if bytes.first().is_some_and(|first| first & 0xc0 == 0x40) => {
+                    return Err(PassRefusal::UnknownConnection);
+                }
+                None => return Err(PassRefusal::NotQuic),
+            },
         };
-        if self.reading.get() >= READING_MAX {
-            self.forget_slow(since);
-        }
-        if self.reading.get() >= READING_MAX {
-            return Err(PassRefusal::Overflow);
-        }
-        Ok(Some(Box::new(Reading { hello, datagrams: Vec::new(), bytes: 0, since })))
-    }
-
-    /// Drops the connections whose ClientHello takes too long.
-    fn forget_slow(&self, now: Time) {
-        let mut known = self.known.borrow_mut();
-        known.retain(|_, entry| match entry {
-            Entry::Reading(reading) => now.since(reading.since) < READING_TIMEOUT,
-            Entry::Open(_) => true,
-        });
-        let reading = known.values().filter(|entry| matches!(entry, Entry::Reading(_)));
-        self.reading.set(reading.count());
+        let flow = self.open(passed, key, chosen)?;
+        datagrams.iter().for_each(|bytes| flow.forward(self, bytes));
+        Ok(())
     }
 
     /// The endpoint for a server name.
@@ -337,7 +255,7 @@ impl Relay {
     ) -> Result<Rc<Flow>, PassRefusal> {
         let cells = self.cells(passed);
         let io = &self.worker.io;
-        if self.known.borrow().len() - self.reading.get() >= passed.udp.flows_max_each {
+        if self.known.borrow().len() >= passed.udp.flows_max_each {
             return Err(PassRefusal::Overflow);
         }
         let far = datagram::towards(to.address, to.egress)
@@ -350,11 +268,11 @@ impl Relay {
             to,
             active: Cell::new(io.recent()),
             passed: Passed::clone(passed),
-            ids: RefCell::default(),
+            ids: Followed::default(),
         });
         cells.flows.increment();
         cells.active.increment();
-        self.known.borrow_mut().insert(key, Entry::Open(Rc::clone(&flow)));
+        self.known.borrow_mut().insert(key, Rc::clone(&flow));
         let attempt = state.map(|state| Attempt::begin(&state, io.recent()));
         io.spawn(carry(Rc::clone(self), Rc::clone(&flow), attempt));
         Ok(flow)
@@ -384,28 +302,14 @@ impl Flow {
                 Err(error) => return Err(error),
             };
             self.active.set(relay.worker.io.recent());
-            self.follow(bytes);
+            let Passed { state, udp, .. } = &self.passed;
+            self.ids.follow(state, &self.to, bytes, udp.flows_max_each);
             match relay.near.send(&Outgoing { to, from, ecn: 0, bytes, segment_bytes: None }) {
                 Ok(()) => cells.back.increment(),
                 Err(_) => cells.lost.increment(),
             }
         }
         Ok(())
-    }
-
-    /// Notes the id that the endpoint has chosen, from the long header of its packet.
-    fn follow(&self, bytes: &[u8]) {
-        let Some(id) = sender_id(bytes) else { return };
-        let mut ids = self.ids.borrow_mut();
-        if ids.len() >= IDS_MAX || ids.iter().any(|known| **known == *id) {
-            return;
-        }
-        let Passed { state, udp, .. } = &self.passed;
-        // All workers share the ids.
-        let max = udp.flows_max_each.saturating_mul(2 * state.cells.workers());
-        if state.ids.add(id, self.to.clone(), max) {
-            ids.push(id.into());
-        }
     }
 }
 
@@ -431,7 +335,7 @@ async fn carry(relay: Rc<Relay>, flow: Rc<Flow>, attempt: Option<Attempt<RingIo>
         }
     };
     relay.known.borrow_mut().remove(&flow.key);
-    flow.ids.borrow().iter().for_each(|id| flow.passed.state.ids.remove(id));
+    flow.ids.forget(&flow.passed.state);
     relay.cells(&flow.passed).active.decrement();
     if let Some(attempt) = attempt {
         attempt.finish(io.now(), outcome);

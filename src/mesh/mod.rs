@@ -203,6 +203,9 @@ pub struct Capture {
     pub endpoint_stats: Arc<PerWorker<EndpointCells>>,
     /// The limits on captured UDP. `None` if UDP is not captured.
     pub udp: Option<Udp>,
+    /// The ids of the QUIC connections that are captured (outbound). `None` if UDP is not captured.
+    /// They are kept over reloads.
+    pub passed: Option<Arc<PassedState>>,
     /// The SPIFFE ID of this workload, the source of the outbound traffic.
     pub identity: Option<SpiffeId>,
     /// The counters. They are kept over reloads.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Fault, Files, Item, Items, Listener, Model, Origin};
+use super::{Fault, Files, Item, Items, Listener, Model, Origin, ResourceId};
 use super::{Policy, Routes, Service, TokenProvider};
 
 /// The kind of a resource.
@@ -42,6 +42,8 @@ pub enum Resource {
     Listener(Arc<Item<Listener>>),
     /// The routes of a host.
     Routes(Arc<Item<Routes>>),
+    /// The routes of several hosts, which are refused together.
+    Hosts(Arc<ResourceId>, Vec<Arc<Item<Routes>>>),
     /// A service.
     Service(Arc<Item<Service>>),
     /// A token issuer.
@@ -56,6 +58,7 @@ impl Resource {
         match self {
             Self::Listener(item) => Arc::as_ptr(item).cast(),
             Self::Routes(item) => Arc::as_ptr(item).cast(),
+            Self::Hosts(id, _) => Arc::as_ptr(id).cast(),
             Self::Service(item) => Arc::as_ptr(item).cast(),
             Self::TokenProvider(item) => Arc::as_ptr(item).cast(),
             Self::Policy(item) => Arc::as_ptr(item).cast(),
@@ -67,6 +70,7 @@ impl Resource {
         let (kind, origin) = match self {
             Self::Listener(item) => (Kind::Listener, &item.origin),
             Self::Routes(item) => (Kind::Routes, &item.origin),
+            Self::Hosts(id, _) => return (Kind::Routes, id.name.clone()),
             Self::Service(item) => (Kind::Service, &item.origin),
             Self::TokenProvider(item) => (Kind::TokenProvider, &item.origin),
             Self::Policy(item) => (Kind::Policy, &item.origin),
@@ -187,7 +191,7 @@ impl Resources {
     fn join<T: Named>(&self, names: &Files, faults: &mut Vec<Fault>, files: &Items<T>) -> Items<T> {
         let of = |precedence| {
             let sources = self.0.iter().filter(move |((of, _), _)| *of == precedence);
-            sources.flat_map(|(_, resources)| resources.values()).filter_map(T::of)
+            sources.flat_map(|(_, resources)| resources.values()).flat_map(T::of)
         };
         let layers = of(Precedence::OverFiles).chain(files).chain(of(Precedence::UnderFiles));
         let mut items: Items<T> = Vec::new();
@@ -233,12 +237,12 @@ trait Named: Sized {
     /// The name of the item. Two items with the same name conflict.
     fn name(&self) -> Option<String>;
 
-    /// The item in `resource`, if it is of this kind.
-    fn of(resource: &Resource) -> Option<&Arc<Item<Self>>>;
+    /// The items of this kind in `resource`.
+    fn of(resource: &Resource) -> &[Arc<Item<Self>>];
 }
 
 macro_rules! named {
-    ($($type:ident: $name:expr;)*) => {
+    ($($type:ident: $name:expr $(, $several:pat => $items:expr)?;)*) => {
         $(impl Named for $type {
             const KIND: Kind = Kind::$type;
 
@@ -247,10 +251,11 @@ macro_rules! named {
                 name(self)
             }
 
-            fn of(resource: &Resource) -> Option<&Arc<Item<Self>>> {
+            fn of(resource: &Resource) -> &[Arc<Item<Self>>] {
                 match resource {
-                    Resource::$type(item) => Some(item),
-                    _ => None,
+                    Resource::$type(item) => std::slice::from_ref(item),
+                    $($several => $items,)?
+                    _ => &[],
                 }
             }
         })*
@@ -259,7 +264,13 @@ macro_rules! named {
 
 named! {
     Listener: |listener| Some(listener.name.value.clone());
-    Routes: |routes| Some(routes.host.value.to_ascii_lowercase());
+    Routes: |routes| {
+        let host = routes.host.value.to_ascii_lowercase();
+        Some(match &routes.scope {
+            Some(scope) => format!("{host} of {scope}"),
+            None => host,
+        })
+    }, Resource::Hosts(_, all) => all;
     Service: |service| Some(service.name.value.clone());
     TokenProvider: |provider| Some(provider.name.value.clone());
     Policy: |policy| policy.name.as_ref().map(|name| name.value.clone());

@@ -63,6 +63,9 @@ pub struct Service {
     pub send_proxy_protocol: SendProxyProtocol,
     /// HTTP/2 settings for endpoints.
     pub http2: Http2,
+    /// Whether endpoints may offer HTTP/3 in their responses. `None` means that they may, if their
+    /// certificates are verified.
+    pub alt_svc: Option<Item<bool>>,
     /// Active health checks. `None` means no health checks.
     pub health_check: Option<Item<HealthCheck>>,
     /// Outlier detection. `None` means that no endpoint is ejected.

@@ -26,6 +26,8 @@ enum State {
     /// QUIC was not tried yet, or both ways have failed.
     #[default]
     Untried,
+    /// The endpoint offers QUIC, which was not tried yet.
+    Offered,
     /// QUIC works.
     Works,
     /// Requests go over TCP until it is known which way works.
@@ -40,19 +42,44 @@ impl TwoWays {
         match self.0 {
             State::Untried => untried,
             State::Works => true,
-            State::Unsure { .. } | State::Failed(_) => false,
+            State::Offered | State::Unsure { .. } | State::Failed(_) => false,
         }
+    }
+
+    /// The endpoint offers QUIC.
+    pub fn offered(&mut self) {
+        if self.0 == State::Untried {
+            self.0 = State::Offered;
+        }
+    }
+
+    /// The endpoint does not offer QUIC any more. A failure is not forgotten, so that endpoints
+    /// which share an address and differ in their offers are not tried again and again.
+    pub fn not_offered(&mut self) {
+        if !self.has_failed() {
+            self.forget();
+        }
+    }
+
+    /// The endpoint has refused a request over QUIC that it may serve over TCP.
+    pub fn refused(&mut self, now: Time) {
+        self.0 = State::Failed(now + QUIC_RETRY_AFTER);
+    }
+
+    /// Whether QUIC is to be tried beside TCP, now or later.
+    pub fn is_waiting(self) -> bool {
+        matches!(self.0, State::Offered | State::Failed(_))
     }
 
     /// Whether QUIC should be tried again now, beside TCP. The next answer is no until the attempt
     /// has ended.
     pub fn is_due(&mut self, now: Time) -> bool {
-        let State::Failed(at) = self.0 else { return false };
-        let is_due = now >= at;
-        if is_due {
-            self.0 = State::Failed(Time::NEVER);
+        match self.0 {
+            State::Offered => self.0 = State::Unsure { has_failed: false, tcp_works: true },
+            State::Failed(at) if now >= at => self.0 = State::Failed(Time::NEVER),
+            _ => return false,
         }
-        is_due
+        true
     }
 
     /// Whether QUIC is known to fail while TCP works.
@@ -79,7 +106,7 @@ impl TwoWays {
         let (next, is_news) = match self.0 {
             State::Unsure { tcp_works: true, .. } => (at, true),
             State::Failed(_) => (at, false),
-            State::Untried | State::Works | State::Unsure { .. } => {
+            State::Untried | State::Offered | State::Works | State::Unsure { .. } => {
                 (State::Unsure { has_failed: true, tcp_works: false }, false)
             }
         };
@@ -228,6 +255,43 @@ mod tests {
                 assert_eq!(is_news, *has_failed, "{case}: {event} is told once");
             }
         }
+    }
+
+    #[test]
+    fn an_offer_is_tried_beside_tcp() {
+        for works in [true, false] {
+            let mut ways = TwoWays::default();
+            ways.offered();
+            assert!(ways.is_waiting() && !ways.prefers_quic(false) && !ways.prefers_quic(true));
+            assert!(ways.is_due(seconds(0)) && !ways.is_due(seconds(0)), "one attempt");
+            ways.offered();
+            assert!(!ways.prefers_quic(true), "it is being tried");
+            match works {
+                true => ways.opened(),
+                false => assert!(ways.failed(seconds(5)), "it is told"),
+            }
+            ways.offered();
+            assert_eq!(ways.prefers_quic(false), works);
+            assert_eq!(ways.has_failed(), !works);
+        }
+    }
+
+    #[test]
+    fn an_offer_that_ends_is_forgotten_but_no_failure() {
+        let mut ways = TwoWays::default();
+        ways.offered();
+        ways.not_offered();
+        assert!(!ways.is_waiting() && !ways.is_due(seconds(0)));
+        ways.offered();
+        assert!(ways.is_due(seconds(0)));
+        ways.opened();
+        ways.not_offered();
+        assert!(!ways.prefers_quic(false), "TCP again");
+        ways.refused(seconds(1));
+        ways.not_offered();
+        ways.offered();
+        assert!(ways.has_failed() && !ways.is_due(seconds(300)));
+        assert!(ways.is_due(seconds(301)) && !ways.is_due(seconds(302)), "one attempt");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::message::{HeadView, Method, Version};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::time::Time;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, learn};
 use crate::wire::Wire;
 
 /// The limit on interim (1xx) responses. In an exchange, an endpoint may send `limits.header_bytes`
@@ -115,6 +115,9 @@ pub async fn response_head<I: Io>(
         let framing = framing::response(response, exchange.method, exchange.framing.upgrade)
             .map_err(Failure::Refused)?;
         let (status, head_end) = (drafts.response.status, head_end(drafts));
+        if status >= 200 {
+            learn(&exchange.target(), upstream, status, response.fields());
+        }
         if framing.body == (Body::Stream { length: Some(0) }) {
             buf = await_end(exchange, upstream, between, buf, head_end).await?;
         }

@@ -14,9 +14,10 @@ use super::choose::{self, Opened, Target};
 use super::http3::{self, NotOpened, QuicPeer};
 use super::limited::{self, ConnectionSlot};
 use super::service::Latest;
-use super::{LocalEndpoint, LocalService};
+use super::{LocalEndpoint, LocalService, Upstream};
 use crate::cluster::{Beside, Protocol};
 use crate::error::Refusal;
+use crate::http3::{AltSvc, alt_svc};
 use crate::mesh::Onward;
 use crate::net::Address;
 use crate::resilience::Silence;
@@ -25,12 +26,17 @@ use crate::runtime::core::Core;
 use crate::runtime::io::Io;
 use crate::snapshot::Limits;
 use crate::time::{NO_LIMIT, Time};
+use crate::wire::Wire;
+
+/// The status of an alternative that does not serve the host of the request (RFC 7838 6).
+const MISDIRECTED: u16 = 421;
 
 /// Whether new connections for the request use QUIC.
 pub(super) fn prefers_quic<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) -> bool {
     let Some(beside) = &target.service.config.beside else { return false };
     let untried = match beside {
         Beside::Mesh { .. } => matches!(endpoint.config.borrow().address, Address::Tcp(_)),
+        Beside::Learned => false,
     };
     !target.old_way && endpoint.shared.ways().prefers_quic(untried)
 }
@@ -38,11 +44,38 @@ pub(super) fn prefers_quic<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoi
 /// Tries QUIC again, if it has failed a long time ago. The request does not wait for it.
 #[inline]
 pub(super) fn try_again<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) {
-    if target.service.config.beside.is_some()
-        && endpoint.shared.ways().has_failed()
-        && endpoint.shared.change_ways(|ways| ways.is_due(target.core.io.recent()))
-    {
+    if target.service.config.beside.is_none() {
+        return;
+    }
+    let (shared, now) = (&endpoint.shared, target.core.io.recent());
+    shared.check_offer(now);
+    if shared.ways().is_waiting() && shared.change_ways(|ways| ways.is_due(now)) {
         Trial::begin(target, endpoint, None);
+    }
+}
+
+/// Notes whether a final response offers HTTP/3. `fields` are those of its head.
+pub fn learn<'a, I: Io>(
+    target: &Target<'_, I>,
+    upstream: &Upstream<Wire<I::Stream>>,
+    status: u16,
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+) {
+    if target.service.config.beside != Some(Beside::Learned) {
+        return;
+    }
+    let endpoint = &upstream.endpoint;
+    if status == MISDIRECTED && matches!(upstream.stream, Wire::Endpoint3(_)) {
+        return endpoint.shared.refuse_offer(target.core.io.recent());
+    }
+    for (_, value) in fields.filter(|(name, _)| name.eq_ignore_ascii_case(b"alt-svc")) {
+        match alt_svc(value) {
+            Some(AltSvc::Http3 { port, age }) if !age.is_zero() => {
+                return endpoint.shared.set_offer(port, target.core.io.recent() + age);
+            }
+            Some(AltSvc::Clear | AltSvc::Http3 { .. }) => endpoint.shared.end_offer(),
+            None => {}
+        }
     }
 }
 
@@ -208,6 +241,8 @@ impl<I: Io> Running<I> {
             None => return,
         };
         match opened {
+            // The endpoint has ended its offer meanwhile.
+            Ok(_) if self.peer(&target).is_none() => trial.opened.set(Some(false)),
             Ok(ready) => {
                 endpoint.shared.change_ways(|ways| ways.opened());
                 let Some(slot) = self.slot(&target) else {
@@ -268,6 +303,10 @@ impl<I: Io> Running<I> {
         let peer = QuicPeer::at(target, &address)?;
         match config.beside.as_ref()? {
             Beside::Mesh { port: None } => Some(peer),
+            Beside::Learned => {
+                let port = self.endpoint.shared.offer()?;
+                Some(QuicPeer { to: SocketAddr::new(peer.to.ip(), port), ..peer })
+            }
             Beside::Mesh { port: Some(port) } => {
                 let http2 = matches!(config.protocol, Protocol::Http2 | Protocol::Grpc);
                 let name = Onward { port: peer.to.port(), http2 }.to_string();

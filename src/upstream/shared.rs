@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::http2;
 use crate::http3;
 use crate::resilience::TwoWays;
+use crate::time::Time;
 
 /// A connection to an endpoint that exchanges share.
 #[derive(Clone)]
@@ -79,6 +80,8 @@ pub struct Shared {
     pub chosen: Cell<bool>,
     /// Whether connections use QUIC or TCP, if the service allows both.
     ways: Cell<TwoWays>,
+    /// The UDP port at which the endpoint offers HTTP/3, and the end of the offer.
+    offer: Cell<Option<(u16, Time)>>,
     /// The reason of the last failure of QUIC.
     quic_error: RefCell<Option<Rc<str>>>,
 }
@@ -120,6 +123,41 @@ impl Shared {
     /// Whether connections use QUIC or TCP, if the service allows both.
     pub fn ways(&self) -> TwoWays {
         self.ways.get()
+    }
+
+    /// The UDP port at which the endpoint offers HTTP/3.
+    pub fn offer(&self) -> Option<u16> {
+        self.offer.get().map(|(port, _)| port)
+    }
+
+    /// The endpoint offers HTTP/3 at `port` until `end`.
+    pub fn set_offer(&self, port: u16, end: Time) {
+        if self.offer().is_some_and(|known| known != port) {
+            self.end_offer();
+        }
+        self.offer.set(Some((port, end)));
+        self.change_ways(TwoWays::offered);
+    }
+
+    /// Ends the offer if it has expired.
+    pub fn check_offer(&self, now: Time) {
+        if self.offer.get().is_some_and(|(_, end)| now >= end) {
+            self.end_offer();
+        }
+    }
+
+    /// The endpoint does not offer HTTP/3 any more. Open streams continue.
+    pub fn end_offer(&self) {
+        if self.offer.take().is_some() {
+            self.change_ways(TwoWays::not_offered);
+            self.close_http3();
+        }
+    }
+
+    /// The endpoint has refused a request over HTTP/3 that it may serve over TCP.
+    pub fn refuse_offer(&self, now: Time) {
+        self.change_ways(|ways| ways.refused(now));
+        self.end_offer();
     }
 
     /// The reason of the last failure of QUIC, for the log.

@@ -142,37 +142,94 @@ fn what_others_ask_a_workload_is_answered_from_the_address_that_they_ask() {
     assert_eq!([ask("10.99.0.2"), ask("fd99::2")], ["", "192.0.2.7"]);
 }
 
-#[test]
-fn a_quic_client_passes() {
+/// The Python with aioquic, unless it is missing.
+fn aioquic() -> Option<String> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/python");
     let has_it = Command::new(&python).args(["-c", "import aioquic"]).output();
-    if !has_it.is_ok_and(|output| output.status.success()) {
-        return skipped("QUIC: aioquic is not in target/tools (pip)");
+    if has_it.is_ok_and(|output| output.status.success()) {
+        return can_have_hosts().then(|| python.to_str().unwrap().to_owned());
     }
-    if !can_have_hosts() {
-        return;
-    }
+    skipped("QUIC: aioquic is not in target/tools (pip)");
+    None
+}
+
+const QUIC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sidecar/quic.py");
+
+/// A server of QUIC at `port` of a host, with the certificate `name`.
+fn quic_server(python: &str, host: &Host, port: &str, pki: &Pki, name: &str) -> Running {
+    let (cert, key) = (pki.path(&format!("{name}.pem")), pki.path(&format!("{name}.key")));
+    let server = [python, QUIC, "server", "0.0.0.0", port, &cert, &key];
+    let mut server = Running(host.command(&server).stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    server
+}
+
+#[test]
+fn a_quic_client_passes() {
+    let Some(python) = aioquic() else { return };
     let pki = Pki::new();
     pki.leaf("one", &Wanted { names: &["one.example"], ..Wanted::default() });
     let wire = Wire::new(2);
     let [side, other] = &wire.hosts[..] else { panic!() };
-    let python = python.to_str().unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sidecar/quic.py");
-    let (cert, key, ca) = (pki.path("one.pem"), pki.path("one.key"), pki.path("ca.pem"));
-    let server = [python, script, "server", "0.0.0.0", "8443", &cert, &key];
-    let mut server = Running(other.command(&server).stdout(Stdio::piped()).spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
+    let _server = quic_server(&python, other, "8443", &pki, "one");
+    let ca = pki.path("ca.pem");
     let proxy = sidecar(side, "udp: {}");
     rules::up(side, "iptables", &proxy);
     for address in ["10.9.0.2", "10.99.0.2"] {
-        let said = side.run(&[python, script, "client", address, "8443", &ca]);
+        let said = side.run(&[&python, QUIC, "client", address, "8443", &ca]);
         assert_eq!(said, "echoed\n", "{address}");
     }
     assert_eq!(proxy.metric("ringway_capture_udp_flows_total"), 2.0);
     assert!(proxy.metric("ringway_capture_udp_sent_bytes_total") > 400_000.0);
     assert!(proxy.metric("ringway_capture_udp_received_bytes_total") > 400_000.0);
+}
+
+#[test]
+fn the_server_name_of_captured_quic_selects_the_service() {
+    let Some(python) = aioquic() else { return };
+    let pki = Pki::new();
+    for name in ["one", "two"] {
+        pki.leaf(name, &Wanted { names: &[&format!("{name}.example")], ..Wanted::default() });
+    }
+    let wire = Wire::new(2);
+    let [side, other] = &wire.hosts[..] else { panic!() };
+    let _one = quic_server(&python, other, "9001", &pki, "one");
+    let _two = quic_server(&python, other, "9002", &pki, "two");
+    let ca = pki.path("ca.pem");
+    let config = "mesh: {outbound: {bind: [\"0.0.0.0:15001\", \"[::]:15001\"], udp: {}, \
+                  unknown: deny}}\n\
+                  routes: {one.example: [{to: one}], two.example: [{to: two}], \
+                  three.example: [{to: three}]}\n\
+                  services:\n\
+                  \x20 one: {endpoints: [\"10.99.0.2:9001\"]}\n\
+                  \x20 two: {endpoints: [\"10.99.0.2:9002\"]}\n\
+                  \x20 three: {endpoints: [\"10.99.0.2:9001\"], tls: {verify: none}}\n";
+    let proxy = Proxy::start_in(&side.name, config);
+    rules::up(side, "nft", &proxy);
+    let ask = |name: &str| {
+        // The client trusts the name of the server alone, and asks where no server is.
+        let words = [&python, QUIC, "client", "10.9.0.9", "443", &ca, name];
+        side.command(&words).output().unwrap().status.success()
+    };
+    assert!(ask("one.example") && ask("two.example"), "{}", proxy.log());
+    let flows = || proxy.metric("ringway_capture_udp_flows_total");
+    assert_eq!(flows(), 4.0, "each client has moved once");
+    let denied = "authorization: [{action: deny, to: {service: two}}]\n";
+    proxy.reload(&(config.to_owned() + denied));
+    let refused = |reason: &str| {
+        let name = "ringway_capture_udp_refused_datagrams_total{listener=\"mesh.outbound\"";
+        proxy.metric(&format!("{name},reason=\"{reason}\"}}"))
+    };
+    for (name, reason) in
+        [("two.example", "denied"), ("three.example", "needs_tls"), ("x.example", "unknown")]
+    {
+        let client = [&python, QUIC, "client", "10.9.0.9", "443", &ca, name];
+        let _client = Running(side.command(&client).stderr(Stdio::null()).spawn().unwrap());
+        eventually(reason, || (refused(reason) > 0.0).then_some(()));
+    }
+    assert_eq!(flows(), 4.0);
 }
 
 #[test]

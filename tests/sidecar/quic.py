@@ -1,4 +1,5 @@
-"""An echo over QUIC, both ends: quic.py server HOST PORT CERT KEY | quic.py client HOST PORT CA."""
+"""An echo over QUIC, both ends: quic.py server HOST PORT CERT KEY | quic.py client HOST PORT CA [NAME].
+With a name, the client gets another port in the middle."""
 
 import asyncio
 import sys
@@ -23,15 +24,25 @@ async def server(host, port, cert, key):
     await asyncio.Future()
 
 
-async def client(host, port, ca):
-    configuration = QuicConfiguration(alpn_protocols=["echo"], server_name="one.example")
+async def echoes(connection):
+    reader, writer = await connection.create_stream()
+    said = b"0123456789" * 20_000
+    writer.write(said)
+    writer.write_eof()
+    assert await reader.read() == said
+
+
+async def client(host, port, ca, name=None):
+    configuration = QuicConfiguration(alpn_protocols=["echo"], server_name=name or "one.example")
     configuration.load_verify_locations(ca)
     async with connect(host, int(port), configuration=configuration) as connection:
-        reader, writer = await connection.create_stream()
-        said = b"0123456789" * 20_000
-        writer.write(said)
-        writer.write_eof()
-        assert await reader.read() == said
+        await echoes(connection)
+        if name:
+            old = connection._transport
+            await asyncio.get_running_loop().create_datagram_endpoint(lambda: connection, local_addr=("::", 0))
+            assert connection._transport is not old
+            await echoes(connection)
+            old.close()
     print("echoed", flush=True)
 
 

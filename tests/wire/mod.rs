@@ -3,6 +3,7 @@
 mod access_log;
 mod admin;
 mod all_counters;
+mod alt_svc;
 mod bench;
 mod blocked;
 mod ca;

@@ -1,6 +1,6 @@
 //! Keeps one stream to the server, and hands the changes to the control thread.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -78,6 +78,8 @@ pub(super) struct Follower {
     began: Instant,
     is_away: bool,
     updates: u64,
+    /// The refusals that were logged last.
+    told: BTreeMap<Type, String>,
 }
 
 impl Follower {
@@ -91,14 +93,14 @@ impl Follower {
         replaces: bool,
     ) -> Self {
         let limits = Limits { resources: source.resources_max, bytes: source.bytes_max };
-        let began = Instant::now();
+        let (began, is_delta) = (Instant::now(), source.is_delta);
         Self {
             status,
             lookups,
             cache: cache.map(|directory| copy::cache(&source, directory)),
             source,
             sender,
-            state: State::new(limits),
+            state: State::new(limits, !is_delta),
             accepted: Accepted::default(),
             unsupported: HashMap::new(),
             is_careful: false,
@@ -110,6 +112,7 @@ impl Follower {
             began,
             is_away: false,
             updates: 0,
+            told: BTreeMap::new(),
         }
     }
 
@@ -194,6 +197,7 @@ impl Follower {
         self.supported_again(Instant::now());
         let supported = |kind: &Type| !self.unsupported.contains_key(kind);
         let types: Vec<Type> = Type::ALL.into_iter().filter(supported).collect();
+        self.state.drop_unwanted();
         let mut stream = Stream::new(is_delta, self.is_careful, types);
         self.is_careful = false;
         self.first.until = None;
@@ -206,7 +210,7 @@ impl Follower {
             }
             for (kind, name) in stream.absent(&self.state, now) {
                 tracing::warn!(kind = kind.name(), name, "the xDS server does not have this");
-                self.state.note_absent(&name);
+                self.state.note_absent(kind, &name);
             }
             self.settle(&mut stream, now).await;
             let copy_at = self.may_use_copy.then_some(self.began + COPY_AFTER);
@@ -359,7 +363,7 @@ impl Follower {
     }
 
     /// Shows the state to the operator, and logs refusals.
-    fn show(&self, refused: &[(Type, String)]) {
+    fn show(&mut self, refused: &[(Type, String)]) {
         let mut known = self.status.known();
         let Some(shown) = known.sources.get_mut(NAME) else { return };
         (shown.documents, shown.bytes) = self.state.size();
@@ -374,17 +378,21 @@ impl Follower {
         };
         shown.resources = Type::ALL.into_iter().map(of_kind).collect();
         let mut lines = Vec::new();
-        for (_, why) in refused {
-            shown.refused += 1;
+        for kind in Type::ALL {
+            let why = self.state.refusal(kind).unwrap_or_default();
             // A server that sends the same again and again does not fill the log.
-            if shown.refusal != *why {
-                lines.push(why.clone());
-                shown.refusal.clone_from(why);
+            let last = self.told.insert(kind, why.clone()).unwrap_or_default();
+            let is_new = !why.is_empty() && last != why;
+            if is_new || refused.iter().any(|(of, _)| *of == kind) {
+                shown.refused += 1;
+            }
+            if is_new {
+                lines.push(why);
             }
         }
-        if self.state.refused.iter().all(|refused| refused.is_empty()) {
-            shown.refusal.clear();
-        }
+        let current: Vec<&str> = self.told.values().map(|why| &**why).collect();
+        let current = current.into_iter().filter(|why| !why.is_empty()).collect::<Vec<_>>();
+        shown.refusal = current.join("; ");
         drop(known);
         for why in lines {
             tracing::error!(

@@ -1,30 +1,40 @@
 //! The types of resources.
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Targets};
 use super::endpoints::Assignment;
+use super::listener::{Listening, RouteSource};
 use super::proto::Reason;
+use super::routes::RouteConfig;
 
 /// The URLs of the types.
 pub(super) const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 pub(super) const ENDPOINTS: &str =
     "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 
+pub(super) const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+pub(super) const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+
 /// A type of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Type {
     Cluster,
     Endpoints,
+    Listener,
+    Routes,
 }
 
 impl Type {
     /// All types, in the order in which they are asked for.
-    pub(super) const ALL: [Self; 2] = [Self::Cluster, Self::Endpoints];
+    pub(super) const ALL: [Self; 4] =
+        [Self::Cluster, Self::Endpoints, Self::Listener, Self::Routes];
 
     /// The URL of the type.
     pub(super) fn url(self) -> &'static str {
         match self {
             Self::Cluster => CLUSTER,
             Self::Endpoints => ENDPOINTS,
+            Self::Listener => LISTENER,
+            Self::Routes => ROUTES,
         }
     }
 
@@ -38,12 +48,14 @@ impl Type {
         match self {
             Self::Cluster => "cluster",
             Self::Endpoints => "endpoints",
+            Self::Listener => "listener",
+            Self::Routes => "routes",
         }
     }
 
     /// Whether all resources are asked for, and not some by their names.
     pub(super) fn is_whole(self) -> bool {
-        matches!(self, Self::Cluster)
+        matches!(self, Self::Cluster | Self::Listener)
     }
 
     pub(super) fn index(self) -> usize {
@@ -62,6 +74,14 @@ impl Type {
                 assignment.list(false)?;
                 Ok((name, Content::Endpoints(assignment)))
             }
+            Self::Listener => {
+                let (name, listener) = Listening::read(bytes, version)?;
+                Ok((name, Content::Listener(Box::new(listener))))
+            }
+            Self::Routes => {
+                let (name, routes) = RouteConfig::read(bytes, None, version)?;
+                Ok((name, Content::Routes(routes)))
+            }
         }
     }
 }
@@ -71,6 +91,26 @@ impl Type {
 pub(super) enum Content {
     Cluster(Box<Cluster>),
     Endpoints(Assignment),
+    Listener(Box<Listening>),
+    Routes(RouteConfig),
+}
+
+impl Content {
+    /// The name of the resource that this one needs: the endpoints of a cluster, or the routes of a
+    /// listener.
+    pub(super) fn needed(&self) -> Option<&str> {
+        match self {
+            Self::Cluster(cluster) => match &cluster.targets {
+                Targets::Eds(name) => Some(name),
+                Targets::Own(_) => None,
+            },
+            Self::Listener(listener) => match &listener.routes {
+                RouteSource::Rds(name) => Some(name),
+                RouteSource::Own(_) | RouteSource::None => None,
+            },
+            Self::Endpoints(_) | Self::Routes(_) => None,
+        }
+    }
 }
 
 /// The longest name, version or nonce.

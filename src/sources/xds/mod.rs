@@ -1,6 +1,7 @@
 //! Resources of a server that speaks xDS with Envoy's types. Each resource is translated and
 //! refused on its own.
 
+mod actions;
 mod balancer;
 mod cluster;
 mod copy;
@@ -8,11 +9,18 @@ mod endpoints;
 mod follower;
 mod health;
 mod kinds;
+mod listener;
+mod matches;
 mod outliers;
 mod proto;
+mod retries;
+mod route_schemas;
+mod routes;
 mod schemas;
 mod state;
 mod stream;
+#[cfg(test)]
+mod stream_tests;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -48,6 +56,16 @@ pub struct Update {
     pub is_first: bool,
     /// Takes the refused items, each with the reason.
     pub answer: oneshot::Sender<Vec<Refused>>,
+}
+
+/// The item that goes together with another one: a listener with its own routes. If one of them is
+/// refused, both get their previous content back.
+pub fn companion(kind: Kind, name: &str) -> Option<(Kind, Box<str>)> {
+    match kind {
+        Kind::Listener => Some((Kind::Routes, listener::own_routes(name).into())),
+        Kind::Routes => listener::owner_of(name).map(|name| (Kind::Listener, name.into())),
+        Kind::Service | Kind::TokenProvider | Kind::Policy => None,
+    }
 }
 
 /// A refused item: its kind, its name in the source, and the reason.
@@ -161,7 +179,7 @@ impl Drop for Xds {
 }
 
 /// The URLs of all types of resources.
-pub const TYPES: [&str; 2] = [kinds::CLUSTER, kinds::ENDPOINTS];
+pub const TYPES: [&str; 4] = [kinds::CLUSTER, kinds::ENDPOINTS, kinds::LISTENER, kinds::ROUTES];
 
 /// Reads `bytes` as a resource of the type `url`, for tests with arbitrary bytes. Returns whether
 /// it would be accepted.
@@ -173,7 +191,7 @@ pub fn is_readable(url: &str, bytes: &[u8]) -> bool {
 /// refused. Returns whether the sizes of what is kept are right.
 pub fn replay(messages: &[&[u8]], is_delta: bool) -> bool {
     const LIMITS: Limits = Limits { resources: 50, bytes: 100_000 };
-    let mut state = State::new(LIMITS);
+    let mut state = State::new(LIMITS, !is_delta);
     for message in messages {
         let read = match is_delta {
             true => Response::delta(message, LIMITS.resources),

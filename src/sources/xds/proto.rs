@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::grpc::protobuf::{Fields, Value};
+use crate::grpc::protobuf::{Fields, Malformed, Value, unpacked};
 
 /// The title of a message, and its fields as `NUMBER NAME NUMBER NAME ...`.
 #[derive(Debug)]
@@ -124,6 +124,34 @@ impl<'a> Message<'a> {
             }
             match value {
                 Value::Bytes(bytes) => found.push(*bytes),
+                _ => is_wrong = true,
+            }
+            false
+        });
+        if is_wrong { Err(self.malformed(number)) } else { Ok(found) }
+    }
+
+    /// All texts of a repeated field.
+    pub(super) fn texts(&mut self, number: u64) -> Result<Vec<&'a str>, Reason> {
+        let all = self.all(number)?;
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| self.about(number, "is no text"));
+        all.into_iter().map(text).collect()
+    }
+
+    /// All numbers of a repeated field, packed or not.
+    pub(super) fn numbers(&mut self, number: u64) -> Result<Vec<u64>, Reason> {
+        let mut found = Vec::new();
+        let mut is_wrong = false;
+        self.fields.retain(|(known, value)| {
+            if *known != number {
+                return true;
+            }
+            match value {
+                Value::Number(value) => found.push(*value),
+                Value::Bytes(packed) => match unpacked(packed) {
+                    Ok(numbers) => found.extend(numbers),
+                    Err(Malformed) => is_wrong = true,
+                },
                 _ => is_wrong = true,
             }
             false

@@ -226,3 +226,25 @@ pub(super) const VALIDATION: Schema = Schema(
      14 only_verify_leaf_cert_crl 15 match_typed_subject_alt_names 16 max_verify_depth \
      17 system_root_certs 18 suppress_client_ca_list",
 );
+
+pub(super) const DOWNSTREAM_TLS: Schema = Schema(
+    "DownstreamTlsContext",
+    "1 common_tls_context 2 require_client_certificate 3 require_sni 4 session_ticket_keys \
+     5 session_ticket_keys_sds_secret_config 6 session_timeout \
+     7 disable_stateless_session_resumption 8 ocsp_staple_policy \
+     9 full_scan_certs_on_sni_mismatch 10 disable_stateful_session_resumption \
+     11 prefer_client_ciphers",
+);
+
+pub(super) const TLS_CERTIFICATE: Schema = Schema(
+    "tls_certificate",
+    "1 certificate_chain 2 private_key 3 password 4 ocsp_staple \
+     5 signed_certificate_timestamp 6 private_key_provider 7 watched_directory 8 pkcs12 \
+     9 tls_params",
+);
+
+pub(super) const TLS_PARAMS: Schema = Schema(
+    "tls_params",
+    "1 tls_minimum_protocol_version 2 tls_maximum_protocol_version 3 cipher_suites \
+     4 ecdh_curves 5 signature_algorithms",
+);

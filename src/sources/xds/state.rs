@@ -1,15 +1,15 @@
 //! The resources of an xDS server as this proxy knows them, and the changes that follow from a
 //! response. No I/O.
 
+mod publish;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::cluster::Targets;
-use super::endpoints::Assignment;
 use super::kinds::{Content, NAME_BYTES_MAX, Type, name_of, short};
 use super::proto::Reason;
 use crate::grpc::xds::{Resource as Sent, Response};
-use crate::model::{Change, Kind, Resource};
+use crate::model::Kind;
 
 /// The names of refused resources without one: all of a response, and one of it.
 const WHOLE: &str = "of all names";
@@ -23,10 +23,6 @@ const REASON_BYTES_MAX: usize = 500;
 
 /// The number of refused resources of a type that are known by their names.
 const REFUSED_MAX: usize = 1000;
-
-/// The number of endpoints for each resource that the limit allows, on average: a few clusters may
-/// name the same endpoints many times.
-const ENDPOINTS_EACH: usize = 10;
 
 /// A resource that was accepted.
 #[derive(Clone, Debug)]
@@ -47,6 +43,7 @@ pub(super) struct Limits {
 #[derive(Debug)]
 pub(super) struct State {
     limits: Limits,
+    keeps_unwanted: bool,
     entries: [BTreeMap<String, Entry>; Type::ALL.len()],
     bytes: usize,
     /// Refused resources, each with the reason.
@@ -55,14 +52,16 @@ pub(super) struct State {
     fresh: [BTreeSet<String>; Type::ALL.len()],
     /// The clusters with the endpoints of this name.
     by_endpoints: HashMap<String, Vec<String>>,
-    /// Endpoints that the server does not have, as far as is known.
-    absent: HashSet<String>,
-    /// Clusters whose services are to be made again.
-    dirty: BTreeSet<String>,
-    /// The clusters whose services are published.
-    published: HashSet<String>,
-    /// Clusters that wait for their endpoints.
-    waiting: HashSet<String>,
+    /// The listeners with the routes of this name.
+    by_routes: HashMap<String, Vec<String>>,
+    /// Endpoints and routes that the server does not have, as far as is known.
+    absent: HashSet<(Type, String)>,
+    /// Clusters, listeners and routes whose items are to be made again.
+    dirty: BTreeSet<(Type, String)>,
+    /// The items that are published.
+    published: HashSet<(Kind, String)>,
+    /// Clusters that wait for their endpoints, and listeners that wait for their routes.
+    waiting: HashSet<(Type, String)>,
     /// The number of endpoints of each published cluster, and of all.
     counts: (HashMap<String, usize>, usize),
     /// The entries before the changes that are not published yet.
@@ -70,14 +69,18 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(limits: Limits) -> Self {
+    /// `keeps_unwanted` is whether resources that nothing needs stay: in the state of the world,
+    /// the server does not send them again on the same stream.
+    pub(super) fn new(limits: Limits, keeps_unwanted: bool) -> Self {
         Self {
             limits,
+            keeps_unwanted,
             entries: Default::default(),
             bytes: 0,
             refused: Default::default(),
             fresh: Default::default(),
             by_endpoints: HashMap::new(),
+            by_routes: HashMap::new(),
             absent: HashSet::new(),
             dirty: BTreeSet::new(),
             published: HashSet::new(),
@@ -97,16 +100,22 @@ impl State {
         (self.entries.iter().map(BTreeMap::len).sum(), self.bytes)
     }
 
-    /// The names of the endpoints that clusters need.
+    /// The names of the endpoints that clusters need, or of the routes that listeners need.
     pub(super) fn wanted(&self, kind: Type) -> BTreeSet<String> {
+        self.users(kind).into_iter().flat_map(HashMap::keys).cloned().collect()
+    }
+
+    /// The resources that need one of `kind`, by its name.
+    fn users(&self, kind: Type) -> Option<&HashMap<String, Vec<String>>> {
         match kind {
-            Type::Cluster => BTreeSet::new(),
-            Type::Endpoints => self.by_endpoints.keys().cloned().collect(),
+            Type::Cluster | Type::Listener => None,
+            Type::Endpoints => Some(&self.by_endpoints),
+            Type::Routes => Some(&self.by_routes),
         }
     }
 
     fn is_wanted(&self, kind: Type, name: &str) -> bool {
-        kind == Type::Endpoints && self.by_endpoints.contains_key(name)
+        self.users(kind).is_some_and(|users| users.contains_key(name))
     }
 
     /// Whether a resource of this name was sent, also if it was refused.
@@ -114,9 +123,14 @@ impl State {
         self.entries(kind).contains_key(name) || self.refused[kind.index()].contains_key(name)
     }
 
+    /// Whether a resource that needs this one can be used: it is there, or it does not exist.
+    fn is_ready(&self, kind: Type, name: &str) -> bool {
+        self.entries(kind).contains_key(name) || self.absent.contains(&(kind, name.to_owned()))
+    }
+
     /// Whether the server has answered for this name of `kind`.
     pub(super) fn is_known(&self, kind: Type, name: &str) -> bool {
-        self.has(kind, name) || self.absent.contains(name)
+        self.has(kind, name) || self.absent.contains(&(kind, name.to_owned()))
     }
 
     /// Takes a response. `is_delta` is whether it has changes alone. Afterwards, `refused` has the
@@ -130,7 +144,10 @@ impl State {
         response: &Response<'_>,
         is_delta: bool,
     ) -> Result<(), Reason> {
-        self.check_size(kind, response, is_delta)?;
+        if self.check_size(kind, response, is_delta).is_err() {
+            self.drop_unwanted();
+            self.check_size(kind, response, is_delta)?;
+        }
         if !is_delta {
             self.begin(kind);
         }
@@ -166,14 +183,14 @@ impl State {
                 // Endpoints in use stay until their cluster is gone, as in the state of the world.
                 if !self.entries(kind).contains_key(&name) {
                     self.refused[kind.index()].remove(&name);
-                    self.note_absent(&name);
+                    self.note_absent(kind, &name);
                 }
                 continue;
             }
             self.refused[kind.index()].remove(&name);
             self.set(kind, name, None);
         }
-        self.follow_clusters(kind);
+        self.follow(kind);
         Ok(())
     }
 
@@ -199,7 +216,7 @@ impl State {
         for name in gone.collect::<Vec<_>>() {
             self.set(kind, name, None);
         }
-        self.follow_clusters(kind);
+        self.follow(kind);
     }
 
     fn take_one(
@@ -319,174 +336,74 @@ impl State {
             None => entries.remove(&name),
         };
         self.bytes -= before.as_ref().map_or(0, |entry| entry.bytes.len());
-        match kind {
-            Type::Cluster => _ = self.dirty.insert(name.clone()),
-            Type::Endpoints => {
-                self.absent.remove(&name);
-                let clusters = self.by_endpoints.get(&name).into_iter().flatten().cloned();
-                self.dirty.extend(clusters);
-            }
+        if kind != Type::Endpoints {
+            self.dirty.insert((kind, name.clone()));
         }
+        self.absent.remove(&(kind, name.clone()));
+        self.touch_users(kind, &name);
         self.undo.entry((kind, name)).or_insert(before);
     }
 
-    /// Notes which endpoints the clusters need, after a change of clusters. Drops all others.
-    fn follow_clusters(&mut self, kind: Type) {
-        if kind != Type::Cluster {
-            return;
-        }
-        self.by_endpoints.clear();
-        for (name, entry) in &self.entries[Type::Cluster.index()] {
-            if let Content::Cluster(cluster) = &entry.content
-                && let Targets::Eds(endpoints) = &cluster.targets
-            {
-                self.by_endpoints.entry(endpoints.clone()).or_default().push(name.clone());
+    /// Notes which endpoints the clusters need, or which routes the listeners need, after a change
+    /// of those. Drops all others.
+    fn follow(&mut self, kind: Type) {
+        let Some(needed) = needed_by(kind) else { return };
+        let mut users: HashMap<String, Vec<String>> = HashMap::new();
+        for (name, entry) in self.entries(kind) {
+            if let Some(needed) = entry.content.needed() {
+                users.entry(needed.to_owned()).or_default().push(name.clone());
             }
         }
-        let wanted = &self.by_endpoints;
-        let known = self.entries[Type::Endpoints.index()].keys();
-        let unwanted: Vec<_> = known.filter(|name| !wanted.contains_key(*name)).cloned().collect();
-        self.absent.retain(|name| wanted.contains_key(name));
-        self.refused[Type::Endpoints.index()].retain(|name, _| wanted.contains_key(name));
-        for name in unwanted {
-            self.set(Type::Endpoints, name, None);
+        self.absent.retain(|(kind, name)| *kind != needed || users.contains_key(name));
+        self.refused[needed.index()].retain(|name, _| users.contains_key(name));
+        match needed {
+            Type::Routes => {
+                let before = std::mem::replace(&mut self.by_routes, users);
+                let after = &self.by_routes;
+                let gone = before.keys().filter(|name| !after.contains_key(*name));
+                let new = after.keys().filter(|name| !before.contains_key(*name));
+                self.dirty.extend(gone.chain(new).map(|name| (needed, name.clone())));
+            }
+            _ => self.by_endpoints = users,
+        }
+        if !self.keeps_unwanted {
+            self.drop_unwanted();
         }
     }
 
-    /// Notes that the server does not have the endpoints `name`.
-    pub(super) fn note_absent(&mut self, name: &str) {
-        self.absent.insert(name.to_owned());
-        self.dirty.extend(self.by_endpoints.get(name).into_iter().flatten().cloned());
+    /// Drops the resources that nothing needs.
+    pub(super) fn drop_unwanted(&mut self) {
+        for kind in Type::ALL {
+            let Some(users) = self.users(kind) else { continue };
+            let known = self.entries(kind).keys();
+            let unwanted = known.filter(|name| !users.contains_key(*name));
+            for name in unwanted.cloned().collect::<Vec<_>>() {
+                self.set(kind, name, None);
+            }
+        }
+    }
+
+    /// The resources that need `name` are to be made again.
+    fn touch_users(&mut self, kind: Type, name: &str) {
+        let of = if kind == Type::Endpoints { Type::Cluster } else { Type::Listener };
+        let users = self.users(kind).and_then(|users| users.get(name)).cloned();
+        // Routes are items of their own, so only a listener that waits for them is concerned.
+        let waits = |user: &String| {
+            of == Type::Cluster || !self.published.contains(&(Kind::Listener, user.clone()))
+        };
+        let users: Vec<_> = users.into_iter().flatten().filter(waits).collect();
+        self.dirty.extend(users.into_iter().map(|user| (of, user)));
+    }
+
+    /// Notes that the server does not have `name`.
+    pub(super) fn note_absent(&mut self, kind: Type, name: &str) {
+        self.absent.insert((kind, name.to_owned()));
+        self.touch_users(kind, name);
     }
 
     /// Whether a change is not published yet.
     pub(super) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
-    }
-
-    /// The changes of the model that follow. A cluster waits for its endpoints.
-    pub(super) fn changes(&mut self) -> Vec<Change> {
-        let mut changes = Vec::new();
-        for name in std::mem::take(&mut self.dirty) {
-            let entry = self.entries(Type::Cluster).get(&name);
-            let Some(Content::Cluster(cluster)) = entry.map(|entry| &entry.content) else {
-                self.waiting.remove(&name);
-                self.count(&name, 0);
-                if self.published.remove(&name) {
-                    changes.push(Change::Remove(Kind::Service, name.into()));
-                }
-                continue;
-            };
-            let endpoints = match &cluster.targets {
-                Targets::Own(_) => None,
-                Targets::Eds(wanted) => {
-                    let found = self.assignment(wanted);
-                    if found.is_none() && !self.absent.contains(wanted) {
-                        self.waiting.insert(name);
-                        continue;
-                    }
-                    found
-                }
-            };
-            let number = cluster.number(endpoints);
-            let max = self.limits.resources.saturating_mul(ENDPOINTS_EACH);
-            let others = self.counts.1 - self.counts.0.get(&name).copied().unwrap_or_default();
-            if others + number > max {
-                let all = others + number;
-                let why = format!(
-                    "{all} endpoints in all clusters; max_resources allows {max}, \
-                     {ENDPOINTS_EACH} for each resource"
-                );
-                self.refuse(Type::Cluster, name, why);
-                continue;
-            }
-            match cluster.service(endpoints) {
-                Ok(service) => {
-                    changes.push(Change::Set(Resource::Service(service)));
-                    self.waiting.remove(&name);
-                    self.count(&name, number);
-                    self.published.insert(name);
-                }
-                Err(why) => self.refuse(Type::Cluster, name, why),
-            }
-        }
-        changes
-    }
-
-    fn count(&mut self, name: &str, number: usize) {
-        let (counts, all) = &mut self.counts;
-        *all += number;
-        *all -= match number {
-            0 => counts.remove(name),
-            number => counts.insert(name.to_owned(), number),
-        }
-        .unwrap_or_default();
-    }
-
-    fn assignment(&self, name: &str) -> Option<&Assignment> {
-        match self.entries(Type::Endpoints).get(name).map(|entry| &entry.content) {
-            Some(Content::Endpoints(assignment)) => Some(assignment),
-            _ => None,
-        }
-    }
-
-    /// Notes the result of the changes: the services that are refused, each with the reason. Their
-    /// resources get back their previous content.
-    pub(super) fn settle(&mut self, refused: &[(Kind, Box<str>, Reason)]) {
-        for (kind, name, why) in refused {
-            if *kind != Kind::Service {
-                continue;
-            }
-            let of_cluster = (Type::Cluster, name.to_string());
-            let entry = self.entries(Type::Cluster).get(&**name);
-            let eds = entry.and_then(|entry| match &entry.content {
-                Content::Cluster(cluster) => match &cluster.targets {
-                    Targets::Eds(name) => Some((Type::Endpoints, name.clone())),
-                    Targets::Own(_) => None,
-                },
-                Content::Endpoints(_) => None,
-            });
-            let changed = |key: &(Type, String)| self.undo.contains_key(key);
-            let key = match eds {
-                Some(eds) if !changed(&of_cluster) && changed(&eds) => eds,
-                _ => of_cluster,
-            };
-            self.refuse(key.0, key.1.clone(), why.clone());
-            if let Some(before) = self.undo.remove(&key) {
-                if before.is_none() {
-                    self.published.remove(&**name);
-                    self.count(name, 0);
-                }
-                let dropped = before.as_ref().and_then(endpoints_of).map(str::to_owned);
-                self.set(key.0, key.1, before);
-                self.restore_endpoints(dropped);
-            }
-        }
-        if !refused.is_empty() {
-            self.follow_clusters(Type::Cluster);
-            // The model has the previous content already.
-            self.dirty.clear();
-        }
-        // A cluster that waits is not applied yet: it may still have to be taken back.
-        let before = self.waiting.iter().filter_map(|name| {
-            self.undo.get(&(Type::Cluster, name.clone()))?.as_ref().and_then(endpoints_of)
-        });
-        let kept: HashSet<String> = before.map(str::to_owned).collect();
-        let known = &self.entries[Type::Endpoints.index()];
-        self.undo.retain(|(kind, name), _| match kind {
-            Type::Cluster => self.waiting.contains(name),
-            Type::Endpoints => kept.contains(name) && !known.contains_key(name),
-        });
-    }
-
-    /// Endpoints that were dropped with a cluster come back with it.
-    fn restore_endpoints(&mut self, name: Option<String>) {
-        let Some(name) = name else { return };
-        if !self.entries(Type::Endpoints).contains_key(&name)
-            && let Some(Some(before)) = self.undo.remove(&(Type::Endpoints, name.clone()))
-        {
-            self.set(Type::Endpoints, name, Some(before));
-        }
     }
 
     /// The reasons why resources of the last response are refused, in one line. `None` if none is.
@@ -506,14 +423,12 @@ impl State {
     }
 }
 
-/// The name of the endpoints that a cluster needs.
-fn endpoints_of(entry: &Entry) -> Option<&str> {
-    match &entry.content {
-        Content::Cluster(cluster) => match &cluster.targets {
-            Targets::Eds(name) => Some(name),
-            Targets::Own(_) => None,
-        },
-        Content::Endpoints(_) => None,
+/// The type of the resources that one of `kind` needs.
+fn needed_by(kind: Type) -> Option<Type> {
+    match kind {
+        Type::Cluster => Some(Type::Endpoints),
+        Type::Listener => Some(Type::Routes),
+        Type::Endpoints | Type::Routes => None,
     }
 }
 

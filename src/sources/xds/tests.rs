@@ -5,6 +5,7 @@ mod bounds;
 use std::collections::BTreeSet;
 
 use super::kinds::{CLUSTER, ENDPOINTS, Type};
+use super::routes::RouteConfig;
 use super::state::{Limits, State};
 use crate::grpc::protobuf::{put_bytes, put_nested, put_number, put_varint};
 use crate::grpc::xds::{Resource as Sent, Response};
@@ -78,7 +79,7 @@ fn fixed(name: &str, more: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 fn state() -> State {
-    State::new(Limits { resources: 10, bytes: 10_000 })
+    State::new(Limits { resources: 10, bytes: 10_000 }, false)
 }
 
 fn take(state: &mut State, kind: Type, all: &[&[u8]], is_delta: bool) -> Result<(), String> {
@@ -295,4 +296,114 @@ fn types_are_compared_exactly() {
     state.take(Type::Cluster, &response, false).unwrap();
     let refusal = state.refusal(Type::Cluster).unwrap();
     assert!(refusal.starts_with("cluster a: it has the type"), "{refusal}");
+}
+
+/// A route configuration with one rule, whose action answers.
+fn routes(rule: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    message(|out| {
+        put(out, 1, b"all");
+        let host = message(|out| {
+            put(out, 1, b"host");
+            put(out, 2, b"shop.example.com");
+            put(out, 2, b"*.shop.example.com");
+            put(out, 3, &message(rule));
+        });
+        put(out, 2, &host);
+    })
+}
+
+fn says(out: &mut Vec<u8>) {
+    put(out, 7, b"\x08\xc8\x01");
+}
+
+#[test]
+fn routes_become_rules_or_are_refused_with_the_place() {
+    let (name, read) = RouteConfig::read(
+        &routes(|out| {
+            put(out, 1, b"\x0a\x02/a");
+            says(out);
+        }),
+        None,
+        "1",
+    )
+    .unwrap();
+    let host = &read.hosts[0].value;
+    assert_eq!((&*name, &*host.host.value), ("all", "shop.example.com"));
+    assert_eq!((host.aliases.len(), host.rules.len()), (1, 1));
+    assert_eq!(host.scope.as_deref(), Some("xds all"));
+    let path = host.rules[0].value.matches.path.as_ref().unwrap();
+    assert!(path.value.fits(b"/ab") && !path.value.fits(b"/b"), "a prefix of bytes");
+    type Write<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let cases: [(Write<'_>, &str); 6] = [
+        (&says, "routes.match is missing"),
+        (&|out| put(out, 1, b"\x0a\x01/"), "routes.route is missing"),
+        (&|out| put(out, 1, b""), "match.prefix is missing"),
+        (
+            &|out| put(out, 1, b"\x62\x00"),
+            "match.connect_matcher is not supported here; leave it out",
+        ),
+        (
+            &|out| put(out, 1, b"\x0a\x01/\x32\x0b\x0a\x05:path\x22\x02/x"),
+            "headers.name is :path, which is not supported so",
+        ),
+        (
+            &|out| {
+                put(out, 1, b"\x0a\x01/");
+                says(out);
+                put(out, 13, b"");
+            },
+            "routes.typed_per_filter_config is not supported here; leave it out",
+        ),
+    ];
+    for (write, reason) in cases {
+        let refused = RouteConfig::read(&routes(write), None, "1").unwrap_err();
+        assert_eq!(refused, format!("virtual host host, route 1: {reason}"));
+    }
+}
+
+#[test]
+fn a_listener_waits_for_its_routes_and_goes_with_them() {
+    let manager = message(|out| {
+        put(out, 3, &message(|out| put(out, 2, b"all")));
+        let router = message(|out| {
+            put(out, 4, &message(|out| put(out, 1, b"type.googleapis.com/envoy.Router")));
+        });
+        put(out, 5, &router);
+    });
+    let url = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.\
+               HttpConnectionManager";
+    let any = message(|out| {
+        put(out, 1, url.as_bytes());
+        put(out, 2, &manager);
+    });
+    let chain = message(|out| put(out, 3, &message(|out| put(out, 4, &any))));
+    let listener = message(|out| {
+        put(out, 1, b"edge");
+        let socket = message(|out| {
+            put(out, 2, b"127.0.0.1");
+            put_number(out, 3, 80);
+        });
+        put(out, 2, &message(|out| put(out, 1, &socket)));
+        put(out, 3, &chain);
+    });
+    let mut state = state();
+    take(&mut state, Type::Listener, &[&listener], false).unwrap();
+    assert_eq!(state.refusal(Type::Listener), None);
+    assert_eq!(state.wanted(Type::Routes), BTreeSet::from(["all".to_owned()]));
+    assert!(state.changes().is_empty(), "it waits");
+    let all = routes(|out| {
+        put(out, 1, b"\x0a\x01/");
+        says(out);
+    });
+    take(&mut state, Type::Routes, &[&all], false).unwrap();
+    let keys = |state: &mut State| {
+        let changes = state.changes();
+        state.settle(&[]);
+        changes.iter().map(|change| format!("{:?} {}", change.key().0, change.key().1)).collect()
+    };
+    let both: Vec<String> = keys(&mut state);
+    assert_eq!(both, ["Listener edge", "Routes all"]);
+    take(&mut state, Type::Listener, &[], false).unwrap();
+    let both: Vec<String> = keys(&mut state);
+    assert_eq!(both, ["Listener edge", "Routes all"], "both are removed");
 }

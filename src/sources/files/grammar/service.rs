@@ -75,6 +75,9 @@ pub struct Service {
     pub send_proxy_protocol: SendProxyProtocol,
     /// HTTP/2 settings for endpoints.
     pub http2: Http2,
+    /// Whether requests go over HTTP/3 to endpoints that offer it by the field `alt-svc`. Default
+    /// true, with verified TLS and `protocol: auto`.
+    pub alt_svc: Option<Placed<bool>>,
     /// Health checks of the endpoints. Unhealthy endpoints get no requests. Default: no checks.
     pub health_check: Option<Placed<HealthCheck>>,
     /// Outlier detection: endpoints whose responses fail are ejected. They get no requests for a

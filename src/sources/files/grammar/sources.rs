@@ -116,7 +116,7 @@ pub struct Etcd {
     pub max_bytes: Option<Placed<Size>>,
 }
 
-/// Resources of a server that speaks xDS: clusters and their endpoints.
+/// Resources of a server that speaks xDS: clusters, endpoints, listeners and routes.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Xds {

@@ -75,6 +75,7 @@ pub(super) fn service(
             grammar::SendProxyProtocol::V2 => SendProxyProtocol::V2,
         },
         http2: http2::http2(value.http2),
+        alt_svc: value.alt_svc.map(Item::from),
         health_check: value.health_check.and_then(|check| health::check(lower, check)),
         outlier_detection: value.outlier_detection.map(outlier::detection),
         slow_start: value.slow_start.map(outlier::slow_start),

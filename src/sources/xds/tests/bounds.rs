@@ -142,7 +142,7 @@ fn names_and_reasons_are_short_and_on_one_line() {
 
 #[test]
 fn refusals_and_removals_do_not_pile_up() {
-    let mut state = State::new(Limits { resources: 10, bytes: 10_000 });
+    let mut state = State::new(Limits { resources: 10, bytes: 10_000 }, false);
     for number in 0..3000 {
         let wrong = fixed(&format!("c{number}"), |out| put_number(out, 6, 9));
         state.begin(Type::Cluster);
@@ -162,7 +162,7 @@ fn refusals_and_removals_do_not_pile_up() {
 #[test]
 fn a_message_of_many_fields_is_refused() {
     let many = fixed("a", |out| (0..300_000).for_each(|_| put(out, 2, b"")));
-    let mut state = State::new(Limits { resources: 10, bytes: 10_000_000 });
+    let mut state = State::new(Limits { resources: 10, bytes: 10_000_000 }, false);
     take(&mut state, Type::Cluster, &[&many], false).unwrap();
     let refusal = state.refusal(Type::Cluster).unwrap();
     assert_eq!(refusal, "cluster a: cluster: more than 200000 fields");
@@ -300,7 +300,7 @@ fn removed_endpoints_stay_with_their_cluster_or_do_not_exist() {
 
 #[test]
 fn endpoints_that_many_clusters_share_are_counted_for_each() {
-    let mut state = State::new(Limits { resources: 10, bytes: 100_000 });
+    let mut state = State::new(Limits { resources: 10, bytes: 100_000 }, false);
     let shared = |name: &str| eds(name, |out| put_nested(out, 3, |out| put(out, 2, b"x")));
     let all = ["a", "b", "c", "d"].map(shared);
     let all: Vec<&[u8]> = all.iter().map(|bytes| &**bytes).collect();

@@ -1,0 +1,220 @@
+//! The changes of the model that follow from resources, and their result.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::super::cluster::Targets;
+use super::super::endpoints::Assignment;
+use super::super::kinds::{Content, Type};
+use super::super::listener::{RouteSource, own_routes, owner_of};
+use super::super::proto::Reason;
+use super::{State, needed_by};
+use crate::model::{Change, Kind, Resource};
+
+/// The number of endpoints for each resource that the limit allows, on average: a few clusters may
+/// name the same endpoints many times.
+const ENDPOINTS_EACH: usize = 10;
+
+impl State {
+    /// The changes of the model that follow. A cluster waits for its endpoints, and a listener for
+    /// its routes.
+    pub(in super::super) fn changes(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (kind, name) in std::mem::take(&mut self.dirty) {
+            match kind {
+                Type::Cluster => self.change_service(&name, &mut changes),
+                Type::Listener => self.change_listener(&name, &mut changes),
+                Type::Routes => {
+                    let entry = self.entries(kind).get(&name);
+                    let entry = entry.filter(|_| self.by_routes.contains_key(&name));
+                    let routes = match entry.map(|it| &it.content) {
+                        Some(Content::Routes(routes)) => Some(routes.resource()),
+                        _ => None,
+                    };
+                    self.change(Kind::Routes, &name, routes, &mut changes);
+                }
+                Type::Endpoints => {}
+            }
+        }
+        changes
+    }
+
+    /// Publishes an item, or removes it.
+    fn change(&mut self, kind: Kind, name: &str, item: Option<Resource>, to: &mut Vec<Change>) {
+        let key = (kind, name.to_owned());
+        match item {
+            Some(item) => {
+                self.published.insert(key);
+                to.push(Change::Set(item));
+            }
+            None if self.published.remove(&key) => to.push(Change::Remove(kind, name.into())),
+            None => {}
+        }
+    }
+
+    fn change_service(&mut self, name: &str, to: &mut Vec<Change>) {
+        let key = (Type::Cluster, name.to_owned());
+        let entry = self.entries(Type::Cluster).get(name);
+        let Some(Content::Cluster(cluster)) = entry.map(|entry| &entry.content) else {
+            self.waiting.remove(&key);
+            self.count(name, 0);
+            return self.change(Kind::Service, name, None, to);
+        };
+        let endpoints = match &cluster.targets {
+            Targets::Own(_) => None,
+            Targets::Eds(wanted) => match self.assignment(wanted) {
+                None if !self.is_ready(Type::Endpoints, wanted) => {
+                    self.waiting.insert(key);
+                    return;
+                }
+                found => found,
+            },
+        };
+        let number = cluster.number(endpoints);
+        let max = self.limits.resources.saturating_mul(ENDPOINTS_EACH);
+        let others = self.counts.1 - self.counts.0.get(name).copied().unwrap_or_default();
+        if others + number > max {
+            let all = others + number;
+            let why = format!(
+                "{all} endpoints in all clusters; max_resources allows {max}, {ENDPOINTS_EACH} \
+                 for each resource"
+            );
+            return self.refuse(Type::Cluster, name.to_owned(), why);
+        }
+        match cluster.service(endpoints) {
+            Ok(service) => {
+                self.waiting.remove(&key);
+                self.count(name, number);
+                self.change(Kind::Service, name, Some(Resource::Service(service)), to);
+            }
+            Err(why) => self.refuse(Type::Cluster, name.to_owned(), why),
+        }
+    }
+
+    fn change_listener(&mut self, name: &str, to: &mut Vec<Change>) {
+        let key = (Type::Listener, name.to_owned());
+        let own = own_routes(name);
+        let entry = self.entries(Type::Listener).get(name);
+        let (listener, routes) = match entry.map(|entry| &entry.content) {
+            Some(Content::Listener(listener)) => {
+                let routes = match &listener.routes {
+                    RouteSource::Own(routes) => Some(routes.resource()),
+                    RouteSource::Rds(wanted) if !self.is_ready(Type::Routes, wanted) => {
+                        self.waiting.insert(key);
+                        return;
+                    }
+                    RouteSource::Rds(_) | RouteSource::None => None,
+                };
+                (Some(Resource::Listener(Arc::clone(&listener.listener))), routes)
+            }
+            _ => (None, None),
+        };
+        self.waiting.remove(&key);
+        self.change(Kind::Routes, &own, routes, to);
+        self.change(Kind::Listener, name, listener, to);
+    }
+
+    fn count(&mut self, name: &str, number: usize) {
+        let (counts, all) = &mut self.counts;
+        *all += number;
+        *all -= match number {
+            0 => counts.remove(name),
+            number => counts.insert(name.to_owned(), number),
+        }
+        .unwrap_or_default();
+    }
+
+    fn assignment(&self, name: &str) -> Option<&Assignment> {
+        match self.entries(Type::Endpoints).get(name).map(|entry| &entry.content) {
+            Some(Content::Endpoints(assignment)) => Some(assignment),
+            _ => None,
+        }
+    }
+
+    /// Notes the result of the changes: the services that are refused, each with the reason. Their
+    /// resources get back their previous content.
+    pub(in super::super) fn settle(&mut self, refused: &[(Kind, Box<str>, Reason)]) {
+        for (kind, name, why) in refused {
+            let Some(key) = self.culprit(*kind, name) else { continue };
+            self.refuse(key.0, key.1.clone(), why.clone());
+            if let Some(before) = self.undo.remove(&key) {
+                self.note_published(*kind, name, before.is_some());
+                if before.is_none() && key.0 == Type::Cluster {
+                    self.count(&key.1, 0);
+                }
+                if key.0 == Type::Listener {
+                    let content = before.as_ref().map(|entry| &entry.content);
+                    let has_routes = matches!(content, Some(Content::Listener(listener))
+                        if matches!(listener.routes, RouteSource::Own(_)));
+                    let is_there = before.is_some();
+                    self.note_published(Kind::Listener, &key.1, is_there);
+                    self.note_published(Kind::Routes, &own_routes(&key.1), has_routes);
+                }
+                let dropped = before.as_ref().and_then(|entry| entry.content.needed());
+                let dropped = needed_by(key.0).zip(dropped.map(str::to_owned));
+                self.set(key.0, key.1, before);
+                self.restore_needed(dropped);
+            }
+        }
+        if !refused.is_empty() {
+            self.follow(Type::Cluster);
+            self.follow(Type::Listener);
+            // The model has the previous content already.
+            self.dirty.clear();
+        }
+        // A cluster that waits is not applied yet: it may still have to be taken back.
+        let before = self.waiting.iter().filter_map(|key| {
+            let entry = self.undo.get(key)?.as_ref()?;
+            Some((needed_by(key.0)?, entry.content.needed()?.to_owned()))
+        });
+        let kept: HashSet<(Type, String)> = before.collect();
+        let (entries, waiting) = (&self.entries, &self.waiting);
+        self.undo.retain(|key, _| match key.0 {
+            Type::Cluster | Type::Listener => waiting.contains(key),
+            Type::Endpoints | Type::Routes => {
+                kept.contains(key) && !entries[key.0.index()].contains_key(&key.1)
+            }
+        });
+    }
+
+    /// Endpoints that were dropped with a cluster come back with it, and routes with a listener.
+    fn restore_needed(&mut self, key: Option<(Type, String)>) {
+        let Some(key) = key else { return };
+        if !self.entries(key.0).contains_key(&key.1)
+            && let Some(Some(before)) = self.undo.remove(&key)
+        {
+            self.set(key.0, key.1, Some(before));
+        }
+    }
+
+    fn note_published(&mut self, kind: Kind, name: &str, is_published: bool) {
+        let key = (kind, name.to_owned());
+        if is_published {
+            self.published.insert(key);
+        } else {
+            self.published.remove(&key);
+        }
+    }
+
+    /// The resource because of which an item is refused.
+    fn culprit(&self, kind: Kind, name: &str) -> Option<(Type, String)> {
+        let key = match kind {
+            Kind::Service => (Type::Cluster, name.to_owned()),
+            Kind::Listener => (Type::Listener, name.to_owned()),
+            Kind::Routes => match owner_of(name) {
+                Some(listener) => (Type::Listener, listener.to_owned()),
+                None => (Type::Routes, name.to_owned()),
+            },
+            Kind::TokenProvider | Kind::Policy => return None,
+        };
+        // Only the endpoints of a cluster may have changed.
+        let entry = self.entries(key.0).get(&key.1);
+        let endpoints = entry.filter(|_| key.0 == Type::Cluster).and_then(|it| it.content.needed());
+        let endpoints = endpoints.map(|name| (Type::Endpoints, name.to_owned()));
+        let changed = |key: &(Type, String)| self.undo.contains_key(key);
+        match endpoints {
+            Some(endpoints) if !changed(&key) && changed(&endpoints) => Some(endpoints),
+            _ => Some(key),
+        }
+    }
+}
