@@ -81,7 +81,8 @@ impl Exporters {
 
     /// Sends what waits, for at most `limit`.
     pub async fn finish(&mut self, limit: Duration) {
-        tokio::join!(self.spans.finish(limit), self.lines.finish(limit));
+        let (spans, lines) = (self.spans.finish(limit), self.lines.finish(limit));
+        tokio::join!(Box::pin(spans), Box::pin(lines));
     }
 }
 

@@ -396,13 +396,13 @@ impl Control {
 
     async fn reload(&mut self, force: bool) {
         self.manager.reloading();
-        let applied = self.reload_files(force).await;
+        let applied = Box::pin(self.reload_files(force)).await;
         self.identities.await_also(self.applier.awaited.as_ref());
         self.retry.after(self.need());
         memory::give_back_with_code();
         if let Some(applied) = applied {
             self.renewal = Renewal::of(&self.applier.loaded.materials);
-            self.use_applied(applied).await;
+            Box::pin(self.use_applied(applied)).await;
         }
         self.manager.ready();
     }
@@ -412,7 +412,7 @@ impl Control {
         let applied = self.sources.apply(&mut self.applier, documents, copied).await;
         memory::give_back_with_code();
         if let Some(applied) = applied {
-            self.use_applied(applied).await;
+            Box::pin(self.use_applied(applied)).await;
         }
     }
 
@@ -441,7 +441,7 @@ impl Control {
     async fn take_consul(&mut self, change: consul::Change) {
         if let Some(applied) = ConsulServices::apply(&mut self.applier, change).await {
             memory::give_back_with_code();
-            self.use_applied(applied).await;
+            Box::pin(self.use_applied(applied)).await;
         }
     }
 
@@ -450,7 +450,7 @@ impl Control {
         let applied = Sources::apply_update(&mut self.applier, update).await;
         memory::give_back_with_code();
         if let Some(applied) = applied {
-            self.use_applied(applied).await;
+            Box::pin(self.use_applied(applied)).await;
         }
     }
 
