@@ -141,7 +141,7 @@ fn peers(compiler: &mut Compiler<'_>) -> Arc<[AdminPeer]> {
     }
     let mut peers = Vec::new();
     for peer in written {
-        let Some(server) = member(compiler, &peer.address, PORT) else { continue };
+        let Some(server) = member(compiler, &peer.address, Some(PORT)) else { continue };
         let token = peer.token.as_ref().and_then(|item| token(compiler, item));
         let tls = tls::service(compiler, &peer.service);
         peers.push(AdminPeer { name: peer.name.value.as_str().into(), server, token, tls });

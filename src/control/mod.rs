@@ -15,6 +15,8 @@ mod export;
 mod fallback;
 #[cfg(feature = "uring")]
 mod identity;
+#[cfg(feature = "uring")]
+mod moves;
 pub mod outliers;
 mod overload;
 #[cfg(feature = "uring")]

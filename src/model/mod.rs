@@ -49,7 +49,7 @@ pub use mesh::{
     Application, Exclude, Inbound, Intercept, InterceptBy, Mesh, Mtls, Outbound, PeerSource,
     PortProtocol, Probe, Udp,
 };
-pub use metrics::{MetricOverride, Metrics, StandardMetric, WorkloadFacts};
+pub use metrics::{MetricOverride, Metrics, RequestFact, StandardMetric, TagValue, WorkloadFacts};
 pub use mirror::Mirror;
 pub use origin::{Files, Item, Origin, Place, ResourceId};
 pub use outlier::{FailurePercentage, OutlierDetection, SuccessRate};

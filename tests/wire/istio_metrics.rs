@@ -231,6 +231,36 @@ fn overrides_leave_out_metrics_and_labels() {
     assert_eq!(pair.shop.metric("istio_response_bytes_count"), 7.0);
 }
 
+/// Facts that clients choose may be labels, within the limit on series.
+#[test]
+fn labels_with_facts_about_requests_are_bounded() {
+    let origin = Origin::saying("x");
+    let port = free_port();
+    let proxy = Proxy::start(&format!(
+        "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\nroutes: {{'*': [{{to: app}}]}}\n\
+         services: {{app: {{endpoints: ['{}']}}}}\n\
+         telemetry: {{metrics: {{istio: true, series: 8, overrides: [{{metric: request_count, \
+         tags: {{request: {{url: path, verb: method, site: host}}}}}}]}}}}\n",
+        origin.address()
+    ));
+    let mut client = Client::connect(port);
+    (0..3).for_each(|_| _ = client.get("Shop.Example:80", "/cart?x=1"));
+    client.get("other.example", "/cart");
+    let of = |labels: &[(&str, &str)]| sum(&proxy, "istio_requests_total", labels);
+    let cart = [("url", "/cart"), ("verb", "GET"), ("site", "shop.example")];
+    eventually("the labels", || (of(&cart) == 3.0).then_some(()));
+    assert_eq!(of(&[("site", "other.example")]), 1.0);
+    // Other metrics do not have them.
+    let page = proxy.admin("/metrics");
+    let of_bytes = |line: &&str| line.starts_with("istio_request_bytes_count{");
+    assert!(!page.text().lines().filter(of_bytes).any(|line| line.contains("/cart")));
+    // A client that makes names up gets no further than the limit.
+    (0..50).for_each(|number| _ = client.get("shop.example", &format!("/{number}")));
+    eventually("all requests", || (of(&[]) == 54.0).then_some(()));
+    assert!(of(&[("url", "other")]) >= 40.0);
+    assert!(proxy.metric("ringway_istio_series ") <= 10.0);
+}
+
 #[test]
 fn too_many_label_sets_count_as_other_and_nothing_is_lost() {
     let pair = Pair::start("series: 2");

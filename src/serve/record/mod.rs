@@ -195,7 +195,9 @@ impl<I: Io> ExchangeRecord<I> {
     pub fn set_request(&self, request: HeadView<'_>) {
         self.set_http();
         self.kind.set(grpc::kind_of(request));
-        if self.logs_all() || self.tapped || self.kind.get().is_some() {
+        let standard = self.terms.standard.as_ref();
+        let shows = standard.is_some_and(|reports| !reports.facts.is_empty());
+        if self.logs_all() || self.tapped || shows || self.kind.get().is_some() {
             self.copy_request(request);
         }
     }
