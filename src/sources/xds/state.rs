@@ -394,6 +394,13 @@ impl State {
 
     /// Notes what the resources of `kind` need, after a change of those. Drops all others.
     fn follow(&mut self, kind: Type) {
+        self.note_users(kind);
+        if !needed_by(kind).is_empty() && !self.keeps_unwanted {
+            self.drop_unwanted();
+        }
+    }
+
+    fn note_users(&mut self, kind: Type) {
         for needed in needed_by(kind) {
             let mut users: HashMap<String, Vec<(Type, String)>> = HashMap::new();
             for of in Type::ALL.into_iter().filter(|of| needed_by(*of).contains(needed)) {
@@ -413,9 +420,6 @@ impl State {
                 let new = after.keys().filter(|name| !before.contains_key(*name));
                 self.dirty.extend(gone.chain(new).map(|name| (*needed, name.clone())));
             }
-        }
-        if !needed_by(kind).is_empty() && !self.keeps_unwanted {
-            self.drop_unwanted();
         }
     }
 

@@ -196,7 +196,8 @@ impl State {
             }
         }
         if !refused.is_empty() {
-            self.follow(Type::Cluster);
+            // First the needs of both, so that nothing is dropped that one of them needs.
+            self.note_users(Type::Cluster);
             self.follow(Type::Listener);
             // The model has the previous content already.
             self.dirty.clear();
