@@ -134,13 +134,16 @@ pub(super) async fn sources(State(status): State<Status>) -> Json<Value> {
 }
 
 fn of_type(resources: &ResourceState) -> Value {
-    let refused = resources.refused.iter();
+    let (refused, waiting) = (resources.refused.iter(), resources.waiting.iter());
     json!({
         "type": resources.kind,
         "version": none_if_empty(&resources.version),
         "count": resources.count,
         "refused": refused
             .map(|(name, why)| json!({ "name": name, "why": why }))
+            .collect::<Vec<Value>>(),
+        "waiting": waiting
+            .map(|(name, needed)| json!({ "name": name, "for": needed }))
             .collect::<Vec<Value>>(),
     })
 }

@@ -160,6 +160,8 @@ pub struct Service {
     pub dns_name: Option<DnsName>,
     /// The name in Consul. `None` when the endpoints come from elsewhere.
     pub consul_name: Option<Box<str>>,
+    /// The source that may replace the endpoints alone. `None` when they come with the rest.
+    pub source: Option<Box<str>>,
     /// The zone and the level of all addresses of the DNS name. `None` if the zone is unknown.
     pub dns_zone: Option<(Box<str>, Level)>,
     /// The load balancing policy.
@@ -273,6 +275,7 @@ impl Service {
             endpoints: EndpointSet::new(Endpoints::new(vec![endpoint], Vec::new(), &policy).into()),
             dns_name: None,
             consul_name: None,
+            source: None,
             dns_zone: None,
             egress: self.egress,
             policy,

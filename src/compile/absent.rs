@@ -31,7 +31,7 @@ pub(super) fn add(model: &mut Arc<Model>) -> Vec<String> {
             name: Item::new((*name).to_owned(), origin.clone()),
             endpoints: Some(match all_of_consul {
                 true => Endpoints::Consul(Item::new((*name).to_owned(), origin.clone())),
-                false => Endpoints::List(Vec::new()),
+                false => Endpoints::Awaited,
             }),
             ..Service::default()
         };

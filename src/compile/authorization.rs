@@ -80,7 +80,13 @@ fn rule_of(
     let written = &item.value;
     let bare = written.from.is_empty() && written.to.is_empty() && written.when.is_empty();
     if bare && !written.inbound_only {
-        let help = "if you intend that, write `to: {service: \"*\"}`";
+        let help = match written.action {
+            PolicyAction::Allow => {
+                "if you intend that, write `to: {service: \"*\"}`; if nothing is to be allowed, as \
+                 in Istio, write `action: deny` with it"
+            }
+            _ => "if you intend that, write `to: {service: \"*\"}`",
+        };
         compiler.missing(&item.origin, "this rule applies to every client and every service", help);
     }
     let action = match written.action {

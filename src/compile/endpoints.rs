@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::Compiler;
-use super::locality::Position;
+use super::locality::{self, Position};
 use super::registry::Registry;
 use crate::balance::{Level, Policy};
 use crate::cells::PerWorker;
@@ -54,7 +54,7 @@ pub(super) fn of_service(
             let known = known.map_or(&[][..], |known| known);
             known.iter().for_each(|endpoint| builder.add_one(None, endpoint, level));
         }
-        None => {}
+        Some(Written::Awaited) | None => {}
     }
     let endpoints = builder.finish(policy);
     duplicates(compiler, item, &endpoints.list);
@@ -83,6 +83,21 @@ pub fn found_in_consul(
     let mut builder = Builder::new(registry, &service.name, judged(service));
     found.iter().for_each(|endpoint| builder.add_one(None, endpoint, Level::default()));
     builder.finish(&service.policy)
+}
+
+/// Compiles the endpoints that a resource of a server lists. Returns `None` if more of the service
+/// depends on them, so that it must be compiled again.
+pub fn found_in_resource(
+    service: &Service,
+    written: &model::Service,
+    registry: &mut Registry,
+) -> Option<Arc<Endpoints>> {
+    let Some(Written::List(all)) = &written.endpoints else { return None };
+    let mut builder = Builder::new(registry, &service.name, judged(service));
+    builder.is_placed = locality::is_placed(written);
+    builder.add(None, all, &Position::default());
+    let endpoints = builder.finish(&service.policy);
+    (locality::policy(written, &endpoints) == service.locality).then_some(endpoints)
 }
 
 fn judged(service: &Service) -> Judged {
@@ -313,6 +328,6 @@ fn origin_of(service: &model::Service, index: usize) -> Option<&Origin> {
         Written::Versions(all) => {
             all.iter().flat_map(|(_, its)| its).nth(index).map(|it| &it.origin)
         }
-        Written::Name(_) | Written::Consul(_) => None,
+        Written::Name(_) | Written::Consul(_) | Written::Awaited => None,
     }
 }

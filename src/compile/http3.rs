@@ -102,7 +102,7 @@ pub(super) fn of_mesh(
 pub(super) fn is_of_mesh(model: &Model, written: &model::Listener) -> bool {
     let mesh = written.tls.iter().any(|tls| matches!(tls.value, model::ServerTls::Mesh));
     let http = is_http(written.protocol);
-    model.mesh.quic.is_some() && mesh && http && !written.proxy_protocol && !is_on(written)
+    model.mesh.quic.is_some() && mesh && http && written.proxy_protocol.is_none() && !is_on(written)
 }
 
 /// The sessions of clients that may send early data. `None` if `early_data` is off.
@@ -170,7 +170,7 @@ fn fault_of(written: &model::Listener) -> Option<(&'static str, &'static str)> {
     match () {
         () if !http => Some((
             "only a listener for HTTP serves HTTP/3",
-            "leave `http3` out; for HTTP, leave `protocol` and `service` out",
+            "leave `http3` out; for HTTP/3 here, leave `protocol` and `service` out, and add `tls`",
         )),
         () if written.tls.is_empty() => {
             Some(("HTTP/3 needs TLS", "add `tls: {cert: FILE, key: FILE}`, or `tls: mesh`"))
@@ -179,7 +179,7 @@ fn fault_of(written: &model::Listener) -> Option<(&'static str, &'static str)> {
             "HTTP/3 needs an address: QUIC runs over UDP",
             "add a bind such as 0.0.0.0:443, or leave `http3` out",
         )),
-        () if written.proxy_protocol => Some((
+        () if written.proxy_protocol.is_some() => Some((
             "there is no PROXY protocol header over QUIC",
             "leave `proxy_protocol` out, or serve HTTP/3 with a listener of its own",
         )),
@@ -301,8 +301,9 @@ fn alone(
     written: &model::Service,
     tls: Option<&Arc<ClientTls>>,
 ) -> Option<ClientQuic> {
-    let origin = &written.name.origin;
-    let (message, help) = match (tls, &written.health_check, written.send_proxy_protocol) {
+    let check = written.health_check.as_ref();
+    let origin = check.map_or(&written.name.origin, |check| &check.origin);
+    let (message, help) = match (tls, check, written.send_proxy_protocol) {
         (None, ..) if written.tls.is_none() => {
             ("HTTP/3 needs TLS", "add `tls: {ca: FILE}`, or `tls: mesh`")
         }

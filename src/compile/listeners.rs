@@ -66,7 +66,7 @@ pub(super) fn listeners(
             http1: written.protocol != ListenerProtocol::Http2,
             http2: (written.protocol != ListenerProtocol::Http1).then_some(http2),
             http3,
-            proxy_protocol: written.proxy_protocol,
+            proxy_protocol: written.proxy_protocol.is_some(),
             trusted_hops: written.trusted_hops,
             forward_client_cert: forward_client_cert(written.forward_client_cert),
             request_id: written.request_id.unwrap_or(true),
@@ -223,8 +223,8 @@ fn passed(
             "this listener passes QUIC through and does not terminate it",
             "leave `tls` out; to serve HTTP/3 here, write `protocol: http3`",
         )),
-        _ if written.proxy_protocol => Some((
-            &item.origin,
+        _ if written.proxy_protocol.is_some() => Some((
+            written.proxy_protocol.as_ref().unwrap_or(&item.origin),
             "there is no PROXY protocol header over QUIC",
             "leave `proxy_protocol` out",
         )),

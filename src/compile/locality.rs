@@ -85,6 +85,12 @@ pub(super) fn policy(service: &model::Service, endpoints: &Endpoints) -> Option<
     })
 }
 
+/// Whether only the priorities of endpoints count, and not the zone of this proxy.
+pub(super) fn ignores_zones(service: &model::Service) -> bool {
+    let prefer = service.locality.as_ref().and_then(|locality| locality.value.prefer);
+    prefer == Some(Prefer::None)
+}
+
 fn faults(compiler: &mut Compiler<'_>, service: &model::Service, item: &Item<model::Locality>) {
     let model::Locality { prefer, local_percent, failover, overprovisioning_factor } = &item.value;
     if let Some(factor) = overprovisioning_factor.as_ref().filter(|it| it.value > FACTOR_MAX) {
@@ -108,8 +114,8 @@ fn faults(compiler: &mut Compiler<'_>, service: &model::Service, item: &Item<mod
         compiler.fault_with_help(&item.origin, message, help);
     } else if uses_zones && compiler.model.settings.zone.is_none() {
         let message = "this proxy has no zone, so no endpoint is nearer than another";
-        let help =
-            "write `zone: ZONE` at the top of the file, with its own zone, or `zone: ${ZONE}`";
+        let help = "write `zone: NAME` at the top of the file, with its own zone, or \
+            `zone: \"${ZONE:-}\"`";
         compiler.warn(&item.origin, message, help);
     } else if uses_zones && !is_placed(service) {
         let message = format!("no endpoint of {:?} has a zone", service.name.value);
@@ -119,7 +125,7 @@ fn faults(compiler: &mut Compiler<'_>, service: &model::Service, item: &Item<mod
 }
 
 /// Whether any endpoint of the service has a zone or a priority.
-fn is_placed(service: &model::Service) -> bool {
+pub(super) fn is_placed(service: &model::Service) -> bool {
     let is_placed =
         |item: &Item<model::Endpoint>| item.value.zone.is_some() || item.value.priority > 0;
     match &service.endpoints {
@@ -128,7 +134,7 @@ fn is_placed(service: &model::Service) -> bool {
             all.iter().any(|(_, all)| all.iter().any(is_placed))
         }
         Some(model::Endpoints::Name(_)) => service.dns_zone.is_some(),
-        Some(model::Endpoints::Consul(_)) => false,
+        Some(model::Endpoints::Consul(_) | model::Endpoints::Awaited) => false,
         // The missing list is an error of its own.
         None => true,
     }

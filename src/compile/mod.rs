@@ -43,7 +43,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::endpoints::{found_at, found_in_consul};
+pub use self::endpoints::{found_at, found_in_consul, found_in_resource};
 pub use self::jwt::KeySource;
 use self::registry::Registry;
 pub use self::reserved::{admin_endpoints, reaches};
@@ -52,6 +52,7 @@ pub use self::sources::{ConsulSource, EtcdSource, SourcePlan, XdsSource};
 pub use self::suggestion::{key_suggestion, suggestion, value_suggestion};
 use self::tls::MeshIdentity;
 pub use self::tls::workload::{IssuedBy, WorkloadApi};
+pub use self::tls::{check_certificate, check_roots};
 use crate::cluster::{Destination, Service};
 use crate::dns::DnsPlan;
 use crate::jwt::{KeySet, Provider};
@@ -458,7 +459,12 @@ impl<'a> Compiler<'a> {
         let (name, version) = text.split_once('/').unwrap_or((text, ""));
         let Ok(service) = services.binary_search_by(|service| (*service.name).cmp(name)) else {
             let known: Vec<&str> = services.iter().map(|service| &*service.name).collect();
+            let from_xds = self.model.settings.sources.xds.is_some();
             let help = match known.is_empty() {
+                _ if from_xds && !version.is_empty() => format!(
+                    "a cluster of xDS has no versions: write `to: {name}`, or \
+                     `to: {name}|{version}` if the server calls it {text}"
+                ),
                 true => format!("write `services: {{{name}: {{endpoints: [IP:PORT]}}}}`"),
                 false => other_name(text, services).unwrap_or_else(|| suggestion(name, &known)),
             };

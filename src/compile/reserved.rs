@@ -47,7 +47,7 @@ pub fn admin_endpoints(
         Some(Endpoints::Name(name)) if is_local_name(&name.value.address, admin) => {
             found(&name.origin, name.value.address.to_string());
         }
-        Some(Endpoints::Name(_) | Endpoints::Consul(_)) | None => {}
+        Some(Endpoints::Name(_) | Endpoints::Consul(_) | Endpoints::Awaited) | None => {}
     }
 }
 

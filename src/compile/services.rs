@@ -65,6 +65,13 @@ fn consul_name(written: &model::Service) -> Option<&str> {
     }
 }
 
+/// The source that may replace the endpoints of a service alone.
+fn source(item: &Item<model::Service>) -> Option<Box<str>> {
+    let id = item.origin.resource()?;
+    let is_list = matches!(item.value.endpoints, Some(Endpoints::List(_)));
+    (is_list && locality::ignores_zones(&item.value)).then(|| id.source.clone())
+}
+
 fn dns_name(written: &model::Service) -> Option<DnsName> {
     match &written.endpoints {
         Some(Endpoints::Name(name)) => Some(name.value.clone()),
@@ -111,6 +118,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         endpoints: EndpointSet::new(endpoints),
         dns_name: dns_name(written),
         consul_name: consul_name(written).map(Into::into),
+        source: source(item),
         policy,
         locality,
         dns_zone: written.dns_zone.as_ref().map(place),

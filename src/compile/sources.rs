@@ -56,9 +56,6 @@ const RESOURCES_MAX: u32 = 100_000;
 /// The default of `xds.max_bytes`.
 const XDS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The port of an xDS server, for messages.
-const XDS_PORT: u16 = 18000;
-
 /// The default id of the proxy.
 const NODE: &str = "ringway";
 
@@ -204,7 +201,7 @@ fn consul_source<'a>(
         None => None,
     };
     Some(ConsulSource {
-        server: member(compiler, &consul.address, CONSUL_PORT)?,
+        server: member(compiler, &consul.address, Some(CONSUL_PORT))?,
         names: services::consul_names(compiler.model),
         all: consul.all,
         datacenter: consul.datacenter.as_ref().map(|name| name.value.clone()),
@@ -221,7 +218,7 @@ fn etcd_source<'a>(
 ) -> Option<EtcdSource> {
     let model::Etcd { endpoints, prefix, user, password, service, max_bytes } = &written.value;
     let members =
-        endpoints.iter().filter_map(|endpoint| member(compiler, endpoint, PORT)).collect();
+        endpoints.iter().filter_map(|endpoint| member(compiler, endpoint, Some(PORT))).collect();
     if let Some(prefix) = prefix.as_ref().filter(|prefix| prefix.value.is_empty()) {
         let help = format!("write `prefix: {PREFIX}`, or leave it out");
         compiler.fault_with_help(&prefix.origin, "an empty prefix means all keys of etcd", help);
@@ -277,7 +274,7 @@ fn xds_source<'a>(compiler: &mut Compiler<'a>, written: &'a Item<model::Xds>) ->
     let mut parts = zone.split('/').map(str::to_owned);
     let locality = [(); 3].map(|()| parts.next().unwrap_or_default());
     let text = |item: &Option<Item<String>>| item.as_ref().map(|item| item.value.clone());
-    let server = member(compiler, &xds.address, XDS_PORT);
+    let server = member(compiler, &xds.address, None);
     let tls = tls::service(compiler, &xds.service);
     Some(XdsSource {
         server: server?,
@@ -298,7 +295,7 @@ fn xds_source<'a>(compiler: &mut Compiler<'a>, written: &'a Item<model::Xds>) ->
 fn member(
     compiler: &mut Compiler<'_>,
     written: &Item<String>,
-    usual: u16,
+    usual: Option<u16>,
 ) -> Option<(String, u16)> {
     let text = &written.value;
     if let Some((scheme, rest)) = text.split_once("://") {
@@ -316,7 +313,11 @@ fn member(
     if parts.is_none() {
         let message = format!("{text:?} is not HOST:PORT");
         let host = text.split([':', '/']).next().filter(|host| !host.is_empty());
-        let help = format!("write {}:{usual}", host.unwrap_or("HOST"));
+        let host = host.unwrap_or("HOST");
+        let help = match usual {
+            Some(port) => format!("write {host}:{port}"),
+            None => format!("write the port, too: {host}:PORT"),
+        };
         compiler.fault_with_help(&written.origin, message, help);
     }
     parts

@@ -7,9 +7,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use webpki::EndEntityCert;
 
+mod alone;
 mod roots;
 pub(super) mod workload;
 
+pub use self::alone::{check_certificate, check_roots};
 use self::roots::{authorities, bundle, of_files, revocation_lists};
 use super::pem::Pem;
 use super::{Compiler, Validity};

@@ -75,6 +75,8 @@ pub struct Applier {
     /// The API that must issue an identity before the configuration that was tried last can be
     /// applied.
     pub awaited: Option<WorkloadApi>,
+    /// The address of the admin interface of the configuration in use.
+    pub admin: Option<SocketAddr>,
 }
 
 /// The part of an applied configuration that concerns the control thread itself.
@@ -333,7 +335,12 @@ impl Applier {
         self.resolutions.names.retain(|name, _| wanted.contains(name));
     }
 
-    fn replace_endpoints(&mut self, snapshot: &Snapshot, index: usize, endpoints: Arc<Endpoints>) {
+    pub(super) fn replace_endpoints(
+        &mut self,
+        snapshot: &Snapshot,
+        index: usize,
+        endpoints: Arc<Endpoints>,
+    ) {
         let service = &snapshot.services[index];
         let changed: Arc<[SocketAddr]> = snapshot.replace_endpoints(index, endpoints).into();
         self.checks.follow_service(service);
@@ -414,6 +421,7 @@ impl Applier {
             );
         }
         log_warnings(&warnings);
+        self.admin = admin;
         self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
         let applied =
             Applied { names, gone_after, key_sources, admin, admin_token, files, dns, sources };

@@ -14,6 +14,8 @@ mod descriptors;
 mod fallback;
 #[cfg(feature = "uring")]
 mod identity;
+#[cfg(feature = "uring")]
+mod moves;
 pub mod outliers;
 mod overload;
 #[cfg(feature = "uring")]

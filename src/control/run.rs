@@ -139,6 +139,7 @@ async fn serve(
         version: 0,
         short: false,
         awaited: None,
+        admin: None,
     };
     let control = Control {
         renewal: Renewal::of(&applier.loaded.materials),
@@ -451,6 +452,7 @@ impl Control {
 
     /// Applies the resources of an xDS server.
     async fn take_update(&mut self, update: xds::Update) {
+        let Some(update) = Sources::move_endpoints(&mut self.applier, update) else { return };
         let applied = Sources::apply_update(&mut self.applier, update).await;
         memory::give_back_with_code();
         if let Some(applied) = applied {

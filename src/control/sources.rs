@@ -191,6 +191,16 @@ impl Sources {
         }
     }
 
+    /// Applies an update of endpoints alone, and answers it. Returns every other update.
+    pub fn move_endpoints(applier: &mut Applier, update: xds::Update) -> Option<xds::Update> {
+        let moves = update.only_moves && !update.is_first;
+        if !moves || !applier.move_endpoints(xds::NAME, &update.changes) {
+            return Some(update);
+        }
+        update.answer.send(Vec::new()).ok();
+        None
+    }
+
     /// Applies an update, and answers it.
     pub async fn apply_update(applier: &mut Applier, update: xds::Update) -> Option<Applied> {
         let xds::Update { changes, is_first, answer, .. } = update;

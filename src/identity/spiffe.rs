@@ -154,7 +154,7 @@ pub enum SpiffeError {
     #[error("it is too long: 2048 bytes at most, 255 in the trust domain")]
     TooLong,
     /// The text does not begin with `spiffe://`.
-    #[error("it must begin with spiffe://, in lower case")]
+    #[error("it must begin with spiffe://, as in spiffe://cluster.local/ns/NAMESPACE/sa/NAME")]
     Scheme,
     /// The trust domain is empty.
     #[error("the trust domain is missing: spiffe://cluster.local/ns/NAMESPACE/sa/NAME")]

@@ -23,7 +23,7 @@ pub struct Listener {
     /// The limits on flows of a listener that passes QUIC through.
     pub udp: Option<Item<Udp>>,
     /// Whether each connection begins with a PROXY protocol header.
-    pub proxy_protocol: bool,
+    pub proxy_protocol: Option<Origin>,
     /// The origin of `redirect_https: true`, which redirects each request to https. `None` means
     /// that routes apply.
     pub redirect_https: Option<Origin>,

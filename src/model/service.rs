@@ -85,6 +85,8 @@ pub enum Endpoints {
     Name(Item<DnsName>),
     /// The instances of the service with this name in Consul.
     Consul(Item<String>),
+    /// Those that an xDS server will send.
+    Awaited,
 }
 
 /// An instance of a service.

@@ -154,7 +154,7 @@ fn any_host() -> Listener {
 
 fn plain_listener(listener: &mut Listener) {
     listener.tls.clear();
-    listener.proxy_protocol = false;
+    listener.proxy_protocol = None;
     listener.protocol = ListenerProtocol::Auto;
     listener.http3 = None;
 }

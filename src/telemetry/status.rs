@@ -101,6 +101,8 @@ pub struct ResourceState {
     pub count: usize,
     /// The refused resources, each with the reason.
     pub refused: Vec<(String, String)>,
+    /// The resources that wait for another one, each with that one.
+    pub waiting: Vec<(String, String)>,
 }
 
 impl SourceState {

@@ -29,6 +29,11 @@ pub const ANSWERED: Patience =
 pub const EXCEEDED: Patience =
     Patience { total: Duration::from_secs(2), silence: Duration::from_secs(2) };
 
+/// The limits for an HTTP/2 client after a graceful shutdown. A request that crosses our last
+/// GOAWAY is discarded, and the client sends it elsewhere.
+pub const LEFT: Patience =
+    Patience { total: Duration::from_secs(1), silence: Duration::from_secs(1) };
+
 /// Shuts down our side of the connection, and discards what the peer sends until the peer closes or
 /// a limit of `patience` is reached.
 pub async fn linger<I: Io>(io: &I, alarm: &Alarm, stream: &Wire<I::Stream>, patience: Patience) {

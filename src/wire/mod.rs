@@ -17,7 +17,7 @@ use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Quiet, Read, SpliceError, Spliced, Stream};
 use crate::tls::{Issued, TlsStream};
 
-pub use linger::{ANSWERED, EXCEEDED, delivered, linger};
+pub use linger::{ANSWERED, EXCEEDED, LEFT, delivered, linger};
 
 /// If no more than this many bytes of a write wait for an HTTP/2 window, they are copied, and their
 /// larger buffer is returned to the pool.

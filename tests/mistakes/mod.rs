@@ -25,6 +25,8 @@ const NUMBERS: &[&str] = &[
     "nginx/limit_req_zone",
     // 1500 thousandths.
     "envoy/success_rate_stdev_factor",
+    // The class 5xx.
+    "logs/filter-of-words",
     // The rest of 100.
     "istio/weight-in-a-rule",
     // Defaults.

@@ -3,13 +3,15 @@
 //! request.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use nix::sys::signal::Signal;
 
-use crate::support::frames::{Frame, Frames, kind};
+use crate::support::frames::{Frame, Frames, frame, kind};
 use crate::support::peers::Server;
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_port};
@@ -178,4 +180,26 @@ fn rfc9113_6_8_a_proxy_that_goes_answers_what_was_asked_before() {
         let (_endpoints, mut proxy, port) = before_nginx();
         assert_eq!(Load::at(port).ends_with(&mut proxy), CONNECTIONS);
     }
+}
+
+#[test]
+fn a_client_that_sends_after_the_end_is_not_reset() {
+    let (_endpoints, mut proxy, port) = before_nginx();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut frames = Frames::over(stream.try_clone().unwrap(), &[]);
+    Connection::default().ask(&mut frames);
+    frames.next_of(kind::HEADERS).expect("an answer");
+    proxy.signal(Signal::SIGTERM);
+    frames.next_of(kind::GOAWAY).expect("a goodbye");
+    frames.until_closed();
+    // A write to a closed socket makes its kernel reset the connection, and later writes fail.
+    let mut left = 10;
+    eventually("some writes", || {
+        stream.write_all(&frame(kind::PING, 0, 0, &[0; 8])).expect("no reset");
+        left -= 1;
+        (left == 0).then_some(())
+    });
+    assert_eq!(stream.read(&mut [0; 64]).expect("no reset"), 0);
+    drop((stream, frames));
+    assert!(proxy.wait().success());
 }

@@ -5,8 +5,8 @@ pub const SERVICES: &str =
     "{sections=services are in `services`: services: {NAME: {endpoints: [IP:PORT]}}}";
 pub const LISTENERS: &str = "what clients connect to is in `listeners`: \
     listeners: {NAME: {bind: {@=IP:PORT}}}; the rest is in `routes` and `services`";
-pub const KUBERNETES: &str = "this is an object of Kubernetes; a file of Ringway has the sections \
-    listeners, routes and services";
+pub const KUBERNETES: &str = "this is a part of an object of Kubernetes; a file of Ringway has \
+    the sections listeners, routes and services";
 pub const ROUTES: &str = "{routes=rules are in `routes`, by host: routes: {HOST: [{to: SERVICE}]}}";
 pub const CERTIFICATES: &str = "write `tls: {cert: FILE, key: FILE}` in the listener";
 pub const LISTENER_TLS: &str = "write `tls: {cert: FILE, key: FILE}`";
@@ -94,7 +94,7 @@ pub const CLIENT_TIMES: &str = "write `stream_idle: {~ms=TIME}` for silence in b
 pub const SERVER_TIMES: &str = "write `stream_idle: {~ms=TIME}` for silence in both \
     directions; `timeout: {~ms=TIME}` of a rule or service limits a whole response";
 pub const READ_TIMES: &str = "write `stream_idle_timeout: {~=TIME}` for silence in both \
-    directions; `retries: {per_try_timeout: {~=TIME}}` limits the wait for a head, \
+    directions; `retries: {attempts: 0, per_try_timeout: {~=TIME}}` limits the wait for a head, \
     and `timeout` all of a response";
 pub const BODY_IDLE: &str = "write `stream_idle_timeout: {~=TIME}` for silence in both \
     directions, and `request_body_timeout: {~=TIME}` for a pause within a request";
@@ -107,8 +107,8 @@ pub const URL_PARTS: &str = "name the parts: {{urlparts=scheme: https, host: HOS
 pub const METRICS: &str =
     "leave it out: GET /metrics of the admin interface (`admin.bind`) has them";
 pub const HTTPS: &str = "write `redirect_https: true` in the listener without `tls`, and take this \
-    rule out; for some paths alone, `redirect: {scheme: https}` below a host with its port: \
-    \"*:PORT\"";
+    rule out, with its host if it was the only rule there; for some paths alone, \
+    `redirect: {scheme: https}` below a host with its port: \"*:PORT\"";
 pub const REDIRECT_RULE: &str = "write `redirect_https: true`; for some hosts or paths alone, \
     write rules below a host with its port: routes: {\"*:PORT\": [{redirect: {scheme: https}}]}";
 pub const CLIENTS: &str = "a rule cannot choose by address; to let only it in: authorization: \
@@ -135,10 +135,15 @@ pub const GLOBAL: &str = "write `rate_limit: {service: NAME, domain: NAME, descr
 pub const GLOBAL_SERVICE: &str = "write `service: NAME`, a service with `protocol: grpc`";
 pub const GLOBAL_DESCRIPTORS: &str =
     "write `descriptors: [[{header: x-user}, path], source]`, a list of entries each";
-pub const COUNT_REQUEST: &str = "write `retries: {attempt_count: request}`; \
-    the `retries` of a rule replace those of its service";
-pub const COUNT_RESPONSE: &str = "write `retries: {attempt_count: response}`; \
-    the `retries` of a rule replace those of its service";
+pub const COUNT_REQUEST: &str = "write `attempt_count: request` (or `both`) in the `retries` of \
+    the service; if it has none, write `retries: {attempts: 0, attempt_count: request}` there";
+pub const COUNT_RESPONSE: &str = "write `attempt_count: response` (or `both`) in the `retries` of \
+    the service; if it has none, write `retries: {attempts: 0, attempt_count: response}` there";
+pub const HEDGE_OF_RULE: &str = "{hedged=leave it out if the `retries` of the service have a \
+    `hedge`, or write `hedge: {after: p95}` there: `retries` of a rule replace all of those}";
+pub const RULES_OF_ISTIO: &str = "{norules=each rule is an entry of `authorization`: \
+    [{action: allow, from: {...}}]}";
+/// The advice to hedge the requests of a rule that has `retries`.
 pub const HEDGE: &str = "write `retries: {hedge: {after: p95}}`; a time instead of p95 works, too";
 pub const ON: &str = "write `on: [{*=CONDITION}]`";
 pub const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \

@@ -43,6 +43,9 @@
 //! | `clients` | the authorization rule for a condition on the address of the client |
 //! | `failover`, `localshare` | Istio's zones and the share of the own one |
 //! | `proxyversion` | `v1` or `v2` |
+//! | `hedged` | a hedge in the `retries` that the rule has already |
+//! | `norules` | the rule that Istio means by an empty list of rules |
+//! | `metricof`, `tagsof` | the metric and the labels of an override of Istio |
 //! | `hostrules`, `routes`, `sections` | entries of `routes` and `services` |
 //! | another one | the text of the entry with this key, at any depth |
 

@@ -11,6 +11,7 @@ mod shifts;
 mod traffic;
 mod words;
 
+pub use self::advice::HEDGE;
 pub use self::fill::filled;
 use self::traffic::TRAFFIC;
 use self::words::WORDS;
@@ -111,7 +112,11 @@ const VALUES: &[Word] = &[
     ("errors", "failed", "write `failed`"),
     ("error", "failed", "write `failed`"),
     ("4xx", "failed", "write `'status >= 400'`"),
-    ("5xx", "failed", "write `failed`: it also has what the proxy refused or what was cut off"),
+    (
+        "5xx",
+        "failed",
+        "write `'status >= 500'`, or `failed`, which also has what was refused or cut off",
+    ),
     ("ingress", "inbound", "write `inbound`"),
     ("egress", "inbound", "write `outbound`"),
     ("uring", "io_uring", "write `io_uring`"),
@@ -135,10 +140,15 @@ const SHAPES: &[Word] = &[
         "",
         "write `services: {{services=NAME: {endpoints: [IP:PORT]}}}`: each has a name",
     ),
+    ("ConsulServices", "", "write `services: [NAME]`, names in Consul, or `services: all`"),
     ("jwt", "", "write `jwt: {id: {issuer: https://..., jwks: {url: https://...}}}`"),
     ("bind", "", "write `bind: {@=IP:PORT}`, IP and port together"),
     ("endpoints", "", "write a list: endpoints: [{^=IP:PORT}]"),
-    ("authorization", "", "put [ ] around the rule: authorization: [{action: ..., from: ...}]"),
+    (
+        "authorization",
+        "",
+        "put [ ] around the rule: authorization: [{value={action: ..., from: ...}}]",
+    ),
     ("to", "", "write `to: SERVICE`, or with weights `to: {{weights=NAME: N, NAME: N}}`"),
     ("address", "", "write `address: {^=IP:PORT}`"),
     ("path", "", "write `path: /NAME`"),
@@ -296,9 +306,9 @@ const SHAPES: &[Word] = &[
     ("probes", "", "write `probes: [{port: 8080, path: /healthz}]`"),
     ("MeshDns", "", "write `dns: {bind: 127.0.0.1:15053}`"),
     ("Sources", "", "write `sources: {etcd: {endpoints: [HOST:PORT]}}`"),
-    ("Etcd", "", "write `etcd: {endpoints: [HOST:PORT]}`"),
+    ("Etcd", "", "write `etcd: {endpoints: [{*=HOST:PORT}]}`"),
     ("Consul", "", "write `consul: {address: 127.0.0.1:8500, services: [NAME]}`"),
-    ("Xds", "", "write `xds: {address: HOST:PORT}`"),
+    ("Xds", "", "write `xds: {address: {=HOST:PORT}}`"),
     ("Udp", "", "write `udp: {idle_timeout: 60s}`"),
     ("Probe", "", "write `{port: 8080, path: /healthz}`"),
     ("trust_bundles", "", "write `trust_bundles: {partner.example: FILE}`"),

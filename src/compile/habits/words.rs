@@ -31,8 +31,8 @@ const TRACE: &str = "otlp";
 const STANDARD: &str = "unused_after";
 const ADMIN: &str = "token";
 const ETCD_MAP: &str = "max_bytes";
-const XDS: &str = "write `sources: {xds: {address: HOST:PORT}}`";
-const ETCD: &str = "write `sources: {etcd: {endpoints: [HOST:PORT]}}`";
+const XDS: &str = "write `sources: {xds: {address: {address|=HOST:PORT}}}`";
+const ETCD: &str = "write `sources: {etcd: {endpoints: [{*endpoints|*=HOST:PORT}]}}`";
 const ADMIN_TOKEN: &str = "write the token into a file, and `token: FILE` here";
 const OVERRIDE: &str = "mode";
 
@@ -107,7 +107,6 @@ pub(super) const WORDS: &[Word] = &[
     ("authz", TOP, "write `authorization: [{action: allow, from: {...}}]`"),
     ("policies", TOP, "write `authorization: [{action: allow, from: {...}}]`"),
     ("user", TOP, "start the process as that user, by systemd: `User=`"),
-    ("api_version", TOP, KUBERNETES),
     ("kind", TOP, KUBERNETES),
     ("metadata", TOP, KUBERNETES),
     ("spec", TOP, KUBERNETES),
@@ -339,9 +338,9 @@ pub(super) const WORDS: &[Word] = &[
     ("retry_back_off", RETRIES, "write `backoff: {base: 25ms, max: 250ms}`"),
     ("include_request_attempt_count", RULE, COUNT_REQUEST),
     ("include_attempt_count_in_response", RULE, COUNT_RESPONSE),
-    ("include_request_attempt_count", RETRIES, "write `attempt_count: request`"),
-    ("include_attempt_count_in_response", RETRIES, "write `attempt_count: response`"),
-    ("hedge_policy", RULE, HEDGE),
+    ("include_request_attempt_count", RETRIES, "write `attempt_count: request`, or `both`"),
+    ("include_attempt_count_in_response", RETRIES, "write `attempt_count: response`, or `both`"),
+    ("hedge_policy", RULE, HEDGE_OF_RULE),
     ("hedge_policy", SERVICE, HEDGE),
     ("hedging_policy", SERVICE, HEDGE),
     ("hedge_on_per_try_timeout", RETRIES, "write `hedge: {after: p95}`, or a time"),
@@ -454,7 +453,7 @@ pub(super) const WORDS: &[Word] = &[
     ("operation", OPERATION, "leave this level out: to: {{level=methods: [METHOD]}}"),
     ("services", OPERATION, "write `service: [{*=SERVICE}]`"),
     ("effect", POLICY, "write `action: allow` or `action: deny`"),
-    ("rules", POLICY, "each rule is an entry of `authorization`: [{action: allow, from: {...}}]"),
+    ("rules", POLICY, RULES_OF_ISTIO),
     ("source", POLICY, "write `from: {{level=identities: [...], ips: [...]}}`"),
     ("principals", POLICY, "write `from: {identities: [{*=spiffe://...}]}`"),
     ("selector", POLICY, "write `to: {service: SERVICE}`"),
@@ -532,8 +531,8 @@ pub(super) const WORDS: &[Word] = &[
     ("tags", STANDARD, OVERRIDES),
     ("labels", STANDARD, OVERRIDES),
     ("buckets", STANDARD, "leave it out: the buckets are those of Envoy"),
-    ("match", OVERRIDE, "write `metric: NAME, mode: client` in the override itself"),
-    ("tag_overrides", OVERRIDE, "write `tags: {remove: [LABEL], set: {LABEL: VALUE}}`"),
+    ("match", OVERRIDE, "write `{metricof=metric: NAME, mode: client}` in place of it"),
+    ("tag_overrides", OVERRIDE, "write `tags: {{tagsof=remove: [LABEL], set: {LABEL: VALUE}}}`"),
     ("dimensions", OVERRIDE, "write `tags: {set: {LABEL: VALUE}}`"),
     ("tags_to_remove", OVERRIDE, "write `tags: {remove: [LABEL]}`"),
     ("name", OVERRIDE, "write `metric: {=NAME}`"),

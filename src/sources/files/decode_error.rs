@@ -16,6 +16,9 @@ pub const EMPTY_LIST: &str = "the list is empty";
 /// The end of the message for a negative number.
 pub const BELOW_ZERO: &str = " is below 0";
 
+/// The shape of the list `services` of Consul. The section `services` is a map.
+const CONSUL_SERVICES: &str = "ConsulServices";
+
 /// Limits that are off if their key is left out.
 const UNLIMITED: [&str; 3] = ["connections", "connections_per_source", "requests_per_connection"];
 
@@ -139,7 +142,10 @@ impl DecodeError {
         if self.place != Some(node.place) {
             return self;
         }
-        let name = key.text.as_str();
+        let name = match key.text.as_str() {
+            "services" if self.text.starts_with("expected text") => CONSUL_SERVICES,
+            name => name,
+        };
         if fields.contains(&name) {
             let text = format!("{name:?} is in the column of the names, not below one of them");
             let help = Some(format!("indent the line of `{name}` by two more spaces"));
@@ -203,7 +209,9 @@ impl de::Error for DecodeError {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        let help = habits::of_shape(field, "", &|_| None);
+        // Only Consul's `services` must not be missing.
+        let shape = if field == "services" { CONSUL_SERVICES } else { field };
+        let help = habits::of_shape(shape, "", &|_| None);
         Self { missing: true, help, ..Self::new(format!("{field:?} is missing")) }
     }
 

@@ -5,12 +5,14 @@ mod around;
 mod flow;
 mod forms;
 mod limits;
+mod objects;
 mod shares;
 mod targets;
 mod urls;
 
 use self::addresses::{Addresses, BEHIND};
 pub(super) use self::around::advice;
+pub(super) use self::objects::of_kubernetes;
 use super::node::{Key, Kind, Node};
 use super::values::Time;
 use crate::compile::habits::{self, Names};

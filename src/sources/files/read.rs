@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Place, SourceMap};
 use super::node::{self, Kind, Known, Node};
+use super::own;
 use crate::error::plain;
 use crate::file;
 use crate::net::is_shortage;
@@ -83,9 +84,16 @@ pub(super) fn merge(
                 let message = format!("a file is a map of sections, not {}", node.describe());
                 let help = match node.kind {
                     Kind::List(_) => "leave the dash out: `listeners:` begins a line",
+                    _ if node.describe().contains("PEM") => {
+                        "name it in `tls: {cert: FILE, key: FILE}`; `-c` is for the configuration"
+                    }
                     _ => "write `listeners:`, and its entries below it",
                 };
                 mistakes.push(Diagnostic::at(node.place, message).help(help));
+                continue;
+            }
+            if let Some(mistake) = own::of_kubernetes(&node) {
+                mistakes.push(mistake);
                 continue;
             }
             join(&mut layer, node, sources, mistakes);

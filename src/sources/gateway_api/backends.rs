@@ -121,6 +121,17 @@ impl Backends {
             let message = format!("a {} is not a backend here", kind.value);
             return Some(self.absent(cx, full, &kind.origin, &message, "write `kind: Service`"));
         }
+        let of_port = port.map(|port| format!("{full}|{}", port.value));
+        let mut names: Vec<String> = of_port.into_iter().chain([full.clone()]).collect();
+        names.extend(self.aliases(&name.value, namespace));
+        let found = names.into_iter().find(|name| self.known.contains(name.as_str()));
+        let is_own = |alias: &String| self.known.contains(alias.as_str());
+        if found.is_none() && namespace != own && self.aliases(&name.value, own).iter().any(is_own)
+        {
+            let message = format!("there is no service {} in {namespace}", name.value);
+            let help = format!("{} is in {own}: leave `namespace` out", name.value);
+            return Some(self.absent(cx, full, &name.origin, &message, &help));
+        }
         if namespace != own && !self.is_granted(object, namespace, ("Service", &name.value)) {
             let message = format!("no ReferenceGrant in {namespace} permits this reference");
             let help = format!(
@@ -129,10 +140,7 @@ impl Backends {
             );
             return Some(self.absent(cx, full, &name.origin, &message, &help));
         }
-        let of_port = port.map(|port| format!("{full}|{}", port.value));
-        let mut names: Vec<String> = of_port.into_iter().chain([full.clone()]).collect();
-        names.extend(self.aliases(&name.value, namespace));
-        if let Some(found) = names.into_iter().find(|name| self.known.contains(name.as_str())) {
+        if let Some(found) = found {
             return Some(Item::new(found, name.origin));
         }
         let message = format!("there is no service {full}");

@@ -112,6 +112,16 @@ impl Gateways {
         }
     }
 
+    /// The names of the gateways of `namespace`, if `name` is none of them.
+    pub(super) fn others(&self, namespace: &str, name: &str) -> Option<Vec<&str>> {
+        let names = self.0.iter().filter_map(|it| {
+            it.gateway.strip_prefix(namespace).and_then(|rest| rest.strip_prefix('/'))
+        });
+        let mut names: Vec<&str> = names.collect();
+        names.dedup();
+        (!names.contains(&name)).then_some(names)
+    }
+
     /// The places of the rules of a route with these host names.
     pub(super) fn attached(&self, parent: &Parent<'_>, hostnames: &[String]) -> Vec<Attached> {
         let mut places = Vec::new();

@@ -123,12 +123,26 @@ fn served(
     };
     let places = gateways.attached(&parent, hostnames);
     if places.is_empty() {
-        let message =
-            format!("no listener of the gateway {namespace}/{} takes this route", name.value);
-        let help = "its namespace, `sectionName`, `port` and hosts must be those of a listener";
+        let (message, help) = match gateways.others(&namespace, &name.value) {
+            Some(others) => no_gateway(&namespace, &name.value, &others),
+            None => (
+                format!("no listener of the gateway {namespace}/{} takes this route", name.value),
+                "its namespace, `sectionName`, `port` and hosts must be those of a listener".into(),
+            ),
+        };
         cx.reader.warn(node.place, message, help);
     }
     places.into_iter().map(Served::Gateway).collect()
+}
+
+/// The message for a gateway that is not there, or of another class, and the advice.
+fn no_gateway(namespace: &str, name: &str, others: &[&str]) -> (String, String) {
+    let message = format!("there is no Gateway {name} in {namespace}");
+    let help = match others {
+        [] => "write a Gateway of this name, of a class in `classes` if the source has it".into(),
+        all => format!("its gateways are: {}", all.join(", ")),
+    };
+    (message, help)
 }
 
 /// Reads one rule: a rule of the model for each element of `matches`, with its rank.

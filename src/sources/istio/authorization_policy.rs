@@ -28,7 +28,8 @@ pub(super) fn authorization_policy(cx: &mut Context<'_>, object: &Object) -> Vec
     ];
     let action = spec.one_of(r, "action", &actions);
     if let Some(custom) = action.as_ref().filter(|action| action.value.is_none()) {
-        let help = "the action CUSTOM asks another server, which Ringway does not do";
+        let help = "it asks another server, which Ringway does not do: leave this policy out, and \
+             write `jwt` or ALLOW rules";
         r.item(custom, "`CUSTOM` is not supported", help);
     }
     spec.refuse(r, "provider", "leave it out: only the action CUSTOM has one");

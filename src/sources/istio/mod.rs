@@ -107,7 +107,7 @@ pub fn add(
     routes.extend(hosts.default_routes(&taken));
     model.services.extend(services.into_iter().chain(hosts.missing()).map(Arc::new));
     model.routes.extend(routes.into_iter().map(Arc::new));
-    peer_authentication::peer_authentications(cx, of("PeerAuthentication"), &mut model.mesh);
+    peer_authentication::peer_authentications(cx, of("PeerAuthentication"), model);
     request_authentication::request_authentications(cx, of("RequestAuthentication"), model);
     for object in of("AuthorizationPolicy") {
         let policies = authorization_policy::authorization_policy(cx, object);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::selector::{Reach, reach};
 use super::{Context, at};
-use crate::model::{Item, Mesh, Mtls, Origin};
+use crate::model::{Item, Model, Mtls, Origin, ServerTls};
 use crate::sources::objects::{Fields, Object, items};
 
 const MODES: [(&str, Option<Mtls>); 4] = [
@@ -26,8 +26,11 @@ struct Wanted {
 pub(super) fn peer_authentications<'o>(
     cx: &mut Context<'_>,
     objects: impl Iterator<Item = &'o Object>,
-    mesh: &mut Mesh,
+    model: &mut Model,
 ) {
+    let mesh = &mut model.mesh;
+    let is_of_mesh = |tls: &Item<ServerTls>| matches!(tls.value, ServerTls::Mesh);
+    let terminates = model.listeners.iter().any(|it| it.value.tls.iter().any(is_of_mesh));
     let before = cx.reader.count();
     let mut by_reach: BTreeMap<Reach, Wanted> = BTreeMap::new();
     for object in objects {
@@ -40,9 +43,10 @@ pub(super) fn peer_authentications<'o>(
         by_reach.insert(reach, wanted);
     }
     let Some(last) = by_reach.values().next_back() else { return };
-    if mesh.inbound.binds.is_empty() && cx.reader.count() == before {
+    if mesh.inbound.binds.is_empty() && !terminates && cx.reader.count() == before {
         let message = "no inbound traffic is captured, so this has no effect";
-        let help = "write `mesh: {inbound: {bind: IP:PORT}}`";
+        let help = "write `mesh: {inbound: {bind: IP:PORT}}` for captured traffic, or `tls: mesh` \
+             in a listener";
         if let Origin::File(place) = &last.origin {
             cx.reader.object.clone_from(&last.title);
             cx.reader.warn(*place, message, help);

@@ -10,6 +10,7 @@ use super::schemas::{
     BREAKERS, CLUSTER, COMMON_LB, CONFIG_SOURCE, EDS_CONFIG, EXPLICIT_HTTP, HTTP_OPTIONS,
     HTTP2_OPTIONS, THRESHOLDS, TRANSPORT_SOCKET, UPSTREAM_HTTP,
 };
+use super::secrets::{Secret, Wanted, fill_service};
 use super::state::check_name;
 use super::{balancer, health, tls};
 use crate::model::{
@@ -31,6 +32,7 @@ pub(super) struct Cluster {
     service: Service,
     /// The endpoints.
     pub(super) targets: Targets,
+    pub(super) secrets: Vec<Wanted>,
     /// Whether the weights of localities count.
     by_locality: bool,
     /// The addresses of a name in DNS that count.
@@ -90,20 +92,26 @@ impl Cluster {
         service.outlier_detection = outliers::read(&mut message, &origin, panic.0)?;
         service.health_check = health::read(&mut message, &origin, panic.0)?;
         http(&mut message, &mut service, &origin)?;
-        transport(&mut message, &mut service, &origin)?;
+        let mut secrets = Vec::new();
+        transport(&mut message, &mut service, &origin, &mut secrets)?;
         message.off(&[31])?; // close_connections_on_host_health_failure
         // Names and limits of counters, buffers, and details of lookups. An endpoint that is gone
         // is always removed at once (32).
         message.ignore(&[5, 16, 25, 28, 30, 32, 39, 44, 47, 49, 54, 58, 60, 61, 20]);
         message.finish()?;
         let by_locality = by_locality || panic.1;
-        Ok((name, Self { service, targets, by_locality, families, origin }))
+        Ok((name, Self { service, targets, secrets, by_locality, families, origin }))
     }
 
-    /// The service with the endpoints of `assignment`, or its own. A cluster without an assignment
-    /// has no endpoints.
-    pub(super) fn service(&self, eds: Option<&Assignment>) -> Result<Arc<Item<Service>>, Reason> {
+    /// The service with the endpoints of `eds`, or its own, and with its secrets. A cluster without
+    /// an assignment has no endpoints.
+    pub(super) fn service<'a>(
+        &self,
+        eds: Option<&Assignment>,
+        find: impl Fn(&str) -> Option<&'a Secret>,
+    ) -> Result<Arc<Item<Service>>, Reason> {
         let mut service = self.service.clone();
+        fill_service(&mut service, &self.secrets, find)?;
         let assignment = match &self.targets {
             Targets::Own(own) => Some(own),
             Targets::Eds(_) => eds,
@@ -266,6 +274,8 @@ fn http(message: &mut Message<'_>, service: &mut Service, origin: &Origin) -> Re
             explicit.finish()?;
         } else if options.bytes(5)?.is_some() {
             service.protocol = ServiceProtocol::Auto; // by ALPN
+            // Envoy uses HTTP/3 only with settings of it, which are refused here.
+            service.alt_svc = Some(Item::new(false, origin.clone()));
         }
         options.finish()?;
     }
@@ -295,12 +305,13 @@ fn transport(
     message: &mut Message<'_>,
     service: &mut Service,
     origin: &Origin,
+    secrets: &mut Vec<Wanted>,
 ) -> Result<(), Reason> {
     let Some(mut socket) = message.message(24, &TRANSPORT_SOCKET)? else { return Ok(()) };
     let name = socket.text(1)?;
     match socket.any(3)? {
         Some((tls::UPSTREAM, bytes)) => {
-            service.tls = Some(Item::new(tls::upstream(bytes, origin)?, origin.clone()));
+            service.tls = Some(Item::new(tls::upstream(bytes, origin, secrets)?, origin.clone()));
         }
         Some((RAW, _)) => {}
         None if name == "envoy.transport_sockets.raw_buffer" => {}

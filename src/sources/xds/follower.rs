@@ -209,7 +209,7 @@ impl Follower {
                 stream.ask_again(kind);
             }
             for (kind, name) in stream.absent(&self.state, now) {
-                tracing::warn!(kind = kind.name(), name, "the xDS server does not have this");
+                self.tell_absent(kind, &name);
                 self.state.note_absent(kind, &name);
             }
             self.settle(&mut stream, now).await;
@@ -338,6 +338,20 @@ impl Follower {
         self.judge(stream, now);
     }
 
+    fn tell_absent(&self, kind: Type, name: &str) {
+        let of = kind.name();
+        if kind == Type::Secret {
+            let users = self.state.users_of(kind, name);
+            tracing::warn!(
+                users,
+                "waits for {of} {name}: the xDS server does not have it, so what needs it is not \
+                 used"
+            );
+        } else {
+            tracing::warn!(kind = of, name, "the xDS server does not have this");
+        }
+    }
+
     fn judge(&mut self, stream: &mut Stream, now: Instant) {
         let Self { state, accepted, .. } = self;
         let refused = stream.judge(accepted, now, |kind| state.refusal(kind));
@@ -346,10 +360,11 @@ impl Follower {
 
     /// Hands the changes to the control thread, and waits for its answer.
     async fn publish(&mut self, copied: Option<SystemTime>) {
+        let only_moves = self.state.only_moves();
         let changes = self.state.changes();
         let (answer, answered) = oneshot::channel();
         let is_first = self.updates == 0;
-        let update = Update { changes, copied, is_first, answer };
+        let update = Update { changes, only_moves, copied, is_first, answer };
         if self.sender.send(update).await.is_err() {
             return;
         }
@@ -375,6 +390,7 @@ impl Follower {
             version: self.accepted.versions.get(&kind).cloned().unwrap_or_default(),
             count: self.state.entries(kind).len(),
             refused: self.state.refused[kind.index()].clone().into_iter().collect(),
+            waiting: self.state.waiting(kind),
         };
         shown.resources = Type::ALL.into_iter().map(of_kind).collect();
         let mut lines = Vec::new();

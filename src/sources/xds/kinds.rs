@@ -5,6 +5,7 @@ use super::endpoints::Assignment;
 use super::listener::{Listening, RouteSource};
 use super::proto::Reason;
 use super::routes::RouteConfig;
+use super::secrets::{Secret, Wanted};
 
 /// The URLs of the types.
 pub(super) const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
@@ -13,6 +14,8 @@ pub(super) const ENDPOINTS: &str =
 
 pub(super) const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 pub(super) const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+pub(super) const SECRET: &str =
+    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
 /// A type of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,12 +24,13 @@ pub(super) enum Type {
     Endpoints,
     Listener,
     Routes,
+    Secret,
 }
 
 impl Type {
     /// All types, in the order in which they are asked for.
-    pub(super) const ALL: [Self; 4] =
-        [Self::Cluster, Self::Endpoints, Self::Listener, Self::Routes];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Cluster, Self::Endpoints, Self::Listener, Self::Routes, Self::Secret];
 
     /// The URL of the type.
     pub(super) fn url(self) -> &'static str {
@@ -35,6 +39,7 @@ impl Type {
             Self::Endpoints => ENDPOINTS,
             Self::Listener => LISTENER,
             Self::Routes => ROUTES,
+            Self::Secret => SECRET,
         }
     }
 
@@ -50,6 +55,7 @@ impl Type {
             Self::Endpoints => "endpoints",
             Self::Listener => "listener",
             Self::Routes => "routes",
+            Self::Secret => "secret",
         }
     }
 
@@ -82,6 +88,10 @@ impl Type {
                 let (name, routes) = RouteConfig::read(bytes, None, version)?;
                 Ok((name, Content::Routes(routes)))
             }
+            Self::Secret => {
+                let (name, secret) = Secret::read(bytes)?;
+                Ok((name, Content::Secret(secret)))
+            }
         }
     }
 }
@@ -93,23 +103,32 @@ pub(super) enum Content {
     Endpoints(Assignment),
     Listener(Box<Listening>),
     Routes(RouteConfig),
+    Secret(Secret),
 }
 
 impl Content {
-    /// The name of the resource that this one needs: the endpoints of a cluster, or the routes of a
-    /// listener.
-    pub(super) fn needed(&self) -> Option<&str> {
-        match self {
-            Self::Cluster(cluster) => match &cluster.targets {
-                Targets::Eds(name) => Some(name),
-                Targets::Own(_) => None,
-            },
-            Self::Listener(listener) => match &listener.routes {
-                RouteSource::Rds(name) => Some(name),
-                RouteSource::Own(_) | RouteSource::None => None,
-            },
-            Self::Endpoints(_) | Self::Routes(_) => None,
-        }
+    /// The resources that this one needs, each as its type and name: the endpoints of a cluster,
+    /// the routes of a listener, and the secrets of both.
+    pub(super) fn needs(&self) -> impl Iterator<Item = (Type, &str)> {
+        let (first, secrets): (_, &[Wanted]) = match self {
+            Self::Cluster(cluster) => {
+                let first = match &cluster.targets {
+                    Targets::Eds(name) => Some((Type::Endpoints, &**name)),
+                    Targets::Own(_) => None,
+                };
+                (first, &cluster.secrets)
+            }
+            Self::Listener(listener) => {
+                let first = match &listener.routes {
+                    RouteSource::Rds(name) => Some((Type::Routes, &**name)),
+                    RouteSource::Own(_) | RouteSource::None => None,
+                };
+                (first, &listener.secrets)
+            }
+            Self::Endpoints(_) | Self::Routes(_) | Self::Secret(_) => (None, &[]),
+        };
+        let secrets = secrets.iter().map(|wanted| (Type::Secret, &*wanted.name));
+        first.into_iter().chain(secrets)
     }
 }
 

@@ -12,6 +12,7 @@ use super::route_schemas::{
 };
 use super::routes::{RouteConfig, scope};
 use super::schemas::{ADDRESS, CONFIG_SOURCE, HTTP_OPTIONS, HTTP2_OPTIONS, TRANSPORT_SOCKET};
+use super::secrets::{Secret, Wanted, fill_listener};
 use super::tls;
 use crate::model::{
     EscapedSlashes, ForwardClientCert, Item, Kind, Listener, ListenerProtocol, Origin, ResourceId,
@@ -25,8 +26,10 @@ const ADDITIONAL: Schema = Schema("additional_addresses", "1 address 2 socket_op
 /// A listener.
 #[derive(Clone, Debug)]
 pub(super) struct Listening {
-    pub(super) listener: Arc<Item<Listener>>,
+    /// The listener without the secrets that it needs.
+    listener: Arc<Item<Listener>>,
     pub(super) routes: RouteSource,
+    pub(super) secrets: Vec<Wanted>,
 }
 
 /// Where the routes of a listener come from.
@@ -80,13 +83,27 @@ impl Listening {
         m.off(&[4, 10, 11])?; // use_original_dst, transparent, freebind
         let mut chains = m.messages(3, &FILTER_CHAIN)?;
         chains.extend(m.message(25, &FILTER_CHAIN)?);
-        let filters = chains_of(m, chains, &mut listener, &origin)?;
+        let mut secrets = Vec::new();
+        let filters = chains_of(m, chains, &mut listener, &mut secrets)?;
         let routes = filter(filters, &mut listener, &name, version)?;
         // Names and counters, buffers, logs, sockets and how connections are spread.
         m.ignore(&[5, 6, 8, 12, 15, 17, 20, 21, 22, 24, 28, 29, 34, 38, 39]);
         message.finish()?;
         let listener = Arc::new(Item::new(listener, origin));
-        Ok((name, Self { listener, routes }))
+        Ok((name, Self { listener, routes, secrets }))
+    }
+
+    /// The listener with its secrets, which `find` returns.
+    pub(super) fn item<'a>(
+        &self,
+        find: impl Fn(&str) -> Option<&'a Secret>,
+    ) -> Result<Arc<Item<Listener>>, Reason> {
+        if self.secrets.is_empty() {
+            return Ok(Arc::clone(&self.listener));
+        }
+        let mut item = Item::clone(&self.listener);
+        fill_listener(&mut item.value, &self.secrets, find)?;
+        Ok(Arc::new(item))
     }
 }
 
@@ -114,7 +131,9 @@ fn listener_filter(mut filter: Message<'_>, listener: &mut Listener) -> Result<(
     let short = url.rsplit('.').next().unwrap_or_default();
     match short {
         "TlsInspector" | "tls_inspector" | "HttpInspector" | "http_inspector" => {}
-        "ProxyProtocol" | "proxy_protocol" => listener.proxy_protocol = true,
+        "ProxyProtocol" | "proxy_protocol" => {
+            listener.proxy_protocol = Some(listener.name.origin.clone());
+        }
         _ => return Err(filter.about(3, &format!("is {short}, which is not supported"))),
     }
     filter.finish()
@@ -125,8 +144,9 @@ fn chains_of<'a>(
     m: &Message<'_>,
     chains: Vec<Message<'a>>,
     listener: &mut Listener,
-    origin: &Origin,
+    secrets: &mut Vec<Wanted>,
 ) -> Result<&'a [u8], Reason> {
+    let origin = &listener.name.origin.clone();
     let mut common: Option<&[u8]> = None;
     let count = chains.len();
     for mut chain in chains {
@@ -151,7 +171,8 @@ fn chains_of<'a>(
             socket.ignore(&[1]);
             match socket.any(3)? {
                 Some((tls::DOWNSTREAM, bytes)) => {
-                    let tls = tls::downstream(bytes, names, origin)?;
+                    let place = (listener.tls.len(), &mut *secrets);
+                    let tls = tls::downstream(bytes, names, origin, place)?;
                     listener.tls.push(Item::new(tls, origin.clone()));
                 }
                 Some((url, _)) if url.ends_with(".RawBuffer") => {}

@@ -17,6 +17,7 @@ mod retries;
 mod route_schemas;
 mod routes;
 mod schemas;
+mod secrets;
 mod state;
 mod stream;
 #[cfg(test)]
@@ -50,6 +51,8 @@ pub const NAME: &str = "xds";
 pub struct Update {
     /// The changes.
     pub changes: Vec<Change>,
+    /// Whether they are services of which only the endpoints have changed.
+    pub only_moves: bool,
     /// The time of the copy, if the resources are a copy.
     pub copied: Option<SystemTime>,
     /// Whether they are the first ones of a server, so that earlier resources are gone.
@@ -179,7 +182,8 @@ impl Drop for Xds {
 }
 
 /// The URLs of all types of resources.
-pub const TYPES: [&str; 4] = [kinds::CLUSTER, kinds::ENDPOINTS, kinds::LISTENER, kinds::ROUTES];
+pub const TYPES: [&str; 5] =
+    [kinds::CLUSTER, kinds::ENDPOINTS, kinds::LISTENER, kinds::ROUTES, kinds::SECRET];
 
 /// Reads `bytes` as a resource of the type `url`, for tests with arbitrary bytes. Returns whether
 /// it would be accepted.

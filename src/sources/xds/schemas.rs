@@ -248,3 +248,17 @@ pub(super) const TLS_PARAMS: Schema = Schema(
     "1 tls_minimum_protocol_version 2 tls_maximum_protocol_version 3 cipher_suites \
      4 ecdh_curves 5 signature_algorithms",
 );
+
+pub(super) const SECRET: Schema = Schema(
+    "secret",
+    "1 name 2 tls_certificate 3 session_ticket_keys 4 validation_context 5 generic_secret",
+);
+
+pub(super) const SDS_SECRET: Schema = Schema("sds_secret_config", "1 name 2 sds_config");
+
+pub(super) const COMBINED: Schema = Schema(
+    "combined_validation_context",
+    "1 default_validation_context 2 validation_context_sds_secret_config \
+     3 validation_context_certificate_provider \
+     4 validation_context_certificate_provider_instance",
+);

@@ -50,17 +50,21 @@ pub(super) struct State {
     pub(super) refused: [BTreeMap<String, Reason>; Type::ALL.len()],
     /// Those of the last response.
     fresh: [BTreeSet<String>; Type::ALL.len()],
-    /// The clusters with the endpoints of this name.
-    by_endpoints: HashMap<String, Vec<String>>,
-    /// The listeners with the routes of this name.
-    by_routes: HashMap<String, Vec<String>>,
-    /// Endpoints and routes that the server does not have, as far as is known.
+    /// The resources that need one of this type and name.
+    users: [HashMap<String, Vec<(Type, String)>>; Type::ALL.len()],
+    /// Counts the changes of `users`, by type.
+    generations: [u64; Type::ALL.len()],
+    /// Clusters and listeners that are refused because of a resource that they need.
+    unfit: HashSet<(Type, String)>,
+    /// Endpoints, routes and secrets that the server does not have, as far as is known.
     absent: HashSet<(Type, String)>,
     /// Clusters, listeners and routes whose items are to be made again.
     dirty: BTreeSet<(Type, String)>,
+    /// Clusters of which only the endpoints have changed.
+    moved: BTreeSet<String>,
     /// The items that are published.
     published: HashSet<(Kind, String)>,
-    /// Clusters that wait for their endpoints, and listeners that wait for their routes.
+    /// Clusters and listeners that wait for resources that they need.
     waiting: HashSet<(Type, String)>,
     /// The number of endpoints of each published cluster, and of all.
     counts: (HashMap<String, usize>, usize),
@@ -79,10 +83,12 @@ impl State {
             bytes: 0,
             refused: Default::default(),
             fresh: Default::default(),
-            by_endpoints: HashMap::new(),
-            by_routes: HashMap::new(),
+            users: Default::default(),
+            generations: Default::default(),
+            unfit: HashSet::new(),
             absent: HashSet::new(),
             dirty: BTreeSet::new(),
+            moved: BTreeSet::new(),
             published: HashSet::new(),
             waiting: HashSet::new(),
             counts: Default::default(),
@@ -100,22 +106,23 @@ impl State {
         (self.entries.iter().map(BTreeMap::len).sum(), self.bytes)
     }
 
-    /// The names of the endpoints that clusters need, or of the routes that listeners need.
-    pub(super) fn wanted(&self, kind: Type) -> BTreeSet<String> {
-        self.users(kind).into_iter().flat_map(HashMap::keys).cloned().collect()
+    /// Changes with the names of the resources of a type that others need.
+    pub(super) fn generation(&self, kind: Type) -> u64 {
+        self.generations[kind.index()]
     }
 
-    /// The resources that need one of `kind`, by its name.
-    fn users(&self, kind: Type) -> Option<&HashMap<String, Vec<String>>> {
-        match kind {
-            Type::Cluster | Type::Listener => None,
-            Type::Endpoints => Some(&self.by_endpoints),
-            Type::Routes => Some(&self.by_routes),
-        }
+    /// Whether others need a resource of this type.
+    pub(super) fn is_any_wanted(&self, kind: Type) -> bool {
+        !self.users[kind.index()].is_empty()
+    }
+
+    /// The names of the resources of a type that others need.
+    pub(super) fn wanted(&self, kind: Type) -> BTreeSet<String> {
+        self.users[kind.index()].keys().cloned().collect()
     }
 
     fn is_wanted(&self, kind: Type, name: &str) -> bool {
-        self.users(kind).is_some_and(|users| users.contains_key(name))
+        self.users[kind.index()].contains_key(name)
     }
 
     /// Whether a resource of this name was sent, also if it was refused.
@@ -124,8 +131,35 @@ impl State {
     }
 
     /// Whether a resource that needs this one can be used: it is there, or it does not exist.
+    /// Nothing is used without a secret that it needs.
     fn is_ready(&self, kind: Type, name: &str) -> bool {
-        self.entries(kind).contains_key(name) || self.absent.contains(&(kind, name.to_owned()))
+        self.entries(kind).contains_key(name)
+            || (kind != Type::Secret && self.absent.contains(&(kind, name.to_owned())))
+    }
+
+    /// The first resource that `key` needs and that is not there, as its type and name.
+    fn missing(&self, key: &(Type, String)) -> Option<(Type, &str)> {
+        let entry = self.entries(key.0).get(&key.1)?;
+        entry.content.needs().find(|(kind, name)| !self.is_ready(*kind, name))
+    }
+
+    /// The resources of `kind` that wait for others, each with the one that it waits for.
+    pub(super) fn waiting(&self, kind: Type) -> Vec<(String, String)> {
+        let mut all: Vec<(String, String)> = Vec::new();
+        for key in self.waiting.iter().filter(|key| key.0 == kind) {
+            if let Some((needed, name)) = self.missing(key) {
+                all.push((key.1.clone(), format!("{} {name}", needed.name())));
+            }
+        }
+        all.sort();
+        all
+    }
+
+    /// The resources that need one of this type and name, in a line.
+    pub(super) fn users_of(&self, kind: Type, name: &str) -> String {
+        let users = self.users[kind.index()].get(name);
+        let of = |(kind, name): &(Type, String)| format!("{} {name}", kind.name());
+        users.into_iter().flatten().map(of).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether the server has answered for this name of `kind`.
@@ -162,6 +196,7 @@ impl State {
                 Ok(()) => {}
                 Err((Some(name), why)) => {
                     seen.insert(name.clone());
+                    self.unfit.remove(&(kind, name.clone()));
                     self.refuse(kind, name, why);
                 }
                 Err((None, why)) => {
@@ -336,7 +371,7 @@ impl State {
             None => entries.remove(&name),
         };
         self.bytes -= before.as_ref().map_or(0, |entry| entry.bytes.len());
-        if kind != Type::Endpoints {
+        if !matches!(kind, Type::Endpoints | Type::Secret) {
             self.dirty.insert((kind, name.clone()));
         }
         self.absent.remove(&(kind, name.clone()));
@@ -344,37 +379,37 @@ impl State {
         self.undo.entry((kind, name)).or_insert(before);
     }
 
-    /// Notes which endpoints the clusters need, or which routes the listeners need, after a change
-    /// of those. Drops all others.
+    /// Notes what the resources of `kind` need, after a change of those. Drops all others.
     fn follow(&mut self, kind: Type) {
-        let Some(needed) = needed_by(kind) else { return };
-        let mut users: HashMap<String, Vec<String>> = HashMap::new();
-        for (name, entry) in self.entries(kind) {
-            if let Some(needed) = entry.content.needed() {
-                users.entry(needed.to_owned()).or_default().push(name.clone());
+        for needed in needed_by(kind) {
+            let mut users: HashMap<String, Vec<(Type, String)>> = HashMap::new();
+            for of in Type::ALL.into_iter().filter(|of| needed_by(*of).contains(needed)) {
+                for (name, entry) in self.entries(of) {
+                    for (_, wanted) in entry.content.needs().filter(|(it, _)| it == needed) {
+                        users.entry(wanted.to_owned()).or_default().push((of, name.clone()));
+                    }
+                }
             }
-        }
-        self.absent.retain(|(kind, name)| *kind != needed || users.contains_key(name));
-        self.refused[needed.index()].retain(|name, _| users.contains_key(name));
-        match needed {
-            Type::Routes => {
-                let before = std::mem::replace(&mut self.by_routes, users);
-                let after = &self.by_routes;
+            self.absent.retain(|(kind, name)| kind != needed || users.contains_key(name));
+            self.refused[needed.index()].retain(|name, _| users.contains_key(name));
+            self.generations[needed.index()] += 1;
+            let before = std::mem::replace(&mut self.users[needed.index()], users);
+            if *needed == Type::Routes {
+                let after = &self.users[needed.index()];
                 let gone = before.keys().filter(|name| !after.contains_key(*name));
                 let new = after.keys().filter(|name| !before.contains_key(*name));
-                self.dirty.extend(gone.chain(new).map(|name| (needed, name.clone())));
+                self.dirty.extend(gone.chain(new).map(|name| (*needed, name.clone())));
             }
-            _ => self.by_endpoints = users,
         }
-        if !self.keeps_unwanted {
+        if !needed_by(kind).is_empty() && !self.keeps_unwanted {
             self.drop_unwanted();
         }
     }
 
     /// Drops the resources that nothing needs.
     pub(super) fn drop_unwanted(&mut self) {
-        for kind in Type::ALL {
-            let Some(users) = self.users(kind) else { continue };
+        for kind in Type::ALL.into_iter().filter(|kind| !kind.is_whole()) {
+            let users = &self.users[kind.index()];
             let known = self.entries(kind).keys();
             let unwanted = known.filter(|name| !users.contains_key(*name));
             for name in unwanted.cloned().collect::<Vec<_>>() {
@@ -385,14 +420,26 @@ impl State {
 
     /// The resources that need `name` are to be made again.
     fn touch_users(&mut self, kind: Type, name: &str) {
-        let of = if kind == Type::Endpoints { Type::Cluster } else { Type::Listener };
-        let users = self.users(kind).and_then(|users| users.get(name)).cloned();
+        let users = self.users[kind.index()].get(name).cloned();
         // Routes are items of their own, so only a listener that waits for them is concerned.
-        let waits = |user: &String| {
-            of == Type::Cluster || !self.published.contains(&(Kind::Listener, user.clone()))
+        let is_concerned = |(_, user): &(Type, String)| {
+            kind != Type::Routes || !self.published.contains(&(Kind::Listener, user.clone()))
         };
-        let users: Vec<_> = users.into_iter().flatten().filter(waits).collect();
-        self.dirty.extend(users.into_iter().map(|user| (of, user)));
+        for user in users.into_iter().flatten().filter(is_concerned) {
+            if kind == Type::Endpoints && self.is_published_as_it_is(&user) {
+                self.moved.insert(user.1);
+            } else {
+                self.dirty.insert(user);
+            }
+        }
+    }
+
+    /// Whether the service that is published comes from the cluster as it is now.
+    fn is_published_as_it_is(&self, key: &(Type, String)) -> bool {
+        let is_published = self.published.contains(&(Kind::Service, key.1.clone()));
+        let is_other =
+            self.waiting.contains(key) || self.unfit.contains(key) || self.undo.contains_key(key);
+        is_published && !is_other
     }
 
     /// Notes that the server does not have `name`.
@@ -403,7 +450,12 @@ impl State {
 
     /// Whether a change is not published yet.
     pub(super) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || !self.moved.is_empty()
+    }
+
+    /// Whether only endpoints of published clusters have changed.
+    pub(super) fn only_moves(&self) -> bool {
+        self.dirty.is_empty() && !self.moved.is_empty()
     }
 
     /// The reasons why resources of the last response are refused, in one line. `None` if none is.
@@ -423,12 +475,12 @@ impl State {
     }
 }
 
-/// The type of the resources that one of `kind` needs.
-fn needed_by(kind: Type) -> Option<Type> {
+/// The types of the resources that one of `kind` may need.
+fn needed_by(kind: Type) -> &'static [Type] {
     match kind {
-        Type::Cluster => Some(Type::Endpoints),
-        Type::Listener => Some(Type::Routes),
-        Type::Endpoints | Type::Routes => None,
+        Type::Cluster => &[Type::Endpoints, Type::Secret],
+        Type::Listener => &[Type::Routes, Type::Secret],
+        Type::Endpoints | Type::Routes | Type::Secret => &[],
     }
 }
 

@@ -48,9 +48,12 @@ struct Asked {
     at: Instant,
     heard: bool,
     nonce: String,
-    /// The names that were asked for, each with the time at which it does not exist if it is not
-    /// answered.
-    names: BTreeMap<String, Option<Instant>>,
+    /// The names that were asked for.
+    names: BTreeSet<String>,
+    /// The generation of the names that are wanted.
+    generation: u64,
+    /// Names without an answer, each with the time at which it does not exist.
+    until: BTreeMap<String, Instant>,
     /// The time at which names without an answer are asked for again: a server may forget them if
     /// it had no answer for one of them. `None` if all are known.
     again: Option<Instant>,
@@ -147,15 +150,14 @@ impl Stream {
     ) -> Vec<Vec<u8>> {
         let mut requests = Vec::new();
         for kind in self.types.clone() {
-            let wanted = state.wanted(kind);
             let is_waiting = self.is_careful && self.is_waiting(now);
             let request = match self.asked.get_mut(&kind) {
-                Some(asked) => asked.next(kind, state, accepted, wanted, (self.is_delta, now)),
-                None if !kind.is_whole() && wanted.is_empty() => None,
+                Some(asked) => asked.next(kind, state, accepted, (self.is_delta, now)),
+                None if !kind.is_whole() && !state.is_any_wanted(kind) => None,
                 None if is_waiting => break,
                 None => {
                     let (asked, request) =
-                        Asked::first(kind, state, accepted, wanted, (self.is_delta, now));
+                        Asked::first(kind, state, accepted, (self.is_delta, now));
                     self.asked.insert(kind, asked);
                     Some(request)
                 }
@@ -176,14 +178,16 @@ impl Stream {
     pub(super) fn absent(&mut self, state: &State, now: Instant) -> Vec<(Type, String)> {
         let mut absent = Vec::new();
         for (kind, asked) in &mut self.asked {
-            for (name, until) in &mut asked.names {
-                if until.is_some() && state.is_known(*kind, name) {
-                    *until = None;
-                } else if until.is_some_and(|until| until <= now) {
-                    *until = None;
+            asked.until.retain(|name, until| {
+                if state.is_known(*kind, name) {
+                    return false;
+                }
+                let is_over = *until <= now;
+                if is_over {
                     absent.push((*kind, name.clone()));
                 }
-            }
+                !is_over
+            });
         }
         absent
     }
@@ -192,10 +196,10 @@ impl Stream {
     pub(super) fn is_settled(&self, state: &State, accepted: &Accepted) -> bool {
         let known = |(kind, asked): (&Type, &Asked)| {
             (asked.heard || accepted.versions.contains_key(kind))
-                && asked.names.keys().all(|name| state.is_known(*kind, name))
+                && asked.names.iter().all(|name| state.is_known(*kind, name))
         };
         let asked = |kind: &Type| {
-            self.asked.contains_key(kind) || (!kind.is_whole() && state.wanted(*kind).is_empty())
+            self.asked.contains_key(kind) || (!kind.is_whole() && !state.is_any_wanted(*kind))
         };
         self.types.iter().all(asked) && self.asked.iter().all(known)
     }
@@ -204,7 +208,7 @@ impl Stream {
     pub(super) fn due(&self) -> Option<Instant> {
         let answers = self.asked.values().filter_map(|asked| asked.answer.as_ref());
         let answers = answers.filter(|answer| answer.is_judged).map(|answer| answer.due);
-        let names = self.asked.values().flat_map(|asked| asked.names.values()).filter_map(|it| *it);
+        let names = self.asked.values().flat_map(|asked| asked.until.values()).copied();
         let waiting = self.is_careful && self.asked.len() < self.types.len();
         let waiting = self.asked.values().filter(|asked| waiting && !asked.heard);
         let again = self.asked.values().filter_map(|asked| asked.again);
@@ -268,19 +272,26 @@ impl Asked {
         kind: Type,
         state: &'a State,
         accepted: &'a Accepted,
-        wanted: BTreeSet<String>,
         (is_delta, now): (bool, Instant),
     ) -> (Self, Wanted<'a>) {
-        let until = |name: &String| (!state.is_known(kind, name)).then_some(now + ABSENT_AFTER);
-        let names = wanted.iter().map(|name| (name.clone(), until(name))).collect();
-        let (nonce, answer) = (String::new(), None);
-        let mut asked = Self { at: now, heard: false, nonce, names, again: None, answer };
+        let (names, generation) = (state.wanted(kind), state.generation(kind));
+        let unknown = names.iter().filter(|name| !state.is_known(kind, name));
+        let mut asked = Self {
+            at: now,
+            heard: false,
+            nonce: String::new(),
+            until: unknown.map(|name| (name.clone(), now + ABSENT_AFTER)).collect(),
+            names,
+            generation,
+            again: None,
+            answer: None,
+        };
         asked.await_names(kind, state, now);
         let known = state.entries(kind).iter().filter(|(_, entry)| !entry.version.is_empty());
         let known = known.map(|(name, entry)| (&**name, &*entry.version));
         let request = Wanted {
             version: accepted.versions.get(&kind).map_or("", |version| version),
-            names: wanted.into_iter().collect(),
+            names: asked.names.iter().cloned().collect(),
             unsubscribed: Vec::new(),
             known: if is_delta { known.collect() } else { Vec::new() },
             nonce: String::new(),
@@ -291,7 +302,7 @@ impl Asked {
 
     /// The names without a resource.
     fn unanswered<'a>(&'a self, kind: Type, state: &'a State) -> impl Iterator<Item = &'a String> {
-        self.names.keys().filter(move |name| !state.has(kind, name))
+        self.names.iter().filter(move |name| !state.has(kind, name))
     }
 
     /// Sets the time at which names without an answer are asked for again.
@@ -307,21 +318,31 @@ impl Asked {
         kind: Type,
         state: &State,
         accepted: &'a Accepted,
-        wanted: BTreeSet<String>,
         (is_delta, now): (bool, Instant),
     ) -> Option<Wanted<'a>> {
-        let unsubscribed: Vec<String> =
-            self.names.keys().filter(|name| !wanted.contains(*name)).cloned().collect();
-        let added: Vec<String> =
-            wanted.iter().filter(|name| !self.names.contains_key(*name)).cloned().collect();
+        let (mut unsubscribed, mut added, mut is_empty) = (Vec::new(), Vec::new(), false);
+        if self.generation != state.generation(kind) {
+            let wanted = state.wanted(kind);
+            unsubscribed.extend(self.names.difference(&wanted).cloned());
+            added.extend(wanted.difference(&self.names).cloned());
+            is_empty = wanted.is_empty();
+        }
         // In the state of the world, no names would mean all.
         let renames = !unsubscribed.is_empty() || !added.is_empty();
-        let renames = renames && (is_delta || !wanted.is_empty());
+        let renames = renames && (is_delta || !is_empty);
+        if renames || !is_empty {
+            self.generation = state.generation(kind);
+        }
         if renames {
-            self.names.retain(|name, _| wanted.contains(name));
+            for name in &unsubscribed {
+                self.names.remove(name);
+                self.until.remove(name);
+            }
             for name in &added {
-                let until = (!state.is_known(kind, name)).then_some(now + ABSENT_AFTER);
-                self.names.insert(name.clone(), until);
+                if !state.is_known(kind, name) {
+                    self.until.insert(name.clone(), now + ABSENT_AFTER);
+                }
+                self.names.insert(name.clone());
             }
         }
         let is_again = self.again.is_some_and(|at| at <= now);
@@ -342,7 +363,7 @@ impl Asked {
             version: accepted.versions.get(&kind).map_or("", |version| version),
             names: match is_delta {
                 true => added.into_iter().chain(again).collect(),
-                false => self.names.keys().cloned().collect(),
+                false => self.names.iter().cloned().collect(),
             },
             unsubscribed: if is_delta { unsubscribed } else { Vec::new() },
             known: Vec::new(),

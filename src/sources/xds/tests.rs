@@ -1,6 +1,7 @@
 //! Tables of resources: what becomes of each, and the reason if it is refused.
 
 mod bounds;
+mod secrets;
 
 use std::collections::BTreeSet;
 

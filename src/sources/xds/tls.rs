@@ -3,8 +3,10 @@
 
 use super::proto::{Message, Reason};
 use super::schemas::{
-    COMMON_TLS, DATA_SOURCE, DOWNSTREAM_TLS, TLS_CERTIFICATE, TLS_PARAMS, UPSTREAM_TLS, VALIDATION,
+    COMBINED, COMMON_TLS, DATA_SOURCE, DOWNSTREAM_TLS, SDS_SECRET, TLS_CERTIFICATE, TLS_PARAMS,
+    UPSTREAM_TLS, VALIDATION,
 };
+use super::secrets::{Part, Wanted, absent, secret_name};
 use crate::model::{
     ClientAuth, ClientFiles, ClientTls, Item, Material, Origin, ServerCertificate, ServerTls,
     TlsVersion,
@@ -36,7 +38,7 @@ pub(super) fn inline(mut source: Message<'_>) -> Result<Vec<u8>, Reason> {
 }
 
 /// The CAs of a `CertificateValidationContext`.
-fn trusted_ca(mut validation: Message<'_>) -> Result<Vec<u8>, Reason> {
+pub(super) fn trusted_ca(mut validation: Message<'_>) -> Result<Vec<u8>, Reason> {
     let Some(source) = validation.message(1, &DATA_SOURCE)? else {
         return Err(validation.about(1, "is missing, so any certificate would be accepted"));
     };
@@ -45,11 +47,90 @@ fn trusted_ca(mut validation: Message<'_>) -> Result<Vec<u8>, Reason> {
     Ok(bytes)
 }
 
-/// TLS to the endpoints of a cluster.
-pub(super) fn upstream(bytes: &[u8], origin: &Origin) -> Result<ClientTls, Reason> {
+/// A certificate chain and its private key.
+type Pair = (Vec<u8>, Vec<u8>);
+
+/// A part of TLS settings: it is here, or a secret of this name has it.
+enum Given<T> {
+    Here(T),
+    Secret(String),
+}
+
+/// The own certificate in a `CommonTlsContext`.
+fn own(common: &mut Message<'_>) -> Result<Option<Given<Pair>>, Reason> {
+    let mut here = common.messages(2, &TLS_CERTIFICATE)?;
+    let mut named = common.messages(6, &SDS_SECRET)?;
+    if here.len() + named.len() > 1 {
+        return Err(common.about(2, "has more than one certificate"));
+    }
+    Ok(match (here.pop(), named.pop()) {
+        (Some(here), _) => Some(Given::Here(certificate(here)?)),
+        (None, Some(named)) => Some(Given::Secret(secret_name(named)?)),
+        (None, None) => None,
+    })
+}
+
+/// The CAs of peers in a `CommonTlsContext`.
+fn roots(common: &mut Message<'_>) -> Result<Option<Given<Vec<u8>>>, Reason> {
+    if let Some(validation) = common.message(3, &VALIDATION)? {
+        return trusted_ca(validation).map(|roots| Some(Given::Here(roots)));
+    }
+    if let Some(named) = common.message(7, &SDS_SECRET)? {
+        return secret_name(named).map(|name| Some(Given::Secret(name)));
+    }
+    let Some(mut combined) = common.message(8, &COMBINED)? else { return Ok(None) };
+    if let Some(validation) = combined.message(1, &VALIDATION)? {
+        // The secret replaces nothing of it, so it may not say anything else.
+        validation.finish()?;
+    }
+    let named = combined.message(2, &SDS_SECRET)?;
+    let named = named.ok_or_else(|| combined.about(2, "is missing"))?;
+    combined.finish()?;
+    secret_name(named).map(|name| Some(Given::Secret(name)))
+}
+
+/// Notes the secrets that settings need.
+struct Noting<'a> {
+    origin: &'a Origin,
+    index: usize,
+    secrets: &'a mut Vec<Wanted>,
+}
+
+impl Noting<'_> {
+    fn item(&self, material: Material) -> Item<Material> {
+        Item::new(material, self.origin.clone())
+    }
+
+    fn want(&mut self, name: String, part: Part) -> Item<Material> {
+        self.secrets.push(Wanted { name, part, index: self.index });
+        self.item(absent())
+    }
+
+    fn pair(&mut self, given: Given<Pair>) -> (Item<Material>, Item<Material>) {
+        match given {
+            Given::Here((chain, key)) => {
+                (self.item(Material::new(chain)), self.item(Material::new(key)))
+            }
+            Given::Secret(name) => (self.want(name, Part::Certificate), self.item(absent())),
+        }
+    }
+
+    fn roots(&mut self, given: Given<Vec<u8>>) -> Item<Material> {
+        match given {
+            Given::Here(roots) => self.item(Material::new(roots)),
+            Given::Secret(name) => self.want(name, Part::Roots),
+        }
+    }
+}
+
+/// TLS to the endpoints of a cluster. Adds the secrets that it needs to `secrets`.
+pub(super) fn upstream(
+    bytes: &[u8],
+    origin: &Origin,
+    secrets: &mut Vec<Wanted>,
+) -> Result<ClientTls, Reason> {
     let mut context = Message::read(bytes, &UPSTREAM_TLS)?;
     let sni = context.text(2)?.to_owned();
-    let item = |bytes| Item::new(Material::new(bytes), origin.clone());
     let mut files = ClientFiles::default();
     if !sni.is_empty() {
         files.sni = Some(Item::new(sni, origin.clone()));
@@ -59,14 +140,19 @@ pub(super) fn upstream(bytes: &[u8], origin: &Origin) -> Result<ClientTls, Reaso
     let Some(mut common) = context.message(1, &COMMON_TLS)? else {
         return Err(context.about(1, "is missing, so any certificate would be accepted"));
     };
-    let Some(validation) = common.message(3, &VALIDATION)? else {
-        let number = [7, 8, 10, 12].into_iter().find(|number| common.has(*number));
+    let mut noting = Noting { origin, index: 0, secrets };
+    let Some(trusted) = roots(&mut common)? else {
+        let number = [10, 12].into_iter().find(|number| common.has(*number));
         return Err(match number {
             Some(number) => common.unsupported(number),
             None => common.about(3, "is missing, so any certificate would be accepted"),
         });
     };
-    files.ca = Some(item(trusted_ca(validation)?));
+    files.ca = Some(noting.roots(trusted));
+    if let Some(given) = own(&mut common)? {
+        let (cert, key) = noting.pair(given);
+        (files.cert, files.key) = (Some(cert), Some(key));
+    }
     common.ignore(&[4]); // alpn_protocols: those of the service
     common.finish()?;
     context.finish()?;
@@ -74,7 +160,7 @@ pub(super) fn upstream(bytes: &[u8], origin: &Origin) -> Result<ClientTls, Reaso
 }
 
 /// The certificate chain and the private key of a `TlsCertificate`.
-fn certificate(mut message: Message<'_>) -> Result<(Vec<u8>, Vec<u8>), Reason> {
+pub(super) fn certificate(mut message: Message<'_>) -> Result<Pair, Reason> {
     let (chain, key) = (message.message(1, &DATA_SOURCE)?, message.message(2, &DATA_SOURCE)?);
     let chain = chain.ok_or_else(|| message.about(1, "is missing"))?;
     let key = key.ok_or_else(|| message.about(2, "is missing"))?;
@@ -83,11 +169,13 @@ fn certificate(mut message: Message<'_>) -> Result<(Vec<u8>, Vec<u8>), Reason> {
     Ok(pair)
 }
 
-/// TLS to the clients of a listener, for the SNI names `names`.
+/// TLS to the clients of a listener, for the SNI names `names`. It is the certificate number
+/// `index` of the listener. Adds the secrets that it needs to `secrets`.
 pub(super) fn downstream(
     bytes: &[u8],
     names: Vec<String>,
     origin: &Origin,
+    (index, secrets): (usize, &mut Vec<Wanted>),
 ) -> Result<ServerTls, Reason> {
     let mut context = Message::read(bytes, &DOWNSTREAM_TLS)?;
     let requires = context.wrapped(2)? == Some(1);
@@ -96,19 +184,12 @@ pub(super) fn downstream(
     let Some(mut common) = context.message(1, &COMMON_TLS)? else {
         return Err(context.about(1, "is missing"));
     };
-    let item = |bytes| Item::new(Material::new(bytes), origin.clone());
-    let mut all = common.messages(2, &TLS_CERTIFICATE)?;
-    let (Some(only), true) = (all.pop(), all.is_empty()) else {
-        return Err(match common.has(6) {
-            true => common.unsupported(6),
-            false => common.about(2, "does not have exactly one certificate"),
-        });
+    let mut noting = Noting { origin, index, secrets };
+    let Some(given) = own(&mut common)? else {
+        return Err(common.about(2, "does not have exactly one certificate"));
     };
-    let (cert, key) = certificate(only)?;
-    let client_ca = match common.message(3, &VALIDATION)? {
-        Some(validation) => Some(trusted_ca(validation)?),
-        None => None,
-    };
+    let (cert, key) = noting.pair(given);
+    let client_ca = roots(&mut common)?.map(|trusted| noting.roots(trusted));
     if requires && client_ca.is_none() {
         return Err(common.about(3, "is missing, though client certificates are required"));
     }
@@ -127,12 +208,12 @@ pub(super) fn downstream(
     context.finish()?;
     let auth = if requires { ClientAuth::Require } else { ClientAuth::Optional };
     Ok(ServerTls::Certificate(Box::new(ServerCertificate {
-        cert: item(cert),
-        key: item(key),
+        cert,
+        key,
         names,
         ocsp: None,
         client_auth: client_ca.is_some().then(|| Item::new(auth, origin.clone())),
-        client_ca: client_ca.map(item),
+        client_ca,
         crl: None,
         min_version,
         send_ca_names: None,

@@ -47,6 +47,13 @@ pub(super) fn no_name(text: &str, place: Place) -> Diagnostic {
     }
     let close = if begin == '[' { ']' } else { '}' };
     let inner = rest.find(close).map_or("{...}", |end| &rest[..=end]);
+    let head = seen.head();
+    let of_fields = ["headers: {", "query: {"].into_iter().find(|it| head.ends_with(it));
+    if let (Some(key), Some(value)) = (of_fields, inner.strip_prefix("{exact:")) {
+        let value = value.trim_end_matches('}').trim();
+        let help = format!("write `{key}NAME: {value}}}`");
+        return Diagnostic::at(place, "the name to match is missing before this {").help(help);
+    }
     let help = format!("write `NAME: {inner}`, or take one pair of {{ }} out");
     Diagnostic::at(place, format!("a name is missing before this {begin}")).help(help)
 }

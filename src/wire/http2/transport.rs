@@ -18,7 +18,7 @@ use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Read, Stream};
 use crate::time::Time;
 use crate::wire::Wire;
-use crate::wire::{EXCEEDED, linger};
+use crate::wire::{EXCEEDED, LEFT, linger};
 
 /// How long an idle connection keeps its read buffer.
 const BUFFER_GRACE: Duration = Duration::from_millis(200);
@@ -230,8 +230,8 @@ impl<I: Io> Transport<I> {
         }
     }
 
-    /// Writes the frames that wait, and closes our side. A client that violated the protocol may
-    /// still send. Its bytes are read for a short time, so that it receives our GOAWAY.
+    /// Writes the frames that wait, and closes our side. A client may still send. Its bytes are
+    /// read for a short time: a reset would discard the GOAWAY that it has not read yet.
     pub async fn finish(&mut self) {
         (self.reading, self.rest) = (None, None);
         let writing = self.writing.take();
@@ -253,6 +253,7 @@ impl<I: Io> Transport<I> {
             (Some(End::Breach(_) | End::Flood(_)), Peer::Client) => {
                 linger(&self.io, &self.alarm, &wire, EXCEEDED).await;
             }
+            (None, Peer::Client) => linger(&self.io, &self.alarm, &wire, LEFT).await,
             _ => {
                 self.alarm.set(self.io.now() + CLOSE_TIMEOUT);
                 self.alarm.guard(wire.shutdown_write()).await.ok();

@@ -34,7 +34,7 @@ pub struct Listener {
     pub udp: Option<Placed<Udp>>,
     /// Whether each connection begins with a PROXY protocol header (v1 or v2). Default false.
     #[serde(default)]
-    pub proxy_protocol: bool,
+    pub proxy_protocol: Placed<bool>,
     /// Whether each request is redirected to https. The listener then uses no routes. Default
     /// false.
     #[serde(default)]

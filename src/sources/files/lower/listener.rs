@@ -33,7 +33,7 @@ pub(super) fn listener(
         tls: tls.into_iter().filter_map(|tls| tls::server(lower, tls)).collect(),
         service: value.service.map(Into::into),
         udp: value.udp.map(|udp| Item::new(mesh::udp(udp.value), origin(udp.place))),
-        proxy_protocol: value.proxy_protocol,
+        proxy_protocol: value.proxy_protocol.value.then(|| origin(value.proxy_protocol.place)),
         redirect_https: value.redirect_https.value.then(|| origin(value.redirect_https.place)),
         hosts: value.hosts.map(|hosts| list(hosts.0)),
         trusted_hops: value.trusted_hops,

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use super::super::diagnostic::Place;
 use super::super::node::{Key, Kind, Node};
 use super::addresses::Addresses;
-use super::{flow, forms, limits, own_entry, quoted, shares, targets, text, urls};
+use super::{flow, forms, limits, objects, own_entry, quoted, shares, targets, text, urls};
 use crate::compile::habits::{self, Names};
 
 /// An unknown key and its map.
@@ -46,7 +46,8 @@ pub(in super::super) fn advice(
     let filled = habits::filled(advice, &value);
     let others = others.into_inner();
     let advice = around.in_place_of_another(filled, &others);
-    (around.in_place_of_all(advice, &others), others)
+    let advice = around.in_place_of_all(advice, &others);
+    (objects::with_version(advice, names), others)
 }
 
 /// An entry, and all entries of its map.
@@ -102,6 +103,10 @@ impl<'n> Around<'n> {
             "mirrorshare" => alone(self.mirror_share()),
             "sections" => alone(self.sections()),
             "routes" => alone(self.routes()),
+            "metricof" => alone(objects::metric(self.node)),
+            "tagsof" => alone(objects::tags(self.node)),
+            "hedged" => alone(self.beside("retries").map(|_| habits::HEDGE.to_owned())),
+            "norules" => alone(objects::no_rules(self.node, self.beside("action"))),
             _ => None,
         }
     }

@@ -131,7 +131,7 @@ fn answer(node: &Node) -> Option<String> {
         let to = match rest.contains("://") {
             true => urls::redirect(rest)?,
             false if rest.starts_with('/') => format!("path: {}", quoted(rest)?),
-            false => "scheme: https".to_owned(),
+            false => "host: HOST".to_owned(),
         };
         // A URL with a variable of another proxy is not a valid value.
         return (!to.contains('$')).then(|| format!("redirect: {{{to}, status: {status}}}"));

@@ -1,14 +1,14 @@
 //! The changes of the model that follow from resources, and their result.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use super::super::cluster::Targets;
 use super::super::endpoints::Assignment;
 use super::super::kinds::{Content, Type};
 use super::super::listener::{RouteSource, own_routes, owner_of};
 use super::super::proto::Reason;
-use super::{State, needed_by};
+use super::super::secrets::Secret;
+use super::State;
 use crate::model::{Change, Kind, Resource};
 
 /// The number of endpoints for each resource that the limit allows, on average: a few clusters may
@@ -16,24 +16,26 @@ use crate::model::{Change, Kind, Resource};
 const ENDPOINTS_EACH: usize = 10;
 
 impl State {
-    /// The changes of the model that follow. A cluster waits for its endpoints, and a listener for
-    /// its routes.
+    /// The changes of the model that follow. A cluster and a listener wait for everything that they
+    /// need.
     pub(in super::super) fn changes(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
+        let moved = std::mem::take(&mut self.moved);
+        self.dirty.extend(moved.into_iter().map(|name| (Type::Cluster, name)));
         for (kind, name) in std::mem::take(&mut self.dirty) {
             match kind {
                 Type::Cluster => self.change_service(&name, &mut changes),
                 Type::Listener => self.change_listener(&name, &mut changes),
                 Type::Routes => {
                     let entry = self.entries(kind).get(&name);
-                    let entry = entry.filter(|_| self.by_routes.contains_key(&name));
+                    let entry = entry.filter(|_| self.is_wanted(kind, &name));
                     let routes = match entry.map(|it| &it.content) {
                         Some(Content::Routes(routes)) => Some(routes.resource()),
                         _ => None,
                     };
                     self.change(Kind::Routes, &name, routes, &mut changes);
                 }
-                Type::Endpoints => {}
+                Type::Endpoints | Type::Secret => {}
             }
         }
         changes
@@ -57,18 +59,17 @@ impl State {
         let entry = self.entries(Type::Cluster).get(name);
         let Some(Content::Cluster(cluster)) = entry.map(|entry| &entry.content) else {
             self.waiting.remove(&key);
+            self.unfit.remove(&key);
             self.count(name, 0);
             return self.change(Kind::Service, name, None, to);
         };
+        if self.missing(&key).is_some() {
+            self.waiting.insert(key);
+            return;
+        }
         let endpoints = match &cluster.targets {
             Targets::Own(_) => None,
-            Targets::Eds(wanted) => match self.assignment(wanted) {
-                None if !self.is_ready(Type::Endpoints, wanted) => {
-                    self.waiting.insert(key);
-                    return;
-                }
-                found => found,
-            },
+            Targets::Eds(wanted) => self.assignment(wanted),
         };
         let number = cluster.number(endpoints);
         let max = self.limits.resources.saturating_mul(ENDPOINTS_EACH);
@@ -79,15 +80,16 @@ impl State {
                 "{all} endpoints in all clusters; max_resources allows {max}, {ENDPOINTS_EACH} \
                  for each resource"
             );
-            return self.refuse(Type::Cluster, name.to_owned(), why);
+            return self.refuse_for_now(key, why);
         }
-        match cluster.service(endpoints) {
+        match cluster.service(endpoints, |name| self.secret(name)) {
             Ok(service) => {
                 self.waiting.remove(&key);
+                self.note_fit(&key);
                 self.count(name, number);
                 self.change(Kind::Service, name, Some(Resource::Service(service)), to);
             }
-            Err(why) => self.refuse(Type::Cluster, name.to_owned(), why),
+            Err(why) => self.refuse_for_now(key, why),
         }
     }
 
@@ -97,21 +99,38 @@ impl State {
         let entry = self.entries(Type::Listener).get(name);
         let (listener, routes) = match entry.map(|entry| &entry.content) {
             Some(Content::Listener(listener)) => {
+                if self.missing(&key).is_some() {
+                    self.waiting.insert(key);
+                    return;
+                }
                 let routes = match &listener.routes {
                     RouteSource::Own(routes) => Some(routes.resource()),
-                    RouteSource::Rds(wanted) if !self.is_ready(Type::Routes, wanted) => {
-                        self.waiting.insert(key);
-                        return;
-                    }
                     RouteSource::Rds(_) | RouteSource::None => None,
                 };
-                (Some(Resource::Listener(Arc::clone(&listener.listener))), routes)
+                match listener.item(|name| self.secret(name)) {
+                    Ok(item) => (Some(Resource::Listener(item)), routes),
+                    Err(why) => return self.refuse_for_now(key, why),
+                }
             }
             _ => (None, None),
         };
         self.waiting.remove(&key);
+        self.note_fit(&key);
         self.change(Kind::Routes, &own, routes, to);
         self.change(Kind::Listener, name, listener, to);
+    }
+
+    /// Refuses a resource because of one that it needs.
+    fn refuse_for_now(&mut self, key: (Type, String), why: Reason) {
+        self.refuse(key.0, key.1.clone(), why);
+        self.unfit.insert(key);
+    }
+
+    /// Forgets that a resource was refused because of one that it needs.
+    fn note_fit(&mut self, key: &(Type, String)) {
+        if self.unfit.remove(key) {
+            self.refused[key.0.index()].remove(&key.1);
+        }
     }
 
     fn count(&mut self, name: &str, number: usize) {
@@ -127,6 +146,13 @@ impl State {
     fn assignment(&self, name: &str) -> Option<&Assignment> {
         match self.entries(Type::Endpoints).get(name).map(|entry| &entry.content) {
             Some(Content::Endpoints(assignment)) => Some(assignment),
+            _ => None,
+        }
+    }
+
+    fn secret(&self, name: &str) -> Option<&Secret> {
+        match self.entries(Type::Secret).get(name).map(|entry| &entry.content) {
+            Some(Content::Secret(secret)) => Some(secret),
             _ => None,
         }
     }
@@ -150,10 +176,10 @@ impl State {
                     self.note_published(Kind::Listener, &key.1, is_there);
                     self.note_published(Kind::Routes, &own_routes(&key.1), has_routes);
                 }
-                let dropped = before.as_ref().and_then(|entry| entry.content.needed());
-                let dropped = needed_by(key.0).zip(dropped.map(str::to_owned));
+                let dropped: Vec<_> =
+                    before.iter().flat_map(|entry| entry.content.needs()).map(owned).collect();
                 self.set(key.0, key.1, before);
-                self.restore_needed(dropped);
+                dropped.into_iter().for_each(|key| self.restore_needed(key));
             }
         }
         if !refused.is_empty() {
@@ -161,25 +187,23 @@ impl State {
             self.follow(Type::Listener);
             // The model has the previous content already.
             self.dirty.clear();
+            self.moved.clear();
         }
         // A cluster that waits is not applied yet: it may still have to be taken back.
-        let before = self.waiting.iter().filter_map(|key| {
-            let entry = self.undo.get(key)?.as_ref()?;
-            Some((needed_by(key.0)?, entry.content.needed()?.to_owned()))
-        });
-        let kept: HashSet<(Type, String)> = before.collect();
+        let before = self.waiting.iter().filter_map(|key| self.undo.get(key)?.as_ref());
+        let kept: HashSet<(Type, String)> =
+            before.flat_map(|entry| entry.content.needs()).map(owned).collect();
         let (entries, waiting) = (&self.entries, &self.waiting);
         self.undo.retain(|key, _| match key.0 {
             Type::Cluster | Type::Listener => waiting.contains(key),
-            Type::Endpoints | Type::Routes => {
+            Type::Endpoints | Type::Routes | Type::Secret => {
                 kept.contains(key) && !entries[key.0.index()].contains_key(&key.1)
             }
         });
     }
 
-    /// Endpoints that were dropped with a cluster come back with it, and routes with a listener.
-    fn restore_needed(&mut self, key: Option<(Type, String)>) {
-        let Some(key) = key else { return };
+    /// Endpoints that were dropped with a cluster come back with it, and so on.
+    fn restore_needed(&mut self, key: (Type, String)) {
         if !self.entries(key.0).contains_key(&key.1)
             && let Some(Some(before)) = self.undo.remove(&key)
         {
@@ -207,14 +231,17 @@ impl State {
             },
             Kind::TokenProvider | Kind::Policy => return None,
         };
-        // Only the endpoints of a cluster may have changed.
-        let entry = self.entries(key.0).get(&key.1);
-        let endpoints = entry.filter(|_| key.0 == Type::Cluster).and_then(|it| it.content.needed());
-        let endpoints = endpoints.map(|name| (Type::Endpoints, name.to_owned()));
-        let changed = |key: &(Type, String)| self.undo.contains_key(key);
-        match endpoints {
-            Some(endpoints) if !changed(&key) && changed(&endpoints) => Some(endpoints),
-            _ => Some(key),
+        if self.undo.contains_key(&key) {
+            return Some(key);
         }
+        // Only the endpoints of a cluster or a secret may have changed.
+        let entry = self.entries(key.0).get(&key.1);
+        let needs = entry.into_iter().flat_map(|entry| entry.content.needs());
+        let needs = needs.filter(|(kind, _)| *kind != Type::Routes).map(owned);
+        Some(needs.into_iter().find(|needed| self.undo.contains_key(needed)).unwrap_or(key))
     }
+}
+
+fn owned((kind, name): (Type, &str)) -> (Type, String) {
+    (kind, name.to_owned())
 }

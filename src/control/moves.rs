@@ -1,0 +1,37 @@
+//! Changes of the endpoints of resources. They replace the endpoints of a service, and nothing is
+//! compiled again.
+
+use super::apply::Applier;
+use crate::compile::{admin_endpoints, found_in_resource};
+use crate::model::{Change, Patch, Precedence, Resource};
+
+impl Applier {
+    /// Replaces the endpoints of the services in `changes`, which differ in nothing else. Returns
+    /// false and changes nothing if everything must be compiled: for a service that the files
+    /// replace, for endpoints with other levels than before, and for those that may be refused.
+    pub fn move_endpoints(&mut self, source: &'static str, changes: &[Change]) -> bool {
+        let Some(snapshot) = self.status.known().snapshot.clone() else { return false };
+        let mut found = Vec::with_capacity(changes.len());
+        for change in changes {
+            let Change::Set(Resource::Service(item)) = change else { return false };
+            let Some(index) = snapshot.service_index(&item.value.name.value) else { return false };
+            let service = &snapshot.services[index];
+            let mut is_reserved = false;
+            if let Some(admin) = self.admin {
+                admin_endpoints(&item.value, admin, |_, _| is_reserved = true);
+            }
+            if is_reserved || service.source.as_deref() != Some(source) {
+                return false;
+            }
+            let endpoints = found_in_resource(service, &item.value, &mut self.registry);
+            let Some(endpoints) = endpoints else { return false };
+            found.push((index, endpoints));
+        }
+        let (precedence, changes) = (Precedence::UnderFiles, changes.to_vec());
+        self.resources.apply(Patch { source: source.into(), precedence, changes });
+        for (index, endpoints) in found {
+            self.replace_endpoints(&snapshot, index, endpoints);
+        }
+        true
+    }
+}
