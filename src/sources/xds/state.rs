@@ -139,7 +139,10 @@ impl State {
 
     /// The first resource that `key` needs and that is not there, as its type and name.
     fn missing(&self, key: &(Type, String)) -> Option<(Type, &str)> {
-        let entry = self.entries(key.0).get(&key.1)?;
+        self.lacks(self.entries(key.0).get(&key.1)?)
+    }
+
+    fn lacks<'a>(&self, entry: &'a Entry) -> Option<(Type, &'a str)> {
         entry.content.needs().find(|(kind, name)| !self.is_ready(*kind, name))
     }
 
@@ -422,10 +425,11 @@ impl State {
     fn touch_users(&mut self, kind: Type, name: &str) {
         let users = self.users[kind.index()].get(name).cloned();
         // Routes are items of their own, so only a listener that waits for them is concerned.
-        let is_concerned = |(_, user): &(Type, String)| {
-            kind != Type::Routes || !self.published.contains(&(Kind::Listener, user.clone()))
-        };
-        for user in users.into_iter().flatten().filter(is_concerned) {
+        for user in users.into_iter().flatten() {
+            let is_published = || self.published.contains(&(Kind::Listener, user.1.clone()));
+            if kind == Type::Routes && !self.waiting.contains(&user) && is_published() {
+                continue;
+            }
             if kind == Type::Endpoints && self.is_published_as_it_is(&user) {
                 self.moved.insert(user.1);
             } else {
