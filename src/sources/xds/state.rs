@@ -188,7 +188,7 @@ impl State {
         if !is_delta {
             self.begin(kind);
         }
-        self.refused[kind.index()].retain(|name, _| name != WHOLE && !name.starts_with(NUMBER));
+        self.refused[kind.index()].retain(|name, _| !has_no_name(name));
         if kind.is_whole() && !is_delta {
             self.refused[kind.index()].clear();
         }
@@ -394,7 +394,8 @@ impl State {
                 }
             }
             self.absent.retain(|(kind, name)| kind != needed || users.contains_key(name));
-            self.refused[needed.index()].retain(|name, _| users.contains_key(name));
+            self.refused[needed.index()]
+                .retain(|name, _| users.contains_key(name) || has_no_name(name));
             self.generations[needed.index()] += 1;
             let before = std::mem::replace(&mut self.users[needed.index()], users);
             if *needed == Type::Routes {
@@ -477,6 +478,11 @@ impl State {
         }
         (!lines.is_empty()).then(|| lines.join("; "))
     }
+}
+
+/// Whether this stands for a refused resource without a name.
+fn has_no_name(name: &str) -> bool {
+    name == WHOLE || name.starts_with(NUMBER)
 }
 
 /// The types of the resources that one of `kind` may need.

@@ -123,7 +123,7 @@ impl State {
     /// latest needs has not come, this is the one before, whose endpoints and secrets may change.
     fn usable(&self, key: &(Type, String)) -> Option<&Content> {
         let is_whole = |entry: &&Entry| self.lacks(entry).is_none();
-        let latest = self.entries(key.0).get(&key.1);
+        let latest = Some(self.entries(key.0).get(&key.1)?);
         let before = || self.undo.get(key)?.as_ref();
         let found = latest.filter(is_whole).or_else(|| before().filter(is_whole));
         found.map(|entry| &entry.content)

@@ -147,6 +147,8 @@ fn a_listener_waits_for_its_certificate_and_nothing_else_does() {
     assert!(listeners(&mut state).is_empty(), "one that is in use stays");
     let response = Response { removed: vec!["edge"], ..Response::default() };
     state.take(Type::Listener, &response, true).unwrap();
+    let gone = |change: &Change| matches!(change, Change::Remove(Kind::Listener, _));
+    assert!(state.changes().iter().any(gone));
     assert_eq!((state.wanted(Type::Secret).len(), state.entries(Type::Secret).len()), (0, 0));
 }
 
