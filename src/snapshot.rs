@@ -19,7 +19,7 @@ use crate::jwt::{Provider, Requirement};
 use crate::mesh::{Capture, Direction, EndpointAddresses, Passed};
 use crate::message;
 use crate::net::{Bind, TcpLiveness};
-use crate::observe::{Filter, Format, Tracing, Wanted};
+use crate::observe::{Export, Filter, Format, Tracing, Wanted};
 use crate::quic::{Keys, ServerQuic};
 use crate::resilience::{GlobalLimit, LimitList, RateLimits, Sources};
 pub use crate::resilience::{
@@ -440,6 +440,8 @@ pub enum LogSink {
     File(PathBuf),
     /// The syslog daemon that listens on this Unix datagram socket (RFC 5424).
     Syslog(PathBuf),
+    /// A collector, which gets the lines as log records of OTLP.
+    Otlp(Export),
 }
 
 /// The counters of one listener, for one worker.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use ringway::compile::registry::Registry;
 use ringway::compile::{Compiled, Resolutions};
 use ringway::message::Head;
+use ringway::model::{RequestFact, TagValue};
 use ringway::route::Action;
 use ringway::sources::files;
 
@@ -470,14 +471,18 @@ spec:
         reporter: {value: \"'source'\"}
         source_app: {value: \"node.metadata['LABELS']['app']\"}
         source_version: {operation: REMOVE}
+        url: {value: \"has(request.url_path) ? request.url_path : 'none'\"}
+        caller: {value: \"source.labels['app'].value\"}
 ";
     let files = Files::new(corrected, "");
     files.compiled().unwrap();
     let model = files.load().model();
     let change = &model.settings.metrics.overrides[0].value;
-    let set: Vec<_> =
-        change.set.iter().map(|(n, v)| (n.value.as_str(), v.value.as_str())).collect();
-    assert_eq!(set, [("reporter", "source"), ("source_app", "web")]);
+    let set: Vec<_> = change.set.iter().map(|(n, v)| (n.value.as_str(), &v.value)).collect();
+    let text = |text: &str| TagValue::Text(text.to_owned());
+    assert_eq!(set[..2], [("reporter", &text("source")), ("source_app", &text("web"))]);
+    let path = TagValue::Request(RequestFact::Path, Some("none".to_owned()));
+    assert_eq!(set[2..], [("url", &path), ("caller", &TagValue::Label("source_app", None))]);
     assert_eq!(change.remove[0].value, "source_version");
 }
 

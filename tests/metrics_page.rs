@@ -376,8 +376,9 @@ fn exercise_standard(standard: &Standard) {
             flag: None,
             delayed: false,
             grpc: (spoken == Spoken::Grpc).then_some(0),
+            facts: 0,
         };
-        let series = store.find(key, store.unknown_party(), store.unknown_target());
+        let series = store.find(key, store.unknown_party(), store.unknown_target(), None);
         series.http.worker(0).duration.observe_us(1);
         series.tcp.worker(0).opened.increment();
     }

@@ -187,6 +187,7 @@ fn sockets_are_opened_where_they_get_their_mark() {
         // These files open listening sockets.
         "src/control/sockets.rs",
         "src/control/resolver.rs",
+        "src/admin/listen.rs",
         // This file opens the Unix socket of syslog.
         "src/telemetry/sink.rs",
         // These files are not part of the proxy: a load generator, the check of the capture

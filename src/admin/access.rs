@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+
+use super::listen::Caller;
 
 /// The pages for orchestrators. They need no token, and tell nothing else.
 const OPEN: [&str; 2] = ["/live", "/ready"];
@@ -23,14 +25,21 @@ enum Access {
     Everybody,
     /// Clients that send this token.
     With(Arc<str>),
+    /// Clients with a certificate.
+    Certified,
     /// Nobody: the interface has left this address. A connection that is open lives on without it.
     Nobody,
 }
 
 impl Token {
-    /// Sets the token. `None` means that clients need none.
-    pub(super) fn set(&self, token: Option<Arc<str>>) {
-        self.put(token.map_or(Access::Everybody, Access::With));
+    /// Sets the token. `None` means that clients need none, or a certificate if they are asked for
+    /// one.
+    pub(super) fn set(&self, token: Option<Arc<str>>, asks_certificates: bool) {
+        self.put(match token {
+            Some(token) => Access::With(token),
+            None if asks_certificates => Access::Certified,
+            None => Access::Everybody,
+        });
     }
 
     /// Refuses all clients from now on.
@@ -42,12 +51,16 @@ impl Token {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = access;
     }
 
-    /// Whether a client that sends these fields may read the pages.
+    fn access(&self) -> Access {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a client without a certificate that sends these fields may read the pages.
     fn admits(&self, headers: &HeaderMap) -> bool {
-        let token = match self.0.read().unwrap_or_else(PoisonError::into_inner).clone() {
+        let token = match self.access() {
             Access::Everybody => return true,
             Access::With(token) => token,
-            Access::Nobody => return false,
+            Access::Certified | Access::Nobody => return false,
         };
         let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let Some((scheme, credentials)) = sent.and_then(|sent| sent.split_once(' ')) else {
@@ -71,10 +84,26 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && std::hint::black_box(differences) == 0
 }
 
-/// Answers a client without the token with 401.
-pub(super) async fn check(State(token): State<Token>, request: Request, next: Next) -> Response {
-    if OPEN.contains(&request.uri().path()) || token.admits(request.headers()) {
+/// Answers a client without a certificate or the token with 401, or with 403 if there is no token.
+pub(super) async fn check(
+    State(token): State<Token>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let access = token.access();
+    if matches!(access, Access::Nobody) {
+        let text = "the admin interface has changed; connect again\n";
+        let fields = [(header::CONNECTION, "close")];
+        return (StatusCode::SERVICE_UNAVAILABLE, fields, text).into_response();
+    }
+    let open = OPEN.contains(&request.uri().path());
+    if open || caller.is_certified || token.admits(request.headers()) {
         return next.run(request).await;
+    }
+    if matches!(access, Access::Certified) {
+        let text = "present a certificate of the CAs in `client_ca` of `admin.tls`\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
     }
     let challenge = "Basic realm=\"ringway: the token is the password\", charset=\"UTF-8\"";
     let text = "send `authorization: Bearer TOKEN` with the token of the file in `admin.token`\n";
@@ -95,7 +124,7 @@ mod tests {
             token.admits(&headers)
         };
         assert!(admits(None) && admits(Some("Bearer x")));
-        token.set(Some("0123456789abcdef".into()));
+        token.set(Some("0123456789abcdef".into()), true);
         let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
         for (value, accepted) in [
             ("Bearer 0123456789abcdef".to_owned(), true),
@@ -114,6 +143,10 @@ mod tests {
             assert_eq!(admits(Some(&value)), accepted, "{value}");
         }
         assert!(!admits(None));
+        token.set(None, true);
+        assert!(!admits(None));
+        token.set(None, false);
+        assert!(admits(None));
         token.close();
         assert!(!admits(None) && !admits(Some("Bearer 0123456789abcdef")));
     }

@@ -54,11 +54,7 @@ pub(super) async fn state(State(status): State<Status>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "now_unix_seconds": unix_seconds(SystemTime::now()),
         "started_unix_seconds": unix_seconds(known.started),
-        "state": match (&known.snapshot, known.draining) {
-            (_, true) => "draining",
-            (None, _) => "starting",
-            (Some(_), _) => "ready",
-        },
+        "state": state_of(&known),
         "workload": workload(&known),
         "config": configuration(&known),
         "listeners": listeners(&known),
@@ -71,6 +67,14 @@ pub(super) async fn state(State(status): State<Status>) -> Json<Value> {
     }))
 }
 
+pub(super) fn state_of(known: &Known) -> &'static str {
+    match (&known.snapshot, known.draining) {
+        (_, true) => "draining",
+        (None, _) => "starting",
+        (Some(_), _) => "ready",
+    }
+}
+
 /// The first services, and the number of the others.
 fn first(services: Value) -> (Vec<Value>, usize) {
     let Value::Array(mut list) = services else { return (Vec::new(), 0) };
@@ -80,7 +84,7 @@ fn first(services: Value) -> (Vec<Value>, usize) {
 }
 
 /// The name of the workload, or else of its identity.
-fn workload(known: &Known) -> Option<String> {
+pub(super) fn workload(known: &Known) -> Option<String> {
     let standard = known.snapshot.as_ref()?.standard.as_ref()?;
     let own = &standard.own;
     own.name.as_ref().or(own.principal.as_ref()).map(ToString::to_string)
@@ -136,11 +140,12 @@ fn traffic(known: &Known) -> Value {
         let column = |of: fn(&Traffic) -> Value| minutes.iter().map(of).collect::<Vec<_>>();
         let mut whole = Traffic::default();
         minutes.iter().for_each(|minute| whole.add(minute));
+        let hour = Duration::from_secs(60) * minutes.len() as u32;
         json!({
             "kind": kind,
             "name": name,
-            "minute": of_traffic(&now, recent),
-            "hour": of_traffic(&whole, Duration::from_secs(60) * minutes.len() as u32),
+            "minute": of_traffic(&now.traffic, recent, |share| now.quantile_ms(share)),
+            "hour": of_traffic(&whole, hour, |share| whole.quantile_ms(share)),
             "minutes": {
                 "requests": column(|it| it.requests.into()),
                 "errors": column(|it| it.errors.into()),
@@ -155,7 +160,11 @@ fn traffic(known: &Known) -> Value {
     })
 }
 
-fn of_traffic(traffic: &Traffic, time: Duration) -> Value {
+fn of_traffic(
+    traffic: &Traffic,
+    time: Duration,
+    quantile_ms: impl Fn(f64) -> Option<f64>,
+) -> Value {
     let seconds = time.as_secs_f64().max(1.0);
     let success =
         |requests: u64| (requests - traffic.errors.min(requests)) as f64 / requests as f64;
@@ -164,13 +173,13 @@ fn of_traffic(traffic: &Traffic, time: Duration) -> Value {
         "errors": traffic.errors,
         "per_second": rounded(traffic.requests as f64 / seconds),
         "success": (traffic.requests > 0).then(|| success(traffic.requests)),
-        "p50_ms": traffic.quantile_ms(0.5).map(rounded),
-        "p99_ms": traffic.quantile_ms(0.99).map(rounded),
+        "p50_ms": quantile_ms(0.5).map(rounded),
+        "p99_ms": quantile_ms(0.99).map(rounded),
     })
 }
 
 /// Three digits after the point are enough for people.
-fn rounded(number: f64) -> f64 {
+pub(super) fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
 

@@ -1,5 +1,6 @@
 //! The pages of the admin interface. Each function renders one page.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
-use crate::cells::Count;
+use crate::cells::{Count, Durations};
 use crate::cluster::Service;
 use crate::health::{EjectionReason, HealthState, OutlierState, Reason};
 use crate::resilience::{ShiftCounts, ShiftPhase, UnixMs};
@@ -27,10 +28,14 @@ ringway admin
 /config     the files in use, and how the last reload went
 /listeners  listeners and their connections
 /services   services, versions, endpoints, their loads and health, shifts
+/latencies  durations of requests to each service: pairs of microseconds and a count
 /overload   memory, descriptors and CPU time against their limits
+/traffic    the traffic of the last minute, for the dashboards of other proxies
+/mesh       the same of this proxy and of those in admin.peers
 /certs      certificates in use: their users, names, chain and expiry
 /requests   the last requests (?failed=true, ?limit=N); /requests/ID: the story of one
-/tap        a stream of requests, one JSON object per line (?filter=FILTER, ?header=NAME)
+/tap        a stream of requests, one JSON object per line (?filter=FILTER, ?header=NAME,
+            ?bodies=BYTES)
 ";
 
 pub(super) async fn live() -> &'static str {
@@ -191,6 +196,7 @@ fn of_service(service: &Service, shifts: Vec<Value>) -> Value {
         "balance": format!("{:?}", service.policy),
         "locality": service.locality.as_ref().map(ToString::to_string),
         "requests_active": service.stats.sum(|cells| &cells.active),
+        "latency_ms": latency(service),
         "requests_pending": service.stats.sum(|cells| &cells.pending),
         "health_check": service.health.as_ref().map(ToString::to_string),
         "circuit_breaker": service.breaker.as_ref().map(ToString::to_string),
@@ -203,6 +209,32 @@ fn of_service(service: &Service, shifts: Vec<Value>) -> Value {
         "shifts": shifts,
         "endpoints": endpoints.collect::<Vec<_>>(),
     })
+}
+
+/// The percentiles of the durations since the start. Null without requests.
+fn latency(service: &Service) -> Value {
+    let all = Durations::of(&service.stats, |cells| &cells.latency);
+    all.quantiles_ms([0.5, 0.9, 0.99, 0.999, 1.0]).map_or(Value::Null, |found| {
+        let [p50, p90, p99, p999, max] = found;
+        json!({ "p50": p50, "p90": p90, "p99": p99, "p999": p999, "max": max })
+    })
+}
+
+/// The durations of the requests to each service since the start: pairs of microseconds and a
+/// count.
+pub(super) async fn latencies(State(status): State<Status>) -> Json<Value> {
+    let snapshot = status.known().snapshot.clone();
+    let mut all: BTreeMap<Box<str>, Durations> = BTreeMap::new();
+    for service in snapshot.iter().flat_map(|snapshot| snapshot.all_services()) {
+        let durations = Durations::of(&service.stats, |cells| &cells.latency);
+        if !durations.is_empty() {
+            all.entry(service.name.clone()).or_default().add(&durations);
+        }
+    }
+    let shown = all.into_iter().map(|(name, durations)| {
+        (name.to_string(), durations.us().map(|(us, count)| json!([us, count])).collect())
+    });
+    Json(Value::Object(shown.collect()))
 }
 
 fn of_shift(shift: &Shift) -> Value {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, Receiver};
 
 use crate::observe::Filter;
+use crate::observe::body_copy::BODY_BYTES_MAX;
 use crate::observe::tap::{OpenTap, TAPS_MAX, Tap, Taps};
 use crate::telemetry::status::Status;
 
@@ -53,10 +54,11 @@ pub(super) async fn requests(State(status): State<Status>, Query(query): Pairs) 
     Json(Value::Array(observers.stories.last(limit, failed))).into_response()
 }
 
-/// A stream of the exchanges that a filter accepts, one JSON object per line: `?filter=FILTER`, and
-/// `?header=NAME` for each field whose value is shown.
+/// A stream of the exchanges that a filter accepts, one JSON object per line: `?filter=FILTER`,
+/// `?header=NAME` for each field whose value is shown, and `?bodies=BYTES` for the beginnings of
+/// both bodies.
 pub(super) async fn tap(State(status): State<Status>, Query(query): Pairs) -> Response {
-    let (mut filter, mut shown) = (None, Vec::new());
+    let (mut filter, mut shown, mut bodies) = (None, Vec::new(), 0);
     for (key, value) in query {
         match key.as_str() {
             "filter" => match Filter::parse(&value) {
@@ -64,13 +66,21 @@ pub(super) async fn tap(State(status): State<Status>, Query(query): Pairs) -> Re
                 Err(error) => return wrong(&format!("{}; {}", error.message, error.help)),
             },
             "header" => shown.push(value.to_ascii_lowercase()),
-            _ => return wrong(&format!("{key}: write filter=FILTER or header=NAME")),
+            "bodies" => match value.parse() {
+                Ok(bytes) if bytes <= BODY_BYTES_MAX => bodies = bytes,
+                _ => {
+                    return wrong(&format!(
+                        "bodies: write a number of bytes up to {BODY_BYTES_MAX}"
+                    ));
+                }
+            },
+            _ => return wrong(&format!("{key}: write filter=FILTER, header=NAME or bodies=BYTES")),
         }
     }
     let taps = Arc::clone(&status.known().observers.taps);
     let (sender, lines) = mpsc::channel(TAP_LINES_MAX);
     let take = Box::new(move |line| sender.try_send(line).is_ok());
-    let Some(open) = taps.open(Tap { filter, shown, take }) else {
+    let Some(open) = taps.open(Tap { filter, shown, bodies, take }) else {
         let text = format!("{TAPS_MAX} taps are open; close one of them\n");
         return (StatusCode::TOO_MANY_REQUESTS, text).into_response();
     };

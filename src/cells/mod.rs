@@ -1,8 +1,12 @@
 //! Counters that need no lock and no atomic addition. Each worker writes its own cells, and the
 //! control thread sums them when the metrics are read.
 
+mod fine;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use fine::{Durations, FineHistogram};
 
 /// A monotonic counter or a gauge. Only one worker writes it; every thread may read it.
 ///

@@ -1,6 +1,6 @@
 //! The counters of services and endpoints.
 
-use crate::cells::{Count, Histogram};
+use crate::cells::{Count, FineHistogram, Histogram};
 use crate::error::Flag;
 use crate::http2::Flood;
 use crate::resilience::{Hedged, Limit, Mirrored};
@@ -17,6 +17,8 @@ pub struct ServiceCells {
     pub flags: [Count; Flag::ALL.len()],
     /// The time from the head of the request to the end of the response.
     pub duration: Histogram,
+    /// The same durations, for percentiles.
+    pub latency: FineHistogram,
     /// Requests that were sent on a reused connection.
     pub pool_reused: Count,
     /// Pooled connections that turned out to be closed when a request needed them.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Compiler, habits, suggestion};
+use super::{Compiler, collector, habits, suggestion};
 use crate::model::{self, Item};
+use crate::observe::otlp_lines::HTTP_PATH;
 use crate::observe::{Filter, Format, TextError};
 use crate::snapshot::{AccessLog, LogFilter, LogLines, LogSink};
 
@@ -20,10 +21,11 @@ const FORMATS: [&str; 3] = ["json", "envoy", "istio"];
 /// target is configured, all exchanges go there by default.
 pub(super) fn access_log(compiler: &mut Compiler<'_>) -> Option<AccessLog> {
     let log = &compiler.model.settings.access_log;
-    let filter = match (log.filter.as_ref().map(|filter| filter.value.as_str()), &log.sink) {
+    let has_target = log.sink.is_some() || log.otlp.is_some();
+    let filter = match (log.filter.as_ref().map(|filter| filter.value.as_str()), has_target) {
         (Some("none"), _) => None,
-        (Some("all"), _) | (None, Some(_)) => Some(LogFilter::All),
-        (Some("failed"), _) | (None, None) => Some(LogFilter::Failed),
+        (Some("all"), _) | (None, true) => Some(LogFilter::All),
+        (Some("failed"), _) | (None, false) => Some(LogFilter::Failed),
         (Some(_), _) => filter(compiler, log.filter.as_ref()?),
     };
     let sink = match &log.sink {
@@ -32,6 +34,7 @@ pub(super) fn access_log(compiler: &mut Compiler<'_>) -> Option<AccessLog> {
         Some(model::LogSink::File(path)) => LogSink::File(path.clone()),
         Some(model::LogSink::Syslog(path)) => LogSink::Syslog(path.clone()),
     };
+    let sink = otlp(compiler, log).unwrap_or(sink);
     let format = format(compiler, log);
     if let (Some(sample), Some(LogFilter::Failed)) = (&log.sample, &filter) {
         let message = "`sample` has no effect: the log has only failed requests";
@@ -46,6 +49,27 @@ pub(super) fn access_log(compiler: &mut Compiler<'_>) -> Option<AccessLog> {
     let lines =
         LogLines { format, filter, sample: log.sample.as_ref().map(|share| share.value), wanted };
     Some(AccessLog { sink, lines: Arc::new(lines) })
+}
+
+/// The collector that gets the lines. `None` if none is written, or after an error.
+fn otlp<'a>(compiler: &mut Compiler<'a>, log: &'a model::AccessLog) -> Option<LogSink> {
+    let Some(url) = &log.otlp else {
+        let alone =
+            [log.ca.as_ref().map(|it| &it.origin), log.service.as_ref().map(|it| &it.origin)];
+        for origin in alone.into_iter().flatten() {
+            let help = "add `otlp: https://HOST:PORT`, or leave this out";
+            compiler.fault_with_help(origin, "this is for a collector, and there is none", help);
+        }
+        return None;
+    };
+    if log.sink.is_some() {
+        let message = "the lines go either to `path` or to a collector";
+        compiler.fault_with_help(&url.origin, message, "keep one of `path` and `otlp`");
+    }
+    let traces = compiler.model.settings.tracing.as_ref();
+    let service = log.service.as_ref().map(|service| service.value.as_str());
+    let service = service.or_else(|| traces?.service.as_deref());
+    collector::export(compiler, url, log.ca.as_ref(), service, HTTP_PATH).map(LogSink::Otlp)
 }
 
 fn filter(compiler: &mut Compiler<'_>, filter: &Item<String>) -> Option<LogFilter> {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::rate_limits::{self, Owner};
 use super::routes::Hosts;
-use super::{Compiler, http2, http3, is_token, jwt, mesh, settings, suggestion, tcp, tls};
+use super::{Compiler, admin, http2, http3, is_token, jwt, mesh, suggestion, tcp, tls};
 use crate::authz::EscapedSlashes;
 use crate::cluster::Service;
 use crate::mesh::{Direction, Passed};
 use crate::model::{self, Item, ListenerProtocol, Origin};
-use crate::net::Bind;
+use crate::net::{Address, Bind};
 use crate::resilience::Scope;
 use crate::route::{Action, HostPattern, Redirect, Table};
 use crate::snapshot::{ForwardClientCert, Listener, PerSource, Serves, Timeouts};
@@ -341,10 +341,14 @@ fn overlapping(compiler: &Compiler<'_>, bind: &Bind) -> Option<(Bind, String)> {
     let (is_quic, address) = match bind {
         Bind::Tcp(address) => (false, address),
         Bind::Quic(address) | Bind::Passed(address) => (true, address),
-        Bind::Udp(_) | Bind::Unix(_) | Bind::Systemd(_) => return None,
+        Bind::Unix(path) => {
+            let is_admin = admin::address(compiler.model) == Some(Address::Unix(path.clone()));
+            return is_admin.then(|| (bind.clone(), ADMIN.to_owned()));
+        }
+        Bind::Udp(_) | Bind::Systemd(_) => return None,
     };
     for (taken, by) in
-        [(settings::admin(compiler.model), ADMIN), (compiler.model.mesh.dns, "mesh.dns.bind")]
+        [(admin::tcp(compiler.model), ADMIN), (compiler.model.mesh.dns, "mesh.dns.bind")]
     {
         if let Some(taken) = taken.filter(|taken| !is_quic && in_the_way(taken, address)) {
             return Some((Bind::Tcp(taken), by.to_owned()));

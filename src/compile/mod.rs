@@ -3,8 +3,10 @@
 
 mod absent;
 mod access_log;
+mod admin;
 mod authorization;
 mod breaker;
+mod collector;
 mod endpoints;
 mod faults;
 mod global_limits;
@@ -43,6 +45,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::admin::{AdminPeer, AdminPlan, AdminTls, address as admin_address};
 pub use self::endpoints::{found_at, found_in_consul, found_in_resource};
 pub use self::jwt::KeySource;
 use self::registry::Registry;
@@ -66,7 +69,6 @@ use crate::resilience::RateLimits;
 use crate::route::{Action, Matcher, Rule, Shift};
 use crate::snapshot::Snapshot;
 use crate::tls::{CertificateInfo, WorkloadIdentity};
-pub use settings::admin as admin_address;
 
 /// Results of DNS lookups and key fetches that the snapshot needs. The control thread provides
 /// them.
@@ -99,10 +101,8 @@ impl Resolutions {
 pub struct Compiled {
     /// The configuration of the workers.
     pub snapshot: Snapshot,
-    /// The address of the admin interface.
-    pub admin: Option<SocketAddr>,
-    /// The token that clients of the admin interface must send. `None` means that they need none.
-    pub admin_token: Option<Arc<str>>,
+    /// The admin interface.
+    pub admin: AdminPlan,
     /// The address of the resolver for the workload, and its names.
     pub dns: DnsPlan,
     /// The number of workers. `None` means one for each CPU.
@@ -253,6 +253,7 @@ fn compile_all(
     listeners.sort_by(|one, other| one.name.cmp(&other.name));
     reserved::check(&mut compiler);
     slips::find(&mut compiler);
+    let admin = admin::plan(&mut compiler);
     let snapshot = Snapshot {
         version,
         listeners,
@@ -270,10 +271,9 @@ fn compile_all(
         certificates: std::mem::take(&mut compiler.certificates),
         jwt_providers: std::mem::take(&mut compiler.providers),
         services,
-        reserved: settings::admin(model).into_iter().chain(model.mesh.dns).collect(),
+        reserved: admin::tcp(model).into_iter().chain(model.mesh.dns).collect(),
         endpoint_addresses,
     };
-    let admin_token = settings::admin_token(&mut compiler);
     let sources = sources::sources(&mut compiler);
     let Compiler { faults, key_sources, bind_places, validity, awaits_identity, .. } = compiler;
     if faults.iter().any(is_error) {
@@ -282,8 +282,7 @@ fn compile_all(
     Ok(Compiled {
         dns: mesh::dns(model, &snapshot.services),
         snapshot,
-        admin: settings::admin(model),
-        admin_token,
+        admin,
         workers: model.settings.workers,
         pin: model.settings.pin,
         driver: model.settings.driver,

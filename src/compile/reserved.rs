@@ -13,7 +13,7 @@ pub(super) fn check(compiler: &mut Compiler<'_>) {
     for service in &compiler.model.services {
         let Some(id) = service.origin.resource() else { continue };
         let mut first = None;
-        admin_endpoints(&service.value, admin, |_, address| {
+        admin_endpoints(&service.value, &admin, |_, address| {
             first.get_or_insert(address);
         });
         if let Some(address) = first {
@@ -25,17 +25,16 @@ pub(super) fn check(compiler: &mut Compiler<'_>) {
 }
 
 /// Calls `found` for each endpoint of `service` that is the admin interface, at `admin`.
-pub fn admin_endpoints(
-    service: &Service,
-    admin: SocketAddr,
-    mut found: impl FnMut(&Origin, String),
-) {
+pub fn admin_endpoints(service: &Service, admin: &Address, mut found: impl FnMut(&Origin, String)) {
     let mut list = |endpoints: &[Item<Endpoint>]| {
         for item in endpoints {
-            if let Address::Tcp(address) = &item.value.address
-                && reaches(*address, admin)
-            {
-                found(&item.origin, address.to_string());
+            let is_it = match (&item.value.address, admin) {
+                (Address::Tcp(address), Address::Tcp(admin)) => reaches(*address, *admin),
+                (Address::Unix(path), Address::Unix(admin)) => path == admin,
+                _ => false,
+            };
+            if is_it {
+                found(&item.origin, item.value.address.to_string());
             }
         }
     };
@@ -44,10 +43,14 @@ pub fn admin_endpoints(
         Some(Endpoints::Versions(versions)) => {
             versions.iter().for_each(|(_, endpoints)| list(endpoints));
         }
-        Some(Endpoints::Name(name)) if is_local_name(&name.value.address, admin) => {
-            found(&name.origin, name.value.address.to_string());
+        Some(Endpoints::Name(name)) => {
+            if let Address::Tcp(admin) = admin
+                && is_local_name(&name.value.address, *admin)
+            {
+                found(&name.origin, name.value.address.to_string());
+            }
         }
-        Some(Endpoints::Name(_) | Endpoints::Consul(_) | Endpoints::Awaited) | None => {}
+        Some(Endpoints::Consul(_) | Endpoints::Awaited) | None => {}
     }
 }
 

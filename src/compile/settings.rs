@@ -1,17 +1,12 @@
 //! Compiles the settings of the process.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Compiler, http2, http3, listeners};
 use crate::http1::parse::HEADERS_MAX;
 use crate::message;
-use crate::model::{self, AdminBind, Item, Model};
+use crate::model::{self, Item, Model};
 use crate::snapshot::{Drain, Limits, OutboundDrain};
-
-/// The default address of the admin interface.
-const ADMIN_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
 
 /// The range of `limits.header_bytes`.
 const HEADER_BYTES_MIN: usize = 256;
@@ -35,47 +30,6 @@ pub(super) fn drain(model: &Model) -> Drain {
             model::OutboundDrain::AtLeast(min) => after(min),
         },
     }
-}
-
-/// The address of the admin interface. `None` means that there is none.
-pub fn admin(model: &Model) -> Option<SocketAddr> {
-    match model.settings.admin {
-        AdminBind::Default => Some(ADMIN_BIND),
-        AdminBind::Off => None,
-        AdminBind::At(address) => Some(address),
-    }
-}
-
-/// The minimum length of the token of the admin interface, in bytes.
-const TOKEN_BYTES_MIN: usize = 16;
-
-/// The token of the admin interface. `None` means that it needs none: only the host itself reaches
-/// it.
-pub(super) fn admin_token(compiler: &mut Compiler<'_>) -> Option<Arc<str>> {
-    let settings = &compiler.model.settings;
-    let address = admin(compiler.model).filter(|address| !address.ip().is_loopback());
-    let Some(item) = &settings.admin_token else {
-        if let (Some(address), Some(origin)) = (address, &settings.admin_origin) {
-            let message =
-                format!("other hosts reach {address}, so the admin interface needs a token");
-            let help = "add `token: FILE`, or write `bind: 127.0.0.1:9900`";
-            compiler.fault_with_help(origin, message, help);
-        }
-        return None;
-    };
-    let bytes = compiler.material(item)?;
-    let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
-    let printed = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if text.len() < TOKEN_BYTES_MIN || !printed {
-        let message = format!(
-            "this is not a token: write one line of at least {TOKEN_BYTES_MIN} \
-            letters and digits"
-        );
-        let help = "`openssl rand -hex 32` makes one";
-        compiler.fault_with_help(&item.origin, message, help);
-        return None;
-    }
-    Some(text.into())
 }
 
 pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Compiler, WorkloadApi, services, settings, tls};
+use super::{Compiler, WorkloadApi, admin, services, tls};
 use crate::grpc::xds::Node;
 use crate::model::{self, Item};
 use crate::tls::ClientTls;
@@ -208,7 +208,7 @@ fn consul_source<'a>(
         token,
         tls: tls::service(compiler, &consul.service),
         only_passing: consul.only_passing,
-        admin: settings::admin(compiler.model),
+        admin: admin::tcp(compiler.model),
     })
 }
 
@@ -292,7 +292,7 @@ fn xds_source<'a>(compiler: &mut Compiler<'a>, written: &'a Item<model::Xds>) ->
 }
 
 /// The host and the port of a member. `usual` is the port that such a server often has.
-fn member(
+pub(super) fn member(
     compiler: &mut Compiler<'_>,
     written: &Item<String>,
     usual: Option<u16>,
@@ -301,7 +301,7 @@ fn member(
     if let Some((scheme, rest)) = text.split_once("://") {
         let message = format!("{text:?} is a URL");
         let tls = if scheme == "https" { ", and `tls: {ca: FILE}`" } else { "" };
-        let help = format!("write {}{tls}", rest.trim_end_matches('/'));
+        let help = format!("write {}{tls}", rest.split('/').next().unwrap_or_default());
         compiler.fault_with_help(&written.origin, message, help);
         return None;
     }

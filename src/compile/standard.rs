@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::mesh::{INBOUND_SERVICE, PASSTHROUGH_SERVICE};
 use super::suggestion::value_suggestion;
 use super::{Compiler, Item};
-use crate::model::{self, MetricOverride, Model, StandardMetric};
+use crate::model::{self, MetricOverride, Model, RequestFact, StandardMetric, TagValue};
 use crate::standard::{
-    LABELS, Metric, Reporter, SERIES_MAX, Shape, Standard, Target, TargetFacts, UNUSED_AFTER,
-    Workload,
+    Fact, LABELS, LabelValue, Metric, Reporter, SERIES_MAX, Shape, Standard, Target, TargetFacts,
+    UNUSED_AFTER, Workload,
 };
 use crate::time::NO_LIMIT;
 
@@ -78,7 +78,8 @@ pub(super) fn standard(compiler: &mut Compiler<'_>) -> Option<Arc<Standard>> {
         let max = written.series.as_ref().map_or(SERIES_MAX, |it| it.value as usize);
         let unused_after = written.unused_after.unwrap_or(UNUSED_AFTER);
         let unused_after = Some(unused_after).filter(|time| *time != NO_LIMIT);
-        Arc::new(Standard { store, own: own(compiler), shapes, unused_after, max })
+        let facts = facts(&shapes);
+        Arc::new(Standard { store, own: own(compiler), shapes, facts, unused_after, max })
     })
 }
 
@@ -111,8 +112,36 @@ fn change(shape: &mut Shape, change: &MetricOverride) {
     for (name, value) in &change.set {
         shape.removed.retain(|removed| **removed != *name.value);
         shape.set.retain(|(set, _)| **set != *name.value);
-        shape.set.push((name.value.as_str().into(), value.value.as_str().into()));
+        shape.set.push((name.value.as_str().into(), label_value(&value.value)));
     }
+}
+
+fn label_value(written: &TagValue) -> LabelValue {
+    let boxed = |text: &Option<String>| text.as_deref().map(Into::into);
+    match written {
+        TagValue::Text(text) => LabelValue::Fixed(text.as_str().into()),
+        TagValue::Label(name, otherwise) => {
+            let index = LABELS.iter().position(|label| label == name).unwrap_or_default();
+            LabelValue::Label(index, boxed(otherwise))
+        }
+        TagValue::Request(fact, otherwise) => {
+            let fact = match fact {
+                RequestFact::Method => Fact::Method,
+                RequestFact::Host => Fact::Host,
+                RequestFact::Path => Fact::Path,
+            };
+            LabelValue::Fact(fact, boxed(otherwise))
+        }
+    }
+}
+
+/// The facts about requests that the shapes show.
+fn facts(shapes: &[[Shape; Metric::ALL.len()]; 2]) -> Arc<[Fact]> {
+    let all = shapes.iter().flatten().filter(|shape| !shape.disabled);
+    let set: Vec<&LabelValue> = all.flat_map(|shape| &shape.set).map(|(_, value)| value).collect();
+    let shown =
+        |fact: &Fact| set.iter().any(|it| matches!(it, LabelValue::Fact(it, _) if it == fact));
+    Fact::ALL.into_iter().filter(shown).collect()
 }
 
 fn check(compiler: &mut Compiler<'_>, item: &Item<MetricOverride>) {

@@ -12,9 +12,10 @@ mod roots;
 pub(super) mod workload;
 
 pub use self::alone::{check_certificate, check_roots};
-use self::roots::{authorities, bundle, of_files, revocation_lists};
+pub(super) use self::roots::authorities;
+use self::roots::{bundle, of_files, revocation_lists};
 use super::pem::Pem;
-use super::{Compiler, Validity};
+use super::{AdminTls, Compiler, Validity};
 use crate::identity::SpiffeId;
 use crate::model::{
     self, ClientFiles, Endpoints, Identity, Item, ListenerProtocol, Material, Mtls, Origin,
@@ -165,6 +166,30 @@ pub(super) fn listener<'a>(
     };
     let server = Server { certificates: table, clients, versions, alpn, mode, accepts };
     server_tls(compiler, name, &first.origin, server)
+}
+
+/// Compiles TLS of the admin interface.
+pub(super) fn admin<'a>(
+    compiler: &mut Compiler<'a>,
+    written: &'a Item<model::ServerTls>,
+) -> Option<AdminTls> {
+    let name = "the admin interface";
+    let model::ServerTls::Certificate(files) = &written.value else {
+        let help = "write `tls: {cert: FILE, key: FILE, client_ca: FILE}`";
+        let message = "`mesh` would let every workload of the mesh read these pages";
+        compiler.fault_with_help(&written.origin, message, help);
+        return None;
+    };
+    let mut certificates = CertificateTable::default();
+    certificate(compiler, name, &mut certificates, files);
+    let mut accepts = Accepts::default();
+    let clients = client_auth(compiler, files, &mut accepts)?;
+    let own = [compiler.material(&files.cert)?, compiler.material(&files.key)?];
+    let inputs = terms_of(&[own[0], own[1], &accepts.trusted, &accepts.revoked]);
+    let (versions, mode) = (min_version(files), Mode::Strict);
+    let server = Server { certificates, clients, versions, alpn: ALPN_HTTP, mode, accepts };
+    let tls = server_tls(compiler, name, &written.origin, server)?;
+    Some(AdminTls { tls, inputs })
 }
 
 /// Compiles TLS of the listener for captured inbound connections. Its mode is permissive. Returns

@@ -17,11 +17,11 @@ use super::sockets::{BindError, Sockets};
 use crate::cluster::Endpoints;
 use crate::compile::registry::Registry;
 use crate::compile::{
-    Compiled, KeySource, Resolutions, SourcePlan, WorkloadApi, found_at, found_in_consul,
+    AdminPlan, Compiled, KeySource, Resolutions, SourcePlan, WorkloadApi, found_at, found_in_consul,
 };
 use crate::dns::DnsPlan;
 use crate::model::{Change, Endpoint, Kind, Patch, Precedence, Refusal, Resources};
-use crate::net::DnsName;
+use crate::net::{Address, DnsName};
 use crate::snapshot::Snapshot;
 use crate::sources::files::ProcessEnvironment;
 use crate::sources::files::diagnostic::{Diagnostic, Diagnostics, Place};
@@ -76,7 +76,7 @@ pub struct Applier {
     /// applied.
     pub awaited: Option<WorkloadApi>,
     /// The address of the admin interface of the configuration in use.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<Address>,
 }
 
 /// The part of an applied configuration that concerns the control thread itself.
@@ -88,10 +88,8 @@ pub struct Applied {
     pub gone_after: Duration,
     /// The URLs of token keys to fetch.
     pub key_sources: Vec<KeySource>,
-    /// The address of the admin interface. `None` means no admin interface.
-    pub admin: Option<SocketAddr>,
-    /// The token that clients of the admin interface must send.
-    pub admin_token: Option<Arc<str>>,
+    /// The admin interface.
+    pub admin: AdminPlan,
     /// The files as the admin interface shows them.
     pub files: Texts,
     /// The address of the DNS resolver for the workload, and the names that it answers.
@@ -372,7 +370,7 @@ impl Applier {
         let mut warnings = files::warnings(loaded, &compiled);
         warnings.list.retain(warns);
         let Compiled { snapshot, bind_places, refusals, absent, .. } = compiled;
-        let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
+        let Compiled { names, gone_after, key_sources, admin, dns, .. } = compiled;
         let sources = compiled.sources;
         check_identity(awaited, &sources, compiled.awaits_identity)?;
         for refusal in &refusals {
@@ -421,10 +419,9 @@ impl Applier {
             );
         }
         log_warnings(&warnings);
-        self.admin = admin;
+        self.admin = admin.address.clone();
         self.log.configure(snapshot.access_log.as_ref().map(|log| &log.sink));
-        let applied =
-            Applied { names, gone_after, key_sources, admin, admin_token, files, dns, sources };
+        let applied = Applied { names, gone_after, key_sources, admin, files, dns, sources };
         Ok((snapshot, applied))
     }
 

@@ -11,6 +11,7 @@ mod consul;
 mod cpus;
 #[cfg(feature = "uring")]
 mod descriptors;
+mod export;
 mod fallback;
 #[cfg(feature = "uring")]
 mod identity;
@@ -33,7 +34,6 @@ mod signals;
 pub mod sockets;
 #[cfg(feature = "uring")]
 mod sources;
-mod spans;
 #[cfg(feature = "uring")]
 mod systemd;
 #[cfg(feature = "uring")]

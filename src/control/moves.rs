@@ -17,7 +17,7 @@ impl Applier {
             let Some(index) = snapshot.service_index(&item.value.name.value) else { return false };
             let service = &snapshot.services[index];
             let mut is_reserved = false;
-            if let Some(admin) = self.admin {
+            if let Some(admin) = &self.admin {
                 admin_endpoints(&item.value, admin, |_, _| is_reserved = true);
             }
             if is_reserved || service.source.as_deref() != Some(source) {

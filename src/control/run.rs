@@ -14,6 +14,7 @@ use super::checks::Checks;
 use super::consul::ConsulServices;
 use super::cpus::Cpus;
 use super::descriptors::raise_descriptor_limit;
+use super::export::Exporters;
 use super::identity;
 use super::outliers::{Clock, Outliers};
 use super::overload::{Monitor, READ_INTERVAL};
@@ -24,7 +25,6 @@ use super::shifts::Shifts;
 use super::signals::{Signals, Told};
 use super::sockets::Sockets;
 use super::sources::{Change, Sources};
-use super::spans::SpanExporter;
 use super::systemd::{Manager, passed_sockets, watchdog_interval};
 use super::watch::Watch;
 use super::workers::{WorkerParts, observers, start_workers};
@@ -119,7 +119,7 @@ async fn serve(
     let sources = Sources::begin(&status, &lookups, plan).await;
     let first = first_wanted(&loaded, &sources).unwrap_or(trial.control);
     let (names, key_sets, addresses) = resolve(&status, &lookups, &first, &mut registry).await;
-    let (admin, resolver, exporter) = for_others(&status, &lookups, &first).await?;
+    let (admin, resolver, exporters) = for_others(&status, &lookups, &first).await?;
     let applier = Applier {
         arguments,
         outliers: Outliers::new(Arc::clone(&registry.outliers), clock),
@@ -150,7 +150,7 @@ async fn serve(
         identities,
         sources,
         admin,
-        exporter,
+        exporters,
         resolver,
         watch,
         signals,
@@ -184,22 +184,20 @@ async fn resolve(
     (names, key_sets, Resolutions { names: addresses, key_sets: keys, ..Resolutions::new() })
 }
 
-/// How long a process that ends waits until its spans are sent.
-const SPANS_FINISH_LIMIT: Duration = Duration::from_secs(1);
+/// How long a process that ends waits until its spans and lines are sent.
+const EXPORT_FINISH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Starts the admin interface and the resolver for the workload. Creates the exporter of spans.
+/// Starts the admin interface and the resolver for the workload. Creates the exporters.
 async fn for_others(
     status: &Status,
     lookups: &Lookups,
     control: &Applied,
-) -> Result<(Admin, Resolver, SpanExporter), RunError> {
-    let mut admin = Admin::new(status.clone());
-    let token = control.admin_token.clone();
-    admin.bind(control.admin, token).await.map_err(RunError::System)?;
+) -> Result<(Admin, Resolver, Exporters), RunError> {
+    let mut admin = Admin::new(status.clone(), lookups.clone());
+    admin.bind(&control.admin).await.map_err(RunError::System)?;
     let mut resolver = Resolver::new(status.clone(), lookups.clone());
     resolver.serve(control.dns.clone()).await.map_err(RunError::System)?;
-    let observers = Arc::clone(&status.known().observers);
-    Ok((admin, resolver, SpanExporter::new(observers, lookups.clone())))
+    Ok((admin, resolver, Exporters::new(status, lookups)))
 }
 
 /// The parts of the configuration that are needed before the workers start.
@@ -217,7 +215,7 @@ fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
     let compiled = files::compile(loaded, 0, &mut Registry::new(1), &Resolutions::new())
         .map_err(|errors| RunError::Config(errors.to_string()))?;
     let Compiled { workers, pin, driver, state_dir, .. } = compiled;
-    let Compiled { names, gone_after, key_sources, admin, admin_token, dns, .. } = compiled;
+    let Compiled { names, gone_after, key_sources, admin, dns, .. } = compiled;
     let sources = compiled.sources;
     if !names.is_empty() || !key_sources.is_empty() {
         tracing::info!(
@@ -228,8 +226,7 @@ fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
         );
     }
     let files = Arc::default();
-    let control =
-        Applied { names, gone_after, key_sources, admin, admin_token, files, dns, sources };
+    let control = Applied { names, gone_after, key_sources, admin, files, dns, sources };
     Ok(Trial { workers, pin, driver, state_dir, control })
 }
 
@@ -241,7 +238,7 @@ struct Control {
     identities: Identities,
     sources: Sources,
     admin: Admin,
-    exporter: SpanExporter,
+    exporters: Exporters,
     resolver: Resolver,
     watch: Watch,
     signals: Signals,
@@ -286,18 +283,17 @@ impl Control {
         }
         match self.applier.apply_again().await {
             Some(_) => {
-                self.follow_collector();
+                self.follow_collectors();
                 Ok(())
             }
             None => Err(RunError::Config(self.applier.status.known().reloads.errors.clone())),
         }
     }
 
-    /// Sends spans to the collector of the configuration in use.
-    fn follow_collector(&mut self) {
+    /// Sends spans and lines to the collectors of the configuration in use.
+    fn follow_collectors(&mut self) {
         let snapshot = self.applier.status.known().snapshot.clone();
-        let tracing = snapshot.as_ref().and_then(|snapshot| snapshot.tracing.as_ref());
-        self.exporter.follow(tracing.and_then(|tracing| tracing.export.as_ref()));
+        self.exporters.follow(snapshot.as_deref());
     }
 
     /// Installs the capture rules.
@@ -401,13 +397,13 @@ impl Control {
 
     async fn reload(&mut self, force: bool) {
         self.manager.reloading();
-        let applied = self.reload_files(force).await;
+        let applied = Box::pin(self.reload_files(force)).await;
         self.identities.await_also(self.applier.awaited.as_ref());
         self.retry.after(self.need());
         memory::give_back_with_code();
         if let Some(applied) = applied {
             self.renewal = Renewal::of(&self.applier.loaded.materials);
-            self.use_applied(applied).await;
+            Box::pin(self.use_applied(applied)).await;
         }
         self.manager.ready();
     }
@@ -417,7 +413,7 @@ impl Control {
         let applied = self.sources.apply(&mut self.applier, documents, copied).await;
         memory::give_back_with_code();
         if let Some(applied) = applied {
-            self.use_applied(applied).await;
+            Box::pin(self.use_applied(applied)).await;
         }
     }
 
@@ -446,7 +442,7 @@ impl Control {
     async fn take_consul(&mut self, change: consul::Change) {
         if let Some(applied) = ConsulServices::apply(&mut self.applier, change).await {
             memory::give_back_with_code();
-            self.use_applied(applied).await;
+            Box::pin(self.use_applied(applied)).await;
         }
     }
 
@@ -456,13 +452,13 @@ impl Control {
         let applied = Sources::apply_update(&mut self.applier, update).await;
         memory::give_back_with_code();
         if let Some(applied) = applied {
-            self.use_applied(applied).await;
+            Box::pin(self.use_applied(applied)).await;
         }
     }
 
     /// Uses the part of an applied configuration that concerns the control thread.
     async fn use_applied(&mut self, applied: Applied) {
-        let Applied { names, gone_after, key_sources, admin, admin_token, dns, .. } = applied;
+        let Applied { names, gone_after, key_sources, admin, dns, .. } = applied;
         self.lookups.outward().set_mark(dns.mark);
         self.sources.follow(&applied.sources);
         self.applier.resolutions.consul = self.sources.consul.known();
@@ -474,8 +470,8 @@ impl Control {
         self.applier.keep_addresses(&names);
         let registry = &mut self.applier.registry;
         self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
-        self.follow_collector();
-        if let Err(error) = self.admin.bind(admin, admin_token).await {
+        self.follow_collectors();
+        if let Err(error) = self.admin.bind(&admin).await {
             tracing::error!("{error}; the admin interface keeps its previous address");
         }
         if let Err(error) = self.resolver.serve(dns).await {
@@ -545,7 +541,7 @@ impl Control {
         }
         let hurried = matches!(ended, Some(DrainEnd::Told));
         if !hurried {
-            self.exporter.finish(SPANS_FINISH_LIMIT).await;
+            self.exporters.finish(EXPORT_FINISH_LIMIT).await;
         }
         self.applier.log.finish(if hurried { HURRIED_FINISH_LIMIT } else { FINISH_LIMIT });
         Ok(())

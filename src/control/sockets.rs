@@ -10,8 +10,6 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
@@ -20,6 +18,7 @@ use crate::error::plain;
 use crate::mesh::Capture;
 use crate::net::Bind;
 use crate::net::{Intercept, is_shortage};
+use crate::runtime::socket::unix_listener;
 use crate::runtime::{datagram, socket, udp};
 use crate::snapshot::Snapshot;
 use crate::worker::mailbox::{HANDSHAKE_GRACE, ListeningSocket};
@@ -180,7 +179,7 @@ impl Sockets {
             Bind::Udp(address) => datagram::listen(*address, self.workers),
             Bind::Quic(address) => udp::listen(*address, self.workers),
             Bind::Passed(address) => udp::listen_unsteered(*address, self.workers),
-            Bind::Unix(path) => Ok(vec![bind_unix(path)?]),
+            Bind::Unix(path) => Ok(vec![unix_listener(path, BACKLOG, None)?]),
             Bind::Systemd(name) => {
                 let mut named = self.passed.iter().filter(|(known, _)| known == name);
                 let (_, passed) = named.next().ok_or(io::ErrorKind::NotFound)?;
@@ -310,24 +309,6 @@ fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<OwnedFd>> {
     Ok(sockets.into_iter().map(OwnedFd::from).collect())
 }
 
-/// Binds a Unix-domain socket. Replaces the socket file of a process that has ended.
-fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
-    let address = SockAddr::unix(path)?;
-    let left_behind = std::fs::symlink_metadata(path).is_ok_and(|d| d.file_type().is_socket());
-    if left_behind {
-        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        if probe.connect(&address).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        std::fs::remove_file(path)?;
-    }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.bind(&address)?;
-    socket.set_nonblocking(true)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 fn hint(bind: &Bind, error: &io::Error) -> &'static str {
     match (bind, error.kind()) {
         (Bind::Tcp(_) | Bind::Quic(_) | Bind::Passed(_), io::ErrorKind::PermissionDenied) => {
@@ -374,9 +355,12 @@ mod tests {
     fn a_unix_socket_left_behind_is_replaced_and_a_live_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        drop(bind_unix(&path).unwrap());
-        let live = bind_unix(&path).unwrap();
-        assert_eq!(bind_unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(unix_listener(&path, BACKLOG, None).unwrap());
+        let live = unix_listener(&path, BACKLOG, None).unwrap();
+        assert_eq!(
+            unix_listener(&path, BACKLOG, None).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
         drop(live);
     }
 }

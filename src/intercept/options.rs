@@ -6,7 +6,7 @@ use super::error::InterceptError;
 use super::plan::{Exclusions, Inbound, InterceptPlan, PortRange, Ports, USER, WhenDead};
 use super::system::{gid, uid};
 use crate::model::{AdminBind, Exclude, InterceptBy, Item, Model};
-use crate::net::Bind;
+use crate::net::{Address, Bind};
 
 /// Makes the plan: the traffic of each section with a `bind` is captured. Looks up the names of
 /// users and groups.
@@ -113,9 +113,9 @@ fn own_ports(model: &Model) -> Ports {
         Bind::Tcp(address) => Some(address),
         Bind::Udp(_) | Bind::Quic(_) | Bind::Passed(_) | Bind::Unix(_) | Bind::Systemd(_) => None,
     });
-    let admin = match model.settings.admin {
-        AdminBind::At(address) => Some(address),
-        AdminBind::Default | AdminBind::Off => None,
+    let admin = match model.settings.admin.bind {
+        AdminBind::At(Address::Tcp(address)) => Some(address),
+        AdminBind::At(Address::Unix(_)) | AdminBind::Default | AdminBind::Off => None,
     };
     tcp.chain(admin).filter(|address| !address.ip().is_loopback()).filter_map(port).collect()
 }

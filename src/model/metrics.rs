@@ -49,8 +49,30 @@ pub struct MetricOverride {
     pub disabled: Option<bool>,
     /// The labels to leave out.
     pub remove: Vec<Item<String>>,
-    /// Labels with fixed values: names and values.
-    pub set: Vec<(Item<String>, Item<String>)>,
+    /// Labels with other values: names and values.
+    pub set: Vec<(Item<String>, Item<TagValue>)>,
+}
+
+/// The value of a label that an override sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagValue {
+    /// A fixed text.
+    Text(String),
+    /// The value of another label, or a text where it is not known.
+    Label(&'static str, Option<String>),
+    /// A fact about the request, or a text where there is none.
+    Request(RequestFact, Option<String>),
+}
+
+/// A fact about a request, for a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestFact {
+    /// The method.
+    Method,
+    /// The host, without its port.
+    Host,
+    /// The path, without its query.
+    Path,
 }
 
 /// One of Istio's standard metrics.

@@ -3,6 +3,7 @@
 //!
 //! Sources build models, [`Resources`] merges them, and `compile` makes a snapshot.
 
+mod admin;
 mod breaker;
 mod fault;
 mod health;
@@ -34,6 +35,7 @@ mod traces;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use admin::{Admin, AdminBind, AdminPeer};
 pub use breaker::{CircuitBreaker, Concurrency};
 pub use fault::{Fault, Refusal, Severity};
 pub use health::{GrpcProbe, HealthCheck, HealthProbe, HttpProbe};
@@ -47,7 +49,7 @@ pub use mesh::{
     Application, Exclude, Inbound, Intercept, InterceptBy, Mesh, Mtls, Outbound, PeerSource,
     PortProtocol, Probe, Udp,
 };
-pub use metrics::{MetricOverride, Metrics, StandardMetric, WorkloadFacts};
+pub use metrics::{MetricOverride, Metrics, RequestFact, StandardMetric, TagValue, WorkloadFacts};
 pub use mirror::Mirror;
 pub use origin::{Files, Item, Origin, Place, ResourceId};
 pub use outlier::{FailurePercentage, OutlierDetection, SuccessRate};
@@ -63,7 +65,7 @@ pub use service::{
     Balance, Endpoint, Endpoints, HashBy, SendProxyProtocol, Service, ServiceProtocol,
 };
 pub use settings::{
-    AccessLog, AdminBind, Drain, Driver, Keepalive, Limits, LogSink, OutboundDrain, Settings, Tcp,
+    AccessLog, Drain, Driver, Keepalive, Limits, LogSink, OutboundDrain, Settings, Tcp,
 };
 pub use shift::{AbortIf, Shift};
 pub use slow_start::SlowStart;

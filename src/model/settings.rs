@@ -1,11 +1,10 @@
 //! Settings of the process. `None` means the default value.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Http2Limits, Http3Limits, Item, Material, Metrics, Origin, Overload, Sources, Tracing, Zone,
+    Admin, Http2Limits, Http3Limits, Item, Material, Metrics, Overload, Sources, Tracing, Zone,
 };
 
 /// Settings of the process.
@@ -22,12 +21,8 @@ pub struct Settings {
     pub state_dir: Option<PathBuf>,
     /// The zone of this proxy. `None` means that zones are ignored.
     pub zone: Option<Item<Zone>>,
-    /// The address of the admin interface.
-    pub admin: AdminBind,
-    /// The token that clients of the admin interface must send.
-    pub admin_token: Option<Item<Material>>,
-    /// The origin of the address of the admin interface. `None` if it is the default.
-    pub admin_origin: Option<Origin>,
+    /// The admin interface.
+    pub admin: Admin,
     /// How the process drains.
     pub drain: Drain,
     /// How the kernel detects a dead TCP peer. A listener or service may have its own settings.
@@ -82,18 +77,6 @@ pub enum Driver {
     Epoll,
 }
 
-/// The address of the admin interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AdminBind {
-    /// The default address.
-    #[default]
-    Default,
-    /// The admin interface is off.
-    Off,
-    /// The admin interface listens on this address.
-    At(SocketAddr),
-}
-
 /// How the kernel detects a dead TCP peer. `None` means the value of the surrounding settings.
 #[derive(Clone, Debug, Default)]
 pub struct Tcp {
@@ -145,6 +128,12 @@ pub struct Limits {
 pub struct AccessLog {
     /// Where the lines are written. `None` means standard error.
     pub sink: Option<LogSink>,
+    /// The URL of a collector that gets the lines instead.
+    pub otlp: Option<Item<String>>,
+    /// The CAs of the collector's certificate.
+    pub ca: Option<Item<Material>>,
+    /// The name of this proxy's service at the collector.
+    pub service: Option<Item<String>>,
     /// The format of a line: `json`, `envoy`, `istio`, or text with operators. `None` means JSON.
     pub format: Option<Item<String>>,
     /// The values of a JSON line. Empty means all.

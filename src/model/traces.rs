@@ -1,12 +1,14 @@
 //! Traces.
 
-use super::Item;
+use super::{Item, Material};
 
 /// Traces. `None` means the default value.
 #[derive(Clone, Debug)]
 pub struct Tracing {
     /// The URL of the collector.
     pub otlp: Option<Item<String>>,
+    /// The CAs of the collector's certificate.
+    pub ca: Option<Item<Material>>,
     /// The share of new traces that are sampled, in millionths ([`super::SHARE_PARTS`]).
     pub sample: Option<u32>,
     /// Whether the decision of the caller holds.

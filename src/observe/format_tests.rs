@@ -34,6 +34,8 @@ pub fn record<'a>(target: &'a [u8], endpoint: &'a Address) -> Record<'a> {
         delayed: false,
         flag: Some(Flag::NoHealthyUpstream),
         detail: "d",
+        request_body: b"",
+        response_body: b"",
         received_bytes: 1,
         sent_bytes: 2,
         request_id: b"id",

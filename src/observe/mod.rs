@@ -1,12 +1,14 @@
 //! The reports about an exchange: its values by name, filters over them, and the formats of log
 //! lines. Pure: no I/O, no clock.
 
+pub mod body_copy;
 pub mod field;
 pub mod filter;
 pub mod format;
 pub mod headers;
 mod operators;
 pub mod otlp;
+pub mod otlp_lines;
 mod parse;
 pub mod record;
 pub mod span;
@@ -18,6 +20,7 @@ pub mod trace;
 
 use std::sync::Arc;
 
+pub use body_copy::BodyCopy;
 pub use field::Field;
 pub use filter::Filter;
 pub use format::Format;

@@ -18,6 +18,20 @@ const IS_REMOTE: u64 = 0x200;
 
 /// Writes an `ExportTraceServiceRequest` with `spans` of the resource with these attributes.
 pub fn request(out: &mut Vec<u8>, resource: &[(String, String)], spans: &[Span]) {
+    envelope(out, resource, |out| {
+        for span in spans {
+            put_nested(out, 2, |out| put_span(out, span));
+        }
+    });
+}
+
+/// Writes the message around spans or log records: the resource with these attributes, and the
+/// scope. `content` writes the spans or records.
+pub(super) fn envelope(
+    out: &mut Vec<u8>,
+    resource: &[(String, String)],
+    content: impl FnOnce(&mut Vec<u8>),
+) {
     put_nested(out, 1, |out| {
         put_nested(out, 1, |out| {
             for (key, value) in resource {
@@ -29,9 +43,7 @@ pub fn request(out: &mut Vec<u8>, resource: &[(String, String)], spans: &[Span])
                 put_bytes(out, 1, b"ringway");
                 put_bytes(out, 2, env!("CARGO_PKG_VERSION").as_bytes());
             });
-            for span in spans {
-                put_nested(out, 2, |out| put_span(out, span));
-            }
+            content(out);
         });
     });
 }
@@ -69,28 +81,33 @@ fn put_span(out: &mut Vec<u8>, span: &Span) {
     out.extend_from_slice(&flags.to_le_bytes());
 }
 
-fn put_attribute(out: &mut Vec<u8>, key: &str, value: &Attribute) {
+pub(super) fn put_attribute(out: &mut Vec<u8>, key: &str, value: &Attribute) {
     put_bytes(out, 1, key.as_bytes());
-    put_nested(out, 2, |out| match value {
+    put_nested(out, 2, |out| put_value(out, value));
+}
+
+/// Writes the content of an `AnyValue`.
+pub(super) fn put_value(out: &mut Vec<u8>, value: &Attribute) {
+    match value {
         Attribute::Text(text) if text.is_empty() => out.extend_from_slice(&[0x0a, 0]),
         Attribute::Text(text) => put_bytes(out, 1, text.as_bytes()),
         Attribute::Number(number) => {
             out.push(3 << 3);
             crate::grpc::protobuf::put_varint(out, *number as u64);
         }
-    });
+    }
 }
 
 /// The part of an export that a collector has refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Partial {
-    /// The number of spans that it refused.
+    /// The number of spans or log records that it refused.
     pub rejected: u64,
     /// Its reason.
     pub message: String,
 }
 
-/// Reads an `ExportTraceServiceResponse`.
+/// Reads an `ExportTraceServiceResponse` or an `ExportLogsServiceResponse`, which are alike.
 ///
 /// # Errors
 /// If it is malformed.

@@ -70,6 +70,10 @@ pub struct Record<'a> {
     pub flag: Option<Flag>,
     /// The reason of the flag. Empty if there is no flag.
     pub detail: &'a str,
+    /// The beginning of the body of the request, for taps. Empty if none asks for it.
+    pub request_body: &'a [u8],
+    /// The beginning of the body of the response of an endpoint, for taps.
+    pub response_body: &'a [u8],
     /// Body bytes (L4: all bytes) from the client.
     pub received_bytes: u64,
     /// Body bytes (L4: all bytes) to the client.

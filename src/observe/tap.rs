@@ -3,6 +3,10 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::body_copy::BodyCopy;
 use super::filter::Filter;
 use super::format;
 use super::headers::{HeaderCopy, is_secret};
@@ -54,6 +58,8 @@ pub struct Tap {
     /// The fields whose values are shown in addition to the harmless ones, in lower case. A field
     /// that may carry a secret is never shown.
     pub shown: Vec<String>,
+    /// The number of bytes of each body that are shown. 0 shows none.
+    pub bodies: usize,
     /// The function that takes the lines.
     pub take: Take,
 }
@@ -62,6 +68,10 @@ pub struct Tap {
 #[derive(Default)]
 pub struct Taps {
     active: AtomicUsize,
+    /// The largest number of bytes of a body that a tap shows.
+    bodies: AtomicUsize,
+    /// The number of bytes of bodies that are copied now.
+    copied: Arc<AtomicUsize>,
     open: Mutex<Vec<(u64, Tap)>>,
     next: AtomicU64,
     lines: AtomicU64,
@@ -79,6 +89,12 @@ impl Taps {
     #[inline]
     pub fn is_active(&self) -> bool {
         self.active.load(Ordering::Relaxed) != 0
+    }
+
+    /// Copies for the bodies of a request and its response. `None` if no tap shows bodies.
+    pub fn copies(&self) -> Option<Box<[BodyCopy; 2]>> {
+        let max = self.bodies.load(Ordering::Relaxed);
+        (max > 0).then(|| Box::new([(); 2].map(|()| BodyCopy::new(max, &self.copied))))
     }
 
     /// The number of open taps.
@@ -99,7 +115,7 @@ impl Taps {
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         open.push((number, tap));
-        self.active.store(open.len(), Ordering::Relaxed);
+        self.tell(&open);
         Some(OpenTap { taps: Arc::clone(self), number })
     }
 
@@ -116,6 +132,13 @@ impl Taps {
         }
     }
 
+    /// Tells the workers which taps are open.
+    fn tell(&self, open: &[(u64, Tap)]) {
+        let bodies = open.iter().map(|(_, tap)| tap.bodies).max().unwrap_or_default();
+        self.bodies.store(bodies, Ordering::Relaxed);
+        self.active.store(open.len(), Ordering::Relaxed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<(u64, Tap)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +148,7 @@ impl Drop for OpenTap {
     fn drop(&mut self) {
         let mut open = self.taps.lock();
         open.retain(|(number, _)| *number != self.number);
-        self.taps.active.store(open.len(), Ordering::Relaxed);
+        self.taps.tell(&open);
     }
 }
 
@@ -145,6 +168,11 @@ impl Tap {
                 line.extend_from_slice(b"\":");
                 self.put_fields(&mut line, copy);
             }
+        }
+        for (key, body) in
+            [("request_body", record.request_body), ("response_body", record.response_body)]
+        {
+            put_body(&mut line, key, &body[..body.len().min(self.bodies)]);
         }
         line.extend_from_slice(b"}\n");
         line
@@ -172,6 +200,31 @@ impl Tap {
     }
 }
 
+/// Writes the beginning of a body as text, or as base64 if it is no text.
+fn put_body(line: &mut Vec<u8>, key: &str, body: &[u8]) {
+    let text = match std::str::from_utf8(body) {
+        Ok(_) => Some(body),
+        // The end is cut in the middle of a character.
+        Err(error) if error.error_len().is_none() => Some(&body[..error.valid_up_to()]),
+        Err(_) => None,
+    };
+    if body.is_empty() {
+        return;
+    }
+    line.extend_from_slice(b",\"");
+    line.extend_from_slice(key.as_bytes());
+    match text {
+        Some(text) => {
+            line.extend_from_slice(b"\":");
+            put_json(line, text);
+        }
+        None => {
+            line.extend_from_slice(b"_base64\":");
+            put_json(line, STANDARD.encode(body).as_bytes());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,6 +240,7 @@ mod tests {
         let tap = Tap {
             filter: Some(Filter::parse("path == '/seen'").unwrap()),
             shown: vec!["x-tenant".into(), "cookie".into()],
+            bodies: 0,
             take: Box::new(move |line| {
                 let mut lines = took.lock().unwrap();
                 lines.push(String::from_utf8(line).unwrap());
@@ -222,9 +276,40 @@ mod tests {
     }
 
     #[test]
+    fn bodies_are_shown_only_to_taps_that_ask_for_them() {
+        let taps = Arc::new(Taps::default());
+        assert!(taps.copies().is_none());
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let tap = |bodies| {
+            let took = Arc::clone(&lines);
+            let take = Box::new(move |line: Vec<u8>| {
+                let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
+                took.lock().unwrap().push(line);
+                true
+            });
+            Tap { filter: None, shown: Vec::new(), bodies, take }
+        };
+        let open = [0, 3, 100].map(|bodies| taps.open(tap(bodies)).unwrap());
+        assert!(taps.copies().is_some_and(|copies| copies[1].again().has_room()));
+        let address = Address::Tcp("10.0.0.1:80".parse().unwrap());
+        let record = record(b"/", &address);
+        let (request_body, response_body) = ("ab\u{e9}\n".as_bytes(), &b"\xff\x00"[..]);
+        taps.show(&Record { request_body, response_body, ..record });
+        let lines = lines.lock().unwrap();
+        assert!(lines[0]["request_body"].is_null());
+        assert_eq!(
+            (&lines[1]["request_body"], &lines[2]["request_body"]),
+            (&"ab".into(), &"ab\u{e9}\n".into())
+        );
+        assert_eq!(lines[2]["response_body_base64"], "/wA=");
+        drop(open);
+        assert!(taps.copies().is_none());
+    }
+
+    #[test]
     fn the_number_of_taps_is_limited() {
         let taps = Arc::new(Taps::default());
-        let tap = || Tap { filter: None, shown: Vec::new(), take: Box::new(|_| true) };
+        let tap = || Tap { filter: None, shown: Vec::new(), bodies: 0, take: Box::new(|_| true) };
         let mut open: Vec<_> = (0..TAPS_MAX).map(|_| taps.open(tap()).unwrap()).collect();
         assert!(taps.open(tap()).is_none());
         open.pop();

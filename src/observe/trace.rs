@@ -21,13 +21,17 @@ pub struct TraceTerms {
     pub wanted: Wanted,
 }
 
-/// Where spans are sent.
+/// Where spans or log lines are sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Export {
     /// The URL of the collector, with its path.
     pub url: String,
     /// Whether the collector is asked by gRPC.
     pub is_grpc: bool,
+    /// Whether the connection has TLS.
+    pub is_tls: bool,
+    /// The CAs of the collector's certificate, as PEM. `None` means those of the system.
+    pub ca: Option<std::sync::Arc<[u8]>>,
     /// The attributes of the resource.
     pub resource: Vec<(String, String)>,
 }

@@ -4,11 +4,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::stat::{Mode, fchmod};
 use socket2::{Domain, SockAddr, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 
 use super::io::Quiet;
@@ -124,6 +127,32 @@ fn begin(socket: Socket, address: &SockAddr) -> io::Result<Socket> {
         Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(error),
         _ => Ok(socket),
     }
+}
+
+/// Listens on a Unix-domain socket. Replaces the socket file of a process that has ended. `mode`
+/// are the permissions of the file; the default is that of the process.
+///
+/// # Errors
+/// When another process listens there, or the file cannot be made.
+pub fn unix_listener(path: &Path, backlog: i32, mode: Option<u32>) -> io::Result<OwnedFd> {
+    let address = SockAddr::unix(path)?;
+    let left_behind = std::fs::symlink_metadata(path).is_ok_and(|d| d.file_type().is_socket());
+    if left_behind {
+        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        if probe.connect(&address).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    if let Some(mode) = mode {
+        // Linux gives the file the mode of the socket. So there is no time with another mode.
+        fchmod(&socket, Mode::from_bits_truncate(mode))?;
+    }
+    socket.bind(&address)?;
+    socket.set_nonblocking(true)?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
 }
 
 /// Sets the mark and the source address of `egress` on a socket before it connects.

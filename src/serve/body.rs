@@ -9,6 +9,7 @@ use crate::http1::chunked::Decoder;
 use crate::http1::framing::Body;
 use crate::message::Limits;
 use crate::message::Version;
+use crate::observe::BodyCopy;
 use crate::runtime::buffer::Buf;
 
 /// The progress of reading one body.
@@ -96,6 +97,8 @@ pub struct BodyTransform {
     trailers: Vec<u8>,
     /// The state of a gRPC call. `None` if the message belongs to no gRPC call.
     call: Option<CallBody>,
+    /// The copy for taps that show bodies. `None` for almost all bodies.
+    copy: Option<BodyCopy>,
 }
 
 /// The framing in which a body is forwarded.
@@ -127,13 +130,20 @@ impl BodyTransform {
             (Body::Stream { length: None }, Version::Http11) => Form::Chunks,
             _ => Form::Same,
         };
-        Self { progress: BodyProgress::new(body), form, trailers: Vec::new(), call: None }
+        let progress = BodyProgress::new(body);
+        Self { progress, form, trailers: Vec::new(), call: None, copy: None }
     }
 
     /// Adds the state of a gRPC call. Its messages are counted, and its framing is converted
     /// between gRPC-Web and gRPC if needed.
     pub fn of_call(mut self, call: Option<CallBody>) -> Self {
         self.call = call;
+        self
+    }
+
+    /// Copies the beginning of the body, as it is received and without chunk lines.
+    pub fn copied_to(mut self, copy: Option<BodyCopy>) -> Self {
+        self.copy = copy;
         self
     }
 
@@ -161,13 +171,25 @@ impl BodyTransform {
     ) -> Result<(Buf, Taken), Refusal> {
         let mut ranges = Vec::new();
         let (progress, trailers) = (&mut self.progress, &mut self.trailers);
+        let copy = self.copy.as_ref().filter(|copy| copy.has_room());
+        let is_chunked = matches!(progress, BodyProgress::Chunked(_));
         let consumed = match self.form {
+            Form::Same | Form::Chunks if copy.is_some() && is_chunked => {
+                progress.take_parts(buf.data(), limits, |range| ranges.push(range), |_| ())?
+            }
             Form::Same | Form::Chunks => progress.take(buf.data(), limits)?,
             Form::Data => {
                 let data = |range| ranges.push(range);
                 progress.take_parts(buf.data(), limits, data, |byte| trailers.push(byte))?
             }
         };
+        match copy {
+            Some(copy) if is_chunked => {
+                ranges.iter().for_each(|range| copy.add(&buf.data()[range.clone()]));
+            }
+            Some(copy) => copy.add(&buf.data()[..consumed]),
+            None => {}
+        }
         match self.form {
             Form::Same | Form::Chunks => buf.truncate(consumed),
             Form::Data => keep_data(&mut buf, ranges),
@@ -204,10 +226,13 @@ impl BodyTransform {
         matches!(self.progress, BodyProgress::Done | BodyProgress::UntilClose)
     }
 
-    /// The number of bytes that are left. `None` for a body whose length is not known.
+    /// The number of bytes that are left, which nobody needs to see. `None` for a body whose length
+    /// is not known, or that is copied.
     pub fn opaque_bytes(&self) -> Option<u64> {
         match self.progress {
-            BodyProgress::Length(left) => Some(left),
+            BodyProgress::Length(left) if !self.copy.as_ref().is_some_and(BodyCopy::has_room) => {
+                Some(left)
+            }
             _ => None,
         }
     }

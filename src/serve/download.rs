@@ -190,6 +190,7 @@ pub async fn relay<I: Io>(
     let plain = || exchange.kind.filter(|kind| !kind.is_web());
     let counted = rewritten.map(|(kind, _)| kind).or_else(plain);
     let body = body.of_call(counted.map(CallBody::response));
+    let body = body.copied_to(exchange.record.body_copy(1));
     let own = |out: &mut dyn Sink| {
         exchange.record.put_quotas(out);
         exchange.plan.put_cookie(out, exchange.downstream.peer.scheme() == "https");

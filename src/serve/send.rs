@@ -267,6 +267,7 @@ pub fn body_for<I: Io>(
 ) -> BodyTransform {
     BodyTransform::new(exchange.framing.body, upstream.stream.version())
         .of_call(exchange.kind.map(CallBody::request))
+        .copied_to(exchange.record.body_copy(0))
 }
 
 /// Sends the head of the request and the buffered part of its body. Returns false if a time limit

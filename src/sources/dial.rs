@@ -13,18 +13,18 @@ use crate::net::Address;
 use crate::tls::ClientTls;
 
 /// Bytes in both directions.
-pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// A connection, with or without TLS.
-pub(super) type Connection = Box<dyn Duplex>;
+pub type Connection = Box<dyn Duplex>;
 
 /// Connects to `host` and `port`. The caller has a time limit.
 ///
 /// # Errors
 /// The reason why no address accepts the connection, or why TLS fails.
-pub(super) async fn dial(
+pub async fn dial(
     lookups: &Lookups,
     tls: Option<&Arc<ClientTls>>,
     (host, port): (&str, u16),
@@ -51,7 +51,7 @@ pub(super) async fn dial(
 }
 
 /// The authority of requests to `host` and `port`.
-pub(super) fn authority(host: &str, port: u16) -> String {
+pub fn authority(host: &str, port: u16) -> String {
     match host.contains(':') {
         true => format!("[{host}]:{port}"),
         false => format!("{host}:{port}"),

@@ -51,19 +51,33 @@ impl fmt::Debug for Fetcher {
 /// # Errors
 /// If the CAs of the system cannot be read.
 pub fn tls(url: &str, ca_pem: Option<&[u8]>) -> Result<TlsConfig, String> {
-    let pem = match ca_pem {
-        Some(pem) => pem.to_vec(),
-        None if url.starts_with("https:") => std::fs::read(PUBLIC_CAS).map_err(|error| {
-            format!("cannot read the public CAs: {PUBLIC_CAS}: {}", plain(&error))
-        })?,
-        None => Vec::new(),
+    let all = match url.starts_with("https:") {
+        true => authorities(ca_pem)?,
+        false => Vec::new(),
     };
-    let roots = CertificateDer::pem_slice_iter(&pem)
-        .filter_map(|root| Some(Certificate::from_der(&root.ok()?).to_owned()));
+    let roots = all.iter().map(|root| Certificate::from_der(root).to_owned());
     Ok(TlsConfig::builder()
         .root_certs(RootCerts::new_with_certs(&roots.collect::<Vec<_>>()))
         .unversioned_rustls_crypto_provider(Arc::clone(&PROVIDER))
         .build())
+}
+
+/// The CAs in `pem`, or those of the system.
+///
+/// # Errors
+/// If the CAs of the system cannot be read.
+pub fn authorities(pem: Option<&[u8]>) -> Result<Vec<CertificateDer<'static>>, String> {
+    let of_system;
+    let pem = match pem {
+        Some(pem) => pem,
+        None => {
+            of_system = std::fs::read(PUBLIC_CAS).map_err(|error| {
+                format!("cannot read the public CAs: {PUBLIC_CAS}: {}", plain(&error))
+            })?;
+            &of_system
+        }
+    };
+    Ok(CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect())
 }
 
 impl Fetcher {

@@ -22,10 +22,11 @@ pub mod xds;
 pub mod yaml;
 
 pub use consul::Consul;
+pub use dial::{Connection, authority, dial};
 pub use dns::Names;
 pub use documents::{Cache, Documents};
 pub use etcd::Etcd;
-pub use fetch::Fetcher;
+pub use fetch::{Fetcher, authorities};
 pub use keys::KeySets;
 pub use outward::Outward;
 pub use post::post;

@@ -8,19 +8,20 @@ use super::fetch::{self, Fetcher};
 /// The maximum size of an answer that is read.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
-/// Sends `body` to `url` with POST. Returns the status and the body of the answer. Blocks the
+/// Sends `body` to `url` with POST. `ca` are the CAs of its certificate as PEM; the default is
+/// those of the system. Returns the status and the body of the answer. Blocks the
 /// thread, for at most `limit`.
 ///
 /// # Errors
 /// If there is no answer.
 pub fn post(
     fetcher: &Fetcher,
-    url: &str,
+    (url, ca): (&str, Option<&[u8]>),
     content_type: &str,
     body: &[u8],
     limit: Duration,
 ) -> Result<(u16, Vec<u8>), String> {
-    let tls = fetch::tls(url, None)?;
+    let tls = fetch::tls(url, ca)?;
     let config = ureq::Agent::config_builder()
         .timeout_global(Some(limit))
         .user_agent(concat!("ringway/", env!("CARGO_PKG_VERSION")))

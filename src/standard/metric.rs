@@ -1,5 +1,7 @@
 //! The standard metrics, and how the configuration changes their labels.
 
+use super::LabelValue;
+
 /// One of Istio's standard metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
@@ -115,5 +117,5 @@ pub struct Shape {
     /// The labels that are left out. Series that then have the same labels are added up.
     pub removed: Vec<Box<str>>,
     /// The labels that get another value, or that are added.
-    pub set: Vec<(Box<str>, Box<str>)>,
+    pub set: Vec<(Box<str>, LabelValue)>,
 }

@@ -6,6 +6,7 @@
 //! compiled.
 
 mod cache;
+mod facts;
 mod metric;
 mod store;
 
@@ -16,6 +17,7 @@ use crate::cells::{Count, Histogram};
 use crate::error::Flag;
 
 pub use cache::Cache;
+pub use facts::{Fact, LabelValue, RequestFacts, put_facts};
 pub use metric::{LABELS, Metric, Shape};
 pub use store::{Known, SERIES_MAX, Store};
 
@@ -92,6 +94,9 @@ pub struct Key {
     pub delayed: bool,
     /// The status of a gRPC call.
     pub grpc: Option<u8>,
+    /// The number of the facts about the request ([`RequestFacts::id`]). 0 if no override shows any
+    /// fact.
+    pub facts: u32,
 }
 
 /// The client of a connection.
@@ -163,6 +168,8 @@ pub struct Standard {
     pub own: Workload,
     /// How each metric is shown, by `Reporter::index` and `Metric::index`.
     pub shapes: [[Shape; Metric::ALL.len()]; 2],
+    /// The facts about requests that an override shows.
+    pub facts: Arc<[Fact]>,
     /// The time without traffic after which a series is dropped. `None` means never.
     pub unused_after: Option<Duration>,
     /// The maximum number of series. It holds from when the configuration is in use.

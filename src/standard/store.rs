@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::{HttpCells, Key, Party, Spoken, Target, TargetFacts, TcpCells};
+use super::facts::read_facts;
+use super::{Fact, HttpCells, Key, Party, RequestFacts, Spoken, Target, TargetFacts, TcpCells};
 use crate::cells::PerWorker;
 
 /// The maximum number of series, by default.
@@ -34,6 +35,8 @@ pub struct Known {
     pub source: Arc<Party>,
     /// The service.
     pub target: Arc<Target>,
+    /// The facts about the requests. `None` if no override shows any.
+    pub facts: Option<Arc<RequestFacts>>,
     /// The counters of requests.
     pub http: PerWorker<HttpCells>,
     /// The counters of connections.
@@ -92,6 +95,7 @@ pub struct Store {
     inner: Mutex<Inner>,
     unknown: (Arc<Party>, Arc<Target>),
     other: (Arc<Party>, Arc<Target>),
+    other_facts: Arc<RequestFacts>,
 }
 
 #[derive(Debug)]
@@ -101,6 +105,7 @@ struct Inner {
     retired: Vec<(Arc<Known>, u64)>,
     parties: HashMap<Box<str>, Weak<Party>>,
     targets: HashMap<TargetFacts, Weak<Target>>,
+    facts: HashMap<Box<[u8]>, Weak<RequestFacts>>,
     next: u32,
     /// The time of the last sweep.
     now: Duration,
@@ -123,11 +128,16 @@ impl Store {
             dropped: AtomicU64::new(0),
             unknown: (party(UNKNOWN, None), target(UNKNOWN, None)),
             other: (party(OTHER, Some(OTHER_NAME)), target(OTHER, Some(OTHER_NAME))),
+            other_facts: Arc::new(RequestFacts {
+                id: OTHER,
+                values: Fact::ALL.map(|_| OTHER_NAME.into()),
+            }),
             inner: Mutex::new(Inner {
                 series: FxHashMap::default(),
                 retired: Vec::new(),
                 parties: HashMap::new(),
                 targets: HashMap::new(),
+                facts: HashMap::new(),
                 next: FIRST,
                 now: Duration::ZERO,
             }),
@@ -194,15 +204,40 @@ impl Store {
         new
     }
 
+    /// The facts in `text`, which `put_facts` has written, or the facts `other` if there are too
+    /// many.
+    pub fn facts(&self, text: &[u8]) -> Arc<RequestFacts> {
+        let (mut inner, max) = (self.lock(), self.max());
+        if let Some(known) = inner.facts.get(text).and_then(Weak::upgrade) {
+            return known;
+        }
+        if inner.facts.len() >= max {
+            inner.facts.retain(|_, facts| facts.strong_count() > 0);
+            if inner.facts.len() >= max {
+                return Arc::clone(&self.other_facts);
+            }
+        }
+        let new = Arc::new(RequestFacts { id: inner.take_id(), values: read_facts(text) });
+        inner.facts.insert(text.into(), Arc::downgrade(&new));
+        new
+    }
+
     /// The series of `key`. If there are too many series, returns the one that counts the excess.
-    pub fn find(&self, key: Key, source: &Arc<Party>, target: &Arc<Target>) -> Arc<Known> {
+    pub fn find(
+        &self,
+        key: Key,
+        source: &Arc<Party>,
+        target: &Arc<Target>,
+        facts: Option<&Arc<RequestFacts>>,
+    ) -> Arc<Known> {
         let mut inner = self.lock();
         let full = inner.series.len() >= self.max();
         if full && !inner.series.contains_key(&key) {
             let key = of_excess(key);
-            return inner.found(key, self.workers, &self.other.0, &self.other.1);
+            let facts = facts.map(|_| &self.other_facts);
+            return inner.found(key, self.workers, (&self.other.0, &self.other.1, facts));
         }
-        inner.found(key, self.workers, source, target)
+        inner.found(key, self.workers, (source, target, facts))
     }
 
     /// All series, in no order.
@@ -254,6 +289,9 @@ impl Store {
     }
 }
 
+/// The names behind the numbers of a key.
+type Names<'a> = (&'a Arc<Party>, &'a Arc<Target>, Option<&'a Arc<RequestFacts>>);
+
 impl Inner {
     fn take_id(&mut self) -> u32 {
         let id = self.next;
@@ -265,14 +303,14 @@ impl Inner {
         &mut self,
         key: Key,
         workers: usize,
-        source: &Arc<Party>,
-        target: &Arc<Target>,
+        (source, target, facts): Names<'_>,
     ) -> Arc<Known> {
         let now = self.now;
         let new = || {
             let (source, target) = (Arc::clone(source), Arc::clone(target));
+            let facts = facts.cloned();
             let (http, tcp) = (PerWorker::new(workers), PerWorker::new(workers));
-            Entry::new(Arc::new(Known { key, source, target, http, tcp }), now)
+            Entry::new(Arc::new(Known { key, source, target, facts, http, tcp }), now)
         };
         Arc::clone(&self.series.entry(key).or_insert_with(new).series[0])
     }
@@ -291,6 +329,7 @@ fn of_excess(key: Key) -> Key {
         flag: None,
         delayed: false,
         grpc: None,
+        facts: if key.facts == 0 { 0 } else { OTHER },
     }
 }
 

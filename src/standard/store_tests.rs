@@ -14,12 +14,13 @@ fn key(status: u16) -> Key {
         flag: None,
         delayed: false,
         grpc: None,
+        facts: 0,
     }
 }
 
 fn count(store: &Store, cache: &Cache, worker: usize, status: u16) {
     let (party, target) = (store.unknown_party(), store.unknown_target());
-    cache.with(store, key(status), party, target, |series| {
+    cache.with(store, key(status), party, target, None, |series| {
         series.http.worker(worker).duration.observe_us(1);
     });
 }
@@ -91,7 +92,7 @@ fn a_series_with_an_open_connection_is_kept() {
     let (store, cache) = (Store::new(1), Cache::default());
     let (party, target) = (store.unknown_party(), store.unknown_target());
     let tcp = Key { spoken: Spoken::Tcp, ..key(0) };
-    let series = cache.with(&store, tcp, party, target, Arc::clone);
+    let series = cache.with(&store, tcp, party, target, None, Arc::clone);
     series.tcp.worker(0).active.increment();
     store.sweep(100 * MINUTE, Some(MINUTE));
     assert_eq!(store.all().len(), 1);

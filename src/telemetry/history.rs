@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::cells::LATENCY_BUCKETS_MS;
+use crate::cells::{Durations, LATENCY_BUCKETS_MS};
 use crate::cluster::{Protocol, Service};
 use crate::error::Flag;
 use crate::snapshot::Snapshot;
@@ -19,7 +19,8 @@ const IN_MINUTE: usize = 6;
 /// The number of minutes that are kept.
 pub const MINUTES: usize = 60;
 
-/// The maximum number of clients and services that are kept. Each needs at most 13 KiB.
+/// The maximum number of clients and services that are kept. Each needs at most 13 KiB, and a
+/// service in addition about 10 KiB for the durations of the last minute.
 pub const EDGES_MAX: usize = 256;
 
 /// The number of buckets of a latency histogram, with that of `+Inf`.
@@ -56,6 +57,26 @@ pub struct Traffic {
     buckets: [u64; BUCKETS],
 }
 
+/// The traffic of an edge in the last minute.
+#[derive(Clone, Debug, Default)]
+pub struct Minute {
+    /// The traffic.
+    pub traffic: Traffic,
+    /// The durations of the requests to a service. Empty for a client.
+    pub durations: Durations,
+}
+
+impl Minute {
+    /// The duration, in milliseconds, that this share of the requests does not exceed. It is
+    /// interpolated for a client. `None` without requests.
+    pub fn quantile_ms(&self, share: f64) -> Option<f64> {
+        match self.durations.quantiles_ms([share]) {
+            Some([exact]) => Some(exact),
+            None => self.traffic.quantile_ms(share),
+        }
+    }
+}
+
 /// The traffic of one edge in the last hour.
 #[derive(Debug, Default)]
 struct Track {
@@ -67,6 +88,9 @@ struct Track {
     minutes: VecDeque<Option<Box<Traffic>>>,
     /// Whether the edge exists in the configuration in use.
     exists: bool,
+    /// The durations at the last reading, and those of the last minute by readings.
+    last_durations: Durations,
+    durations: VecDeque<Durations>,
 }
 
 impl Traffic {
@@ -127,6 +151,20 @@ impl Track {
         }
     }
 
+    fn read_durations(&mut self, now: Durations) {
+        if self.durations.len() >= IN_MINUTE {
+            self.durations.pop_front();
+        }
+        self.durations.push_back(now.since(&self.last_durations));
+        self.last_durations = now;
+    }
+
+    fn minute(&self) -> Minute {
+        let mut durations = Durations::default();
+        self.durations.iter().for_each(|some| durations.add(some));
+        Minute { traffic: sum(&self.recent), durations }
+    }
+
     fn is_idle(&self) -> bool {
         self.recent.iter().chain(&self.minutes).all(Option::is_none)
     }
@@ -149,9 +187,12 @@ impl History {
     /// Reads the counters. To be called every [`INTERVAL`].
     pub fn read(&mut self, snapshot: &Snapshot) {
         let mut now: BTreeMap<Edge, Traffic> = BTreeMap::new();
+        let mut durations: BTreeMap<&str, Durations> = BTreeMap::new();
         for service in snapshot.all_services() {
             if let Some(traffic) = of_service(service) {
                 now.entry(Edge::Service(service.name.clone())).or_default().add(&traffic);
+                let fine = Durations::of(&service.stats, |cells| &cells.latency);
+                durations.entry(&service.name).or_default().add(&fine);
             }
         }
         for (client, traffic) in snapshot.standard.iter().flat_map(|it| of_clients(it)) {
@@ -182,16 +223,23 @@ impl History {
         for track in self.edges.values_mut().filter(|track| !track.exists) {
             track.read(track.last, true, ends_minute);
         }
+        for (edge, track) in &mut self.edges {
+            if let Edge::Service(name) = edge {
+                // Without counters, there is nothing new.
+                let now = durations.remove(&**name);
+                track.read_durations(now.unwrap_or_else(|| track.last_durations.clone()));
+            }
+        }
         self.edges.retain(|_, track| track.exists || !track.is_idle());
     }
 
     /// All edges with their traffic of the last minute, and of each of the last minutes, the oldest
     /// first.
-    pub fn edges(&self) -> impl Iterator<Item = (&Edge, Traffic, Vec<Traffic>)> {
+    pub fn edges(&self) -> impl Iterator<Item = (&Edge, Minute, Vec<Traffic>)> {
         self.edges.iter().map(|(edge, track)| {
             let minutes = track.minutes.iter();
             let minutes = minutes.map(|it| it.as_deref().copied().unwrap_or_default());
-            (edge, sum(&track.recent), minutes.collect())
+            (edge, track.minute(), minutes.collect())
         })
     }
 

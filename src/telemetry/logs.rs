@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::lines::LineQueue;
 use super::outlet::{Losses, Outlet};
 use crate::error::plain;
 use crate::snapshot::LogSink;
@@ -18,6 +19,7 @@ pub const HURRIED_FINISH_LIMIT: Duration = Duration::from_millis(100);
 pub struct AccessLog {
     target: Mutex<Target>,
     losses: Arc<Losses>,
+    exported: LineQueue,
 }
 
 #[derive(Default)]
@@ -35,7 +37,9 @@ impl Default for AccessLog {
         let report = |lines, reason: &str| {
             tracing::warn!(lines, reason, "access log lines were dropped");
         };
-        Self { target: Mutex::default(), losses: Arc::new(Losses::new(report)) }
+        let losses = Arc::new(Losses::new(report));
+        let exported = LineQueue::new(Arc::clone(&losses));
+        Self { target: Mutex::default(), losses, exported }
     }
 }
 
@@ -44,12 +48,16 @@ impl AccessLog {
     /// not changed.
     pub fn configure(&self, sink: Option<&LogSink>) {
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        if target.sink.as_ref() == sink && target.outlet.is_some() == sink.is_some() {
+        let needs_thread = sink.is_some_and(|sink| !matches!(sink, LogSink::Otlp(_)));
+        if target.sink.as_ref() == sink && target.outlet.is_some() == needs_thread {
             return;
         }
         target.let_go();
         target.sink = sink.cloned();
         let Some(sink) = sink.cloned() else { return };
+        if let LogSink::Otlp(_) = sink {
+            return;
+        }
         match Outlet::open("access-log", sink, Arc::clone(&self.losses)) {
             Ok(outlet) => target.outlet = Some(outlet),
             Err(error) => {
@@ -78,9 +86,15 @@ impl AccessLog {
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         match (&target.outlet, &target.sink) {
             (Some(outlet), _) => outlet.write(lines),
+            (None, Some(LogSink::Otlp(_))) => self.exported.push(lines),
             (None, Some(_)) => self.losses.count(&lines, "there is no thread to write them"),
             (None, None) => {}
         }
+    }
+
+    /// The lines that wait for a collector.
+    pub fn exported(&self) -> &LineQueue {
+        &self.exported
     }
 
     /// The number of lines that were dropped.

@@ -2,6 +2,7 @@
 //! status. Each log has a thread of its own that writes it.
 
 pub mod history;
+pub mod lines;
 pub mod logs;
 pub mod metrics;
 pub mod outlet;

@@ -74,6 +74,11 @@ impl Losses {
         // If the last line is incomplete, count it, too.
         let cut = lost.last().is_some_and(|&byte| byte != b'\n');
         let lines = memchr::memchr_iter(b'\n', lost).count() as u64 + u64::from(cut);
+        self.add(lines, reason);
+    }
+
+    /// Counts this many lines. Reports them now, or together with later ones.
+    pub fn add(&self, lines: u64, reason: &str) {
         self.lines.fetch_add(lines, Ordering::Relaxed);
         if lines == 0 {
             return;

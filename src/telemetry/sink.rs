@@ -52,6 +52,8 @@ pub(super) fn open(sink: &LogSink) -> io::Result<Out> {
         LogSink::Stderr => Box::new(io::stderr()),
         LogSink::File(path) => Box::new(open_file(path)?),
         LogSink::Syslog(path) => Box::new(open_socket(path)?),
+        // The exporter takes these lines from their queue.
+        LogSink::Otlp(_) => return Err(io::ErrorKind::Unsupported.into()),
     };
     let data = fstat(descriptor.as_fd())?;
     let mode = SFlag::from_bits_truncate(data.st_mode);

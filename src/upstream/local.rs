@@ -19,7 +19,7 @@ use crate::runtime::io::Io;
 use crate::snapshot::{
     ForwardClientCert, Limits, Listener, ListenerCells, LogLines, Snapshot, Timeouts,
 };
-use crate::standard::{Reporter, Store};
+use crate::standard::{Fact, Reporter, Store};
 use crate::time::Time;
 use crate::tls::ClientTls;
 use crate::wire::Wire;
@@ -98,6 +98,8 @@ pub struct Reports {
     pub store: Arc<Store>,
     /// The side that this listener reports.
     pub reporter: Reporter,
+    /// The facts about requests that an override shows.
+    pub facts: Arc<[Fact]>,
 }
 
 impl Terms {
@@ -125,6 +127,7 @@ impl Terms {
             wanted,
             standard: snapshot.standard.as_ref().map(|standard| Reports {
                 store: Arc::clone(&standard.store),
+                facts: Arc::clone(&standard.facts),
                 reporter: match listener.is_outbound() {
                     true => Reporter::Source,
                     false => Reporter::Destination,

@@ -31,6 +31,12 @@ async function look(browser, url, pictures, [form, width, height, scheme]) {
   check((await text("#endpoints")).includes("ejected"), `${form}: the ejected endpoint`);
   check((await text("#certificates")).includes("spiffe://cluster.local/ns/demo/sa/gate"), `${form}: the certificate`);
   check((await page.$$("#graph .edge")).length >= 3, `${form}: the edges of the graph`);
+  await page.waitForSelector("#mesh-graph .edge.good");
+  const mesh = await page.$eval("#mesh-graph", element => element.textContent);
+  for (const part of ["gate", "shop", "pages", "proxy, ready", "is away", pictures ? "billing" : "<img src=x"]) {
+    check(mesh.includes(part), `${form}: ${part} in the mesh: ${mesh}`);
+  }
+  check((await text("#mesh")).includes("gate\tshop"), `${form}: the traffic from gate to shop`);
   // The keyboard reaches the filter and sorts a table.
   await page.focus("#filter");
   await page.keyboard.type("sto");

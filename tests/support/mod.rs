@@ -2,6 +2,7 @@
 //! condition.
 
 pub mod cgroup;
+pub mod collector;
 pub mod frames;
 pub mod http;
 pub mod names;

@@ -1,6 +1,7 @@
 //! Istio's standard metrics: two proxies count the same requests, each from its side, and a real
 //! Prometheus gets exactly these numbers.
 
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::support::http::Client;
@@ -230,6 +231,36 @@ fn overrides_leave_out_metrics_and_labels() {
     assert_eq!(pair.shop.metric("istio_response_bytes_count"), 7.0);
 }
 
+/// Facts that clients choose may be labels, within the limit on series.
+#[test]
+fn labels_with_facts_about_requests_are_bounded() {
+    let origin = Origin::saying("x");
+    let port = free_port();
+    let proxy = Proxy::start(&format!(
+        "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\nroutes: {{'*': [{{to: app}}]}}\n\
+         services: {{app: {{endpoints: ['{}']}}}}\n\
+         telemetry: {{metrics: {{istio: true, series: 8, overrides: [{{metric: request_count, \
+         tags: {{request: {{url: path, verb: method, site: host}}}}}}]}}}}\n",
+        origin.address()
+    ));
+    let mut client = Client::connect(port);
+    (0..3).for_each(|_| _ = client.get("Shop.Example:80", "/cart?x=1"));
+    client.get("other.example", "/cart");
+    let of = |labels: &[(&str, &str)]| sum(&proxy, "istio_requests_total", labels);
+    let cart = [("url", "/cart"), ("verb", "GET"), ("site", "shop.example")];
+    eventually("the labels", || (of(&cart) == 3.0).then_some(()));
+    assert_eq!(of(&[("site", "other.example")]), 1.0);
+    // Other metrics do not have them.
+    let page = proxy.admin("/metrics");
+    let of_bytes = |line: &&str| line.starts_with("istio_request_bytes_count{");
+    assert!(!page.text().lines().filter(of_bytes).any(|line| line.contains("/cart")));
+    // A client that makes names up gets no further than the limit.
+    (0..50).for_each(|number| _ = client.get("shop.example", &format!("/{number}")));
+    eventually("all requests", || (of(&[]) == 54.0).then_some(()));
+    assert!(of(&[("url", "other")]) >= 40.0);
+    assert!(proxy.metric("ringway_istio_series ") <= 10.0);
+}
+
 #[test]
 fn too_many_label_sets_count_as_other_and_nothing_is_lost() {
     let pair = Pair::start("series: 2");
@@ -249,8 +280,21 @@ struct Prometheus {
     _directory: tempfile::TempDir,
 }
 
+/// The newest Prometheus, if `tests/peers/build prometheus` has built it, and the installed one.
+fn prometheuses() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let versions = std::fs::read_to_string(root.join("tests/peers/versions")).unwrap();
+    let version = versions.lines().find_map(|line| line.strip_prefix("prometheus_version="));
+    let home = std::env::var("HOME").unwrap_or_default();
+    let peers = std::env::var("RINGWAY_PEERS");
+    let peers = peers.unwrap_or_else(|_| format!("{home}/.cache/ringway-peers"));
+    let newest = format!("{peers}/prometheus-{}/prometheus", version.unwrap());
+    let runs = |path: &PathBuf| Command::new(path).arg("--version").output().is_ok();
+    [newest.into(), "prometheus".into()].into_iter().filter(runs).collect()
+}
+
 impl Prometheus {
-    fn scrapes(proxies: &[(&str, &Proxy)]) -> Self {
+    fn scrapes(program: &Path, proxies: &[(&str, &Proxy)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
         let job = |(name, proxy): &(&str, &Proxy)| {
@@ -263,7 +307,7 @@ impl Prometheus {
         let config = format!("global: {{scrape_interval: 1s}}\nscrape_configs:\n{jobs}");
         let file = directory.path().join("prometheus.yml");
         std::fs::write(&file, config).unwrap();
-        let child = Command::new("prometheus")
+        let child = Command::new(program)
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
@@ -300,11 +344,13 @@ impl Drop for Prometheus {
 
 #[test]
 fn a_real_prometheus_gets_exactly_the_numbers_of_the_load() {
-    if Command::new("prometheus").arg("--version").output().is_err() {
+    let programs = prometheuses();
+    if programs.is_empty() {
         return skipped("prometheus is missing");
     }
     let pair = Pair::start("");
-    let prometheus = Prometheus::scrapes(&[("cart", &pair.cart), ("shop", &pair.shop)]);
+    let proxies = [("cart", &pair.cart), ("shop", &pair.shop)];
+    let all: Vec<_> = programs.iter().map(|it| Prometheus::scrapes(it, &proxies)).collect();
     pair.load();
     for (query, expected) in [
         ("sum(up)", 2.0),
@@ -324,6 +370,6 @@ fn a_real_prometheus_gets_exactly_the_numbers_of_the_load() {
             0.0,
         ),
     ] {
-        prometheus.expect(query, expected);
+        all.iter().for_each(|prometheus| prometheus.expect(query, expected));
     }
 }

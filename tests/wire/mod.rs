@@ -1,6 +1,7 @@
 //! The proxy as a process, with real sockets and real peers on loopback.
 
 mod access_log;
+mod admin;
 mod all_counters;
 mod alt_svc;
 mod bench;
@@ -41,6 +42,7 @@ mod jwt;
 mod keep_alive;
 mod leaving;
 mod locality;
+mod log_export;
 mod mesh;
 mod mirrors;
 mod misbehaving;

@@ -202,3 +202,49 @@ fn a_tap_that_nobody_reads_loses_lines_and_is_limited_in_number() {
     assert_eq!(Client::connect(port).get("app", "/").status, 200);
     eventually("the end", || (proxy.metric("ringway_taps_active") == 0.0).then_some(()));
 }
+
+/// Bodies are shown only to a tap that asks for them, in whatever framing they come.
+#[test]
+fn a_tap_shows_the_beginnings_of_bodies_if_it_asks_for_them() {
+    let origin = Origin::scripted(|peer| {
+        while peer.request().is_some() {
+            let body = "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n";
+            peer.send(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
+        }
+    });
+    let port = free_port();
+    let proxy = Proxy::start(&config(port, &origin));
+    let posts = |framing: &str, body: &str| {
+        let head = format!("POST /p HTTP/1.1\r\nHost: app\r\n{framing}\r\n\r\n");
+        Client::connect(port).request(format!("{head}{body}"))
+    };
+    let lines = |arguments: &[&str], framing: &str, body: &str| -> Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+        command.args(["tap", "--json", "-n", "1"]).args(arguments).arg("-c").arg(proxy.directory());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        eventually("a tapped request", || {
+            assert_eq!(posts(framing, body).text(), "hello world");
+            child.try_wait().unwrap()
+        });
+        let mut text = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let (length, chunked) = ("Content-Length: 6", "Transfer-Encoding: chunked");
+    let none = lines(&[], length, "secret");
+    assert!(none["request_body"].is_null() && none["response_body"].is_null(), "{none}");
+    let whole = lines(&["--bodies", "100"], length, "secret");
+    assert_eq!(
+        (&whole["request_body"], &whole["response_body"]),
+        (&"secret".into(), &"hello world".into())
+    );
+    let begun = lines(&["--bodies", "7"], chunked, "3\r\nabc\r\n6\r\ndefghi\r\n0\r\n\r\n");
+    assert_eq!(
+        (&begun["request_body"], &begun["response_body"]),
+        (&"abcdefg".into(), &"hello w".into())
+    );
+    let (found, text) = ringway(&proxy, &["tap", "--bodies", "1000000"]);
+    assert!(!found && text.contains("up to 65536"), "{text}");
+    // Nothing is left of the copies.
+    eventually("no tap", || (proxy.metric("ringway_taps_active") == 0.0).then_some(()));
+}

@@ -1,67 +1,15 @@
 //! Traces: contexts in the fields of requests, and spans at a collector that has the official
 //! protobuf definitions (tests/probes/otlp.py).
 
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-
 use serde_json::Value;
 
+use crate::support::collector::Collector;
 use crate::support::http::Client;
 use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_port, skipped};
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-
-/// A collector of spans.
-struct Collector {
-    child: Child,
-    http: u16,
-    grpc: u16,
-    spans: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Collector {
-    /// `None` if Python or its packages are missing.
-    fn start(mode: &str) -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let (http, grpc) = (free_port(), free_port());
-        let mut child = Command::new(root.join("target/tools/bin/python"))
-            .arg(root.join("tests/probes/otlp.py"))
-            .args([http.to_string(), grpc.to_string(), mode.to_owned()])
-            .stdout(Stdio::piped())
-            .spawn()
-            .ok()?;
-        let mut lines = BufReader::new(child.stdout.take()?).lines();
-        if !lines.next()?.ok()?.contains("ready") {
-            return None;
-        }
-        let spans: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let kept = Arc::clone(&spans);
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                kept.lock().unwrap().push(serde_json::from_str(&line).unwrap());
-            }
-        });
-        Some(Self { child, http, grpc, spans })
-    }
-
-    fn spans(&self, count: usize) -> Vec<Value> {
-        eventually("the spans", || {
-            let spans = self.spans.lock().unwrap();
-            (spans.len() >= count).then(|| spans.clone())
-        })
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
 
 /// An origin that answers with the fields of the request.
 fn echo() -> Origin {

@@ -20,6 +20,10 @@ pub struct TapArgs {
     /// Show the value of this header field in addition to harmless ones. Secrets are never shown.
     #[arg(short = 'H', long = "header", value_name = "NAME")]
     headers: Vec<String>,
+    /// Show up to this number of bytes of each body. They may have secrets: nothing in them is
+    /// redacted.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    bodies: usize,
     /// End after this number of requests.
     #[arg(short = 'n', long, value_name = "COUNT")]
     count: Option<u64>,
@@ -54,6 +58,9 @@ fn run(arguments: &TapArgs) -> Result<(), String> {
     let headers = arguments.headers.iter().map(|name| ("header", name));
     for (key, value) in filter.chain(headers) {
         path.push_str(&format!("{key}={}&", client::escaped(value)));
+    }
+    if arguments.bodies > 0 {
+        path.push_str(&format!("bodies={}&", arguments.bodies));
     }
     let admin = arguments.target.admin()?;
     let mut answer = client::get(&admin, path.trim_end_matches(['?', '&']))?;
@@ -112,6 +119,18 @@ fn shown(event: &Value, headers: &[String]) -> String {
                 let value = plain(value.unwrap_or_default());
                 line.push_str(&format!("    {arrow} {}: {value}\n", plain(name)));
             }
+        }
+    }
+    for (key, arrow) in [("request_body", '>'), ("response_body", '<')] {
+        let body = match &event[key] {
+            Value::String(text) => text.clone(),
+            _ => match &event[format!("{key}_base64")] {
+                Value::String(text) => format!("base64: {text}"),
+                _ => continue,
+            },
+        };
+        for part in body.lines() {
+            line.push_str(&format!("    {arrow} | {}\n", plain(part)));
         }
     }
     line

@@ -35,7 +35,7 @@ pub fn why(arguments: &WhyArgs) -> ExitCode {
 
 fn run(arguments: &WhyArgs) -> Result<(), String> {
     let admin = arguments.target.admin()?;
-    let address = admin.address;
+    let address = &admin.address;
     let path = match &arguments.id {
         Some(id) => format!("/requests/{}", client::escaped(id)),
         None => "/requests?failed=true&limit=10".to_owned(),

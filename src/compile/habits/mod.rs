@@ -290,6 +290,7 @@ const SHAPES: &[Word] = &[
     ("Admin", "none", "write `admin: {bind: off}`"),
     ("Admin", "false", "write `admin: {bind: off}`"),
     ("Admin", "", "write `admin: {bind: {@=IP:PORT}}`, or `admin: {bind: off}`"),
+    ("peers", "", "write `peers: {NAME: {@=HOST:PORT}}`"),
     ("Runtime", "", "write `runtime: {workers: {#=N}}`"),
     ("Dns", "", "write `dns: {gone_after: 30s}`"),
     ("Overload", "", "write `overload: {memory: auto, shed: 90%, stop_accepting: 97%}`"),

@@ -47,7 +47,7 @@ pub(super) fn bundle(
 }
 
 /// The CAs in a file. They may sign certificates for any name.
-pub(super) fn authorities<'a>(
+pub(in crate::compile) fn authorities<'a>(
     compiler: &mut Compiler<'a>,
     file: &'a Item<Material>,
 ) -> Option<Vec<Bundle>> {

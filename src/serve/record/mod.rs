@@ -26,7 +26,7 @@ use crate::grpc::rate_limit::Answer;
 use crate::grpc::{self, Code, Kind};
 use crate::message::HeadView;
 use crate::observe::story::{Acted, Tried};
-use crate::observe::{HeaderCopy, Trace};
+use crate::observe::{BodyCopy, HeaderCopy, Trace};
 use crate::propagation::{RequestId, forwarded};
 use crate::resilience::{Chance, GlobalLimit, Quota, RateLimit, Scope, ShiftSide, Way};
 use crate::runtime::io::Io;
@@ -56,6 +56,8 @@ pub struct ExchangeRecord<I: Io> {
     sampled: Cell<bool>,
     /// Whether a tap was open when the exchange began.
     tapped: bool,
+    /// Copies of the bodies of the request and the response, for taps that show them.
+    bodies: Option<Box<[BodyCopy; 2]>>,
     /// The effects of policies, for the story of the exchange.
     acted: Cell<Acted>,
     /// Whether the story of the exchange was kept.
@@ -136,6 +138,7 @@ impl<I: Io> ExchangeRecord<I> {
             response: RefCell::new(None),
             sampled: Cell::new(is_sampled(worker, terms)),
             tapped: worker.observers.taps.is_active(),
+            bodies: worker.observers.taps.copies(),
             acted: Cell::default(),
             told: Cell::default(),
             tried: RefCell::default(),
@@ -192,7 +195,9 @@ impl<I: Io> ExchangeRecord<I> {
     pub fn set_request(&self, request: HeadView<'_>) {
         self.set_http();
         self.kind.set(grpc::kind_of(request));
-        if self.logs_all() || self.tapped || self.kind.get().is_some() {
+        let standard = self.terms.standard.as_ref();
+        let shows = standard.is_some_and(|reports| !reports.facts.is_empty());
+        if self.logs_all() || self.tapped || shows || self.kind.get().is_some() {
             self.copy_request(request);
         }
     }
@@ -494,7 +499,9 @@ impl<I: Io> ExchangeRecord<I> {
         for flag in self.flag.get().into_iter().chain(delayed) {
             cells.flags[flag.index()].increment();
         }
-        cells.duration.observe_us(duration.as_micros() as u64);
+        let us = duration.as_micros() as u64;
+        cells.duration.observe_us(us);
+        cells.latency.observe_us(us);
         if self.carried.get() || !self.is_http.get() {
             cells.sent_bytes.add(self.received_bytes.get());
         }

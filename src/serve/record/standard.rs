@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::ExchangeRecord;
 use crate::error::Flag;
 use crate::grpc::Code;
+use crate::matching::split_authority;
 use crate::resilience::Way;
 use crate::runtime::io::Io;
-use crate::standard::{Key, Known, Party, Reporter, Spoken, Target};
+use crate::standard::{Fact, Key, Known, Party, Reporter, RequestFacts, Spoken, Target};
 use crate::upstream::Reports;
 
 impl<I: Io> ExchangeRecord<I> {
@@ -73,7 +74,7 @@ impl<I: Io> ExchangeRecord<I> {
         flag: Option<Flag>,
         count: impl FnOnce(&Arc<Known>) -> T,
     ) -> T {
-        let Reports { store, reporter } = reports;
+        let Reports { store, reporter, facts } = reports;
         let service = self.service.borrow();
         let target = service.as_ref().and_then(|service| service.config.target.as_ref());
         let target: &Arc<Target> = target.unwrap_or_else(|| store.unknown_target());
@@ -84,6 +85,7 @@ impl<I: Io> ExchangeRecord<I> {
             Reporter::Destination => self.party(reports),
         };
         let kind = self.kind.get();
+        let facts = (is_http && !facts.is_empty()).then(|| self.facts(reports));
         let key = Key {
             source: source.id,
             target: target.id,
@@ -98,8 +100,23 @@ impl<I: Io> ExchangeRecord<I> {
             flag,
             delayed: self.delayed.get(),
             grpc: kind.and_then(|_| self.code.get()).map(Code::number),
+            facts: facts.as_ref().map_or(0, |facts| facts.id),
         };
-        self.worker.standard.with(store, key, source, target, count)
+        self.worker.standard.with(store, key, source, target, facts.as_ref(), count)
+    }
+
+    /// The facts about the request that overrides show.
+    fn facts(&self, reports: &Reports) -> Arc<RequestFacts> {
+        let request = self.request.borrow();
+        let part = |index| request.as_ref().map(|request| request.part(index)).unwrap_or_default();
+        self.worker.standard.facts(&reports.store, &reports.facts, |fact, out| match fact {
+            Fact::Method => out.extend_from_slice(part(0)),
+            Fact::Host => {
+                let host = split_authority(part(1)).0;
+                out.extend(host.iter().map(u8::to_ascii_lowercase));
+            }
+            Fact::Path => out.extend_from_slice(part(6)),
+        })
     }
 
     /// The client, and whether it has proved its identity.

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::ExchangeRecord;
 use crate::grpc::Code;
-use crate::observe::Record;
+use crate::observe::{BodyCopy, Record};
 use crate::propagation::trace::put_hex;
 use crate::propagation::{RequestId, forwarded};
 use crate::runtime::io::Io;
@@ -30,6 +30,7 @@ impl<I: Io> ExchangeRecord<I> {
         if let Some(known) = self.trace.get() {
             put_hex(&mut trace, &known.id);
         }
+        let bodies = self.bodies.as_ref().map(|bodies| bodies.each_ref().map(BodyCopy::bytes));
         then(&Record {
             began_unix_us: unix_now().saturating_sub(duration).as_micros() as u64,
             duration_us: duration.as_micros() as u64,
@@ -68,6 +69,8 @@ impl<I: Io> ExchangeRecord<I> {
             delayed: self.delayed.get(),
             flag: self.flag.get(),
             detail: self.detail.get(),
+            request_body: bodies.as_ref().map_or(&[], |bodies| bodies[0].as_slice()),
+            response_body: bodies.as_ref().map_or(&[], |bodies| bodies[1].as_slice()),
             received_bytes: self.received_bytes.get(),
             sent_bytes: self.sent_bytes.get(),
             request_id: made_id.as_ref().map_or_else(|| part(5), RequestId::as_bytes),
@@ -77,6 +80,12 @@ impl<I: Io> ExchangeRecord<I> {
             request_headers: request.as_ref().map(|request| &request.headers),
             response_headers: response.as_deref(),
         })
+    }
+
+    /// A copy of the body of the request (0) or the response (1) that begins now. `None` if no tap
+    /// shows bodies.
+    pub fn body_copy(&self, which: usize) -> Option<BodyCopy> {
+        self.bodies.as_ref().map(|bodies| bodies[which].again())
     }
 
     /// Writes the line of the exchange, if the filter of the access log accepts it.

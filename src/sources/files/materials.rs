@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::diagnostic::SourceMap;
 use super::grammar::Config;
+use super::grammar::admin::AdminPeer;
 use super::grammar::tls::{ListenerTls, ServiceTls};
 use super::log_file::{self, LogFault};
 use super::values::Placed;
@@ -207,7 +208,8 @@ fn references(config: &Config) -> Vec<&Placed<String>> {
     let mut all = Vec::new();
     let listeners = config.listeners.0.iter();
     let of_listeners = listeners.flat_map(|(_, it)| it.value.tls.iter().flat_map(|tls| &tls.0));
-    for tls in of_listeners.chain(config.sources.certificates().map(|(_, tls)| tls)) {
+    let of_gateways = config.sources.certificates().map(|(_, tls)| tls);
+    for tls in of_listeners.chain(of_gateways).chain(&config.admin.tls) {
         if let ListenerTls::Files(files) = &tls.value {
             all.extend([&files.cert, &files.key]);
             all.extend([&files.ocsp, &files.client_ca, &files.crl].into_iter().flatten());
@@ -225,6 +227,15 @@ fn references(config: &Config) -> Vec<&Placed<String>> {
     }
     all.extend(&config.mesh.crl);
     all.extend(&config.admin.token);
+    all.extend(&config.telemetry.access_log.ca);
+    all.extend(config.telemetry.tracing.iter().flat_map(|tracing| &tracing.value.ca));
+    for (_, peer) in &config.admin.peers.0 {
+        let AdminPeer::Settings(peer) = &peer.value else { continue };
+        all.extend(&peer.token);
+        if let Some(Placed { value: ServiceTls::Files(files), .. }) = &peer.tls {
+            all.extend([&files.ca, &files.cert, &files.key, &files.crl].into_iter().flatten());
+        }
+    }
     if let Some(consul) = &config.sources.consul {
         let is_file = |token: &&Placed<String>| !token.value.starts_with(VARIABLE);
         all.extend(consul.value.token.iter().filter(is_file));

@@ -14,7 +14,7 @@ pub(super) fn check(
 ) {
     let Some(admin) = admin_address(model) else { return };
     for service in &model.services {
-        admin_endpoints(&service.value, admin, |origin, address| {
+        admin_endpoints(&service.value, &admin, |origin, address| {
             if let Origin::File(place) = origin
                 && (sources.is_remote(place.file) || outside.has(place.file))
             {

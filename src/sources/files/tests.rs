@@ -513,7 +513,10 @@ fn every_section_of_the_schema_is_decoded() {
         &[],
     );
     let all = all.unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!((all.workers, all.admin.unwrap().port()), (Some(3), 1));
+    assert_eq!(
+        (all.workers, all.admin.address.unwrap().to_string()),
+        (Some(3), "127.0.0.1:1".to_owned())
+    );
     assert_eq!(all.snapshot.drain.limit, std::time::Duration::from_secs(5));
     assert_eq!(all.snapshot.limits.connections, 7);
     assert_eq!(all.gone_after, std::time::Duration::from_secs(7));

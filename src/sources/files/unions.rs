@@ -12,6 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, IntoDeserializer as _, MapAccess, Visitor};
 
 use self::sticky::Cookie;
+use super::grammar::admin::{AdminPeer, AdminPeerMap};
 use super::grammar::breaker::{Concurrency, ConcurrencyMap};
 use super::grammar::health::{GrpcCheck, GrpcCheckMap, HttpCheck, HttpCheckMap};
 use super::grammar::http3::{Http3, Http3Map};
@@ -77,6 +78,7 @@ macro_rules! deserialize_text_or_map {
 }
 
 deserialize_text_or_map!(
+    AdminPeer,
     Concurrency,
     Cookie,
     DescriptorEntry,
@@ -116,6 +118,7 @@ macro_rules! schema_of_text_or_map {
 }
 
 schema_of_text_or_map!(
+    AdminPeer,
     Concurrency,
     Cookie,
     DescriptorEntry,
@@ -220,6 +223,20 @@ impl JsonSchema for To {
             { "type": "string" },
             { "type": "object", "additionalProperties": { "type": "integer", "minimum": 0 } }
         ] })
+    }
+}
+
+impl TextOrMap for AdminPeer {
+    type Map = AdminPeerMap;
+
+    const EXPECTED: &'static str = "HOST:PORT, or a map with `address`";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(Self::Address(text.to_owned()))
+    }
+
+    fn from_map(map: AdminPeerMap) -> Result<Self, &'static str> {
+        Ok(Self::Settings(Box::new(map)))
     }
 }
 

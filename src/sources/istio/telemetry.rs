@@ -3,7 +3,10 @@
 use super::Context;
 use super::at;
 use super::selector::{Reach, reach};
-use crate::model::{Item, MetricOverride, Settings as ProcessSettings, StandardMetric, Tracing};
+use crate::model::{
+    Item, MetricOverride, RequestFact, Settings as ProcessSettings, StandardMetric, TagValue,
+    Tracing,
+};
 use crate::sources::objects::{Fields, Object, items};
 use crate::sources::yaml::node::Node;
 
@@ -25,9 +28,49 @@ const METRICS: [(&str, Option<StandardMetric>); 11] = [
 const MODES: [(&str, (bool, bool)); 3] =
     [("CLIENT_AND_SERVER", (true, true)), ("CLIENT", (true, false)), ("SERVER", (false, true))];
 
-/// The advice for a value of a label that is not constant.
-const CONSTANT: &str = "write a constant in quotes, such as value: \"'abc'\", or \
-    node.metadata['LABELS']['NAME'], a label of this workload";
+/// The advice for a value of a label that is not supported.
+const SUPPORTED: &str = "write a constant in quotes, such as value: \"'abc'\", \
+    node.metadata['LABELS']['NAME'], request.method, request.host, request.url_path, or a value of \
+    a standard label, such as source.workload.name or destination.labels['app']";
+
+/// Attributes that standard labels have.
+const ATTRIBUTES: [(&str, &str); 27] = [
+    ("source.workload.name", "source_workload"),
+    ("source.workload.namespace", "source_workload_namespace"),
+    ("source.namespace", "source_workload_namespace"),
+    ("source.principal", "source_principal"),
+    ("source.labels['app']", "source_app"),
+    ("source.labels['version']", "source_version"),
+    ("downstream_peer.name", "source_workload"),
+    ("downstream_peer.workload", "source_workload"),
+    ("downstream_peer.namespace", "source_workload_namespace"),
+    ("downstream_peer.app", "source_app"),
+    ("downstream_peer.version", "source_version"),
+    ("downstream_peer.cluster", "source_cluster"),
+    ("destination.workload.name", "destination_workload"),
+    ("destination.workload.namespace", "destination_workload_namespace"),
+    ("destination.namespace", "destination_workload_namespace"),
+    ("destination.principal", "destination_principal"),
+    ("destination.service.host", "destination_service"),
+    ("destination.service.name", "destination_service_name"),
+    ("destination.service.namespace", "destination_service_namespace"),
+    ("destination.labels['app']", "destination_app"),
+    ("destination.labels['version']", "destination_version"),
+    ("upstream_peer.name", "destination_workload"),
+    ("upstream_peer.namespace", "destination_workload_namespace"),
+    ("upstream_peer.app", "destination_app"),
+    ("request.protocol", "request_protocol"),
+    ("response.code", "response_code"),
+    ("response.flags", "response_flags"),
+];
+
+/// Facts about a request.
+const FACTS: [(&str, RequestFact); 4] = [
+    ("request.method", RequestFact::Method),
+    ("request.host", RequestFact::Host),
+    ("request.url_path", RequestFact::Path),
+    ("request.path", RequestFact::Path),
+];
 
 /// Reads all Telemetry objects. Those for the mesh come first, then those for the namespace.
 pub(super) fn telemetries<'o>(
@@ -153,10 +196,39 @@ fn tag(cx: &mut Context<'_>, name: Item<String>, node: &Node, change: &mut Metri
         r.at(node.place, "this label has no value", "write `value: EXPRESSION`");
         return;
     };
-    match constant(&value.value, &cx.settings.labels) {
-        Some(text) => change.set.push((name, Item::new(text, value.origin))),
-        None => cx.reader.item(&value, "this expression is not constant", CONSTANT),
+    match expression(&value.value, &cx.settings.labels) {
+        Some(found) => change.set.push((name, Item::new(found, value.origin))),
+        None => cx.reader.item(&value, "this expression is not supported", SUPPORTED),
     }
+}
+
+/// The value of an expression: a constant of this workload, an attribute, or
+/// `has(ATTRIBUTE) ? ATTRIBUTE : 'TEXT'`.
+fn expression(text: &str, labels: &[(String, String)]) -> Option<TagValue> {
+    let text = text.trim();
+    if let Some(constant) = constant(text, labels) {
+        return Some(TagValue::Text(constant));
+    }
+    let (attribute, otherwise) = match text.strip_prefix("has(") {
+        None => (text, None),
+        Some(rest) => {
+            let (asked, rest) = rest.split_once(')')?;
+            let (found, otherwise) = rest.trim_start().strip_prefix('?')?.split_once(':')?;
+            if asked.trim() != found.trim() {
+                return None;
+            }
+            (found.trim(), Some(constant(otherwise.trim(), labels)?))
+        }
+    };
+    // Older forms of the attributes.
+    let plain = attribute.replace('"', "'");
+    let plain = plain.strip_suffix(".value").unwrap_or(&plain);
+    let plain = plain.strip_prefix("xds.").unwrap_or(plain);
+    if let Some((_, fact)) = FACTS.iter().find(|(known, _)| *known == plain) {
+        return Some(TagValue::Request(*fact, otherwise));
+    }
+    let (_, label) = ATTRIBUTES.iter().find(|(known, _)| *known == plain)?;
+    Some(TagValue::Label(label, otherwise))
 }
 
 /// The value of an expression that is constant for this workload.
@@ -291,4 +363,35 @@ fn custom_tag(cx: &mut Context<'_>, node: &Node) -> Option<Item<String>> {
     fields.refuse(r, "formatter", "write `header` or `literal`");
     fields.finish(r);
     literal.or(header).map(|text| Item::new(text, at(node.place)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_of_labels() {
+        let labels = [("app".to_owned(), "web".to_owned())];
+        let text = |text: &str| Some(TagValue::Text(text.to_owned()));
+        let host = |otherwise: Option<&str>| {
+            Some(TagValue::Request(RequestFact::Host, otherwise.map(str::to_owned)))
+        };
+        for (written, expected) in [
+            ("'abc'", text("abc")),
+            ("node.metadata['LABELS']['app']", text("web")),
+            ("request.host", host(None)),
+            ("has(request.host) ? request.host : 'none'", host(Some("none"))),
+            ("has(request.host)?request.host:\"none\"", host(Some("none"))),
+            ("request.url_path", Some(TagValue::Request(RequestFact::Path, None))),
+            ("source.workload.name", Some(TagValue::Label("source_workload", None))),
+            ("destination.labels[\"app\"].value", Some(TagValue::Label("destination_app", None))),
+            ("has(request.host) ? request.method : 'x'", None),
+            ("has(request.host) ? request.host : request.method", None),
+            ("request.headers['x-tenant']", None),
+            ("request.host + '1'", None),
+            ("", None),
+        ] {
+            assert_eq!(expression(written, &labels), expected, "{written}");
+        }
+    }
 }

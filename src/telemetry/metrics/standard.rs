@@ -50,7 +50,7 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot, uptime: Duration) {
             let mut merged: BTreeMap<String, Sums> = BTreeMap::new();
             for it in series.iter_mut().filter(meant) {
                 let sums = Sums::of(metric, &it.series);
-                merged.entry(labels(&it.values, shape)).or_default().add(&sums);
+                merged.entry(labels(it, shape)).or_default().add(&sums);
             }
             for (labels, sums) in merged {
                 sums.write(page, name, &labels);
@@ -116,7 +116,7 @@ struct Labelled {
 impl Labelled {
     fn text(&mut self) -> &str {
         if self.text.is_empty() {
-            self.text = labels(&self.values, &Shape::default());
+            self.text = labels(self, &Shape::default());
         }
         &self.text
     }
@@ -220,23 +220,27 @@ fn histogram<C>(stats: &PerWorker<C>, of: impl Fn(&C) -> &Histogram) -> Sums {
 }
 
 /// The labels of a series as text, without braces.
-fn labels(values: &[String; LABELS.len()], shape: &Shape) -> String {
+fn labels(of: &Labelled, shape: &Shape) -> String {
+    let (values, facts) = (&of.values, of.series.facts.as_deref());
     let mut text = String::with_capacity(1024);
     let mut put = |name: &str, value: &dyn std::fmt::Display| {
         let before = if text.is_empty() { "" } else { "," };
         // Writing to a String does not fail.
         write!(text, "{before}{name}=\"{}\"", Escaped(value)).ok();
     };
-    let set = |name: &str| shape.set.iter().find(|(set, _)| **set == *name).map(|(_, value)| value);
+    let set = |name: &str| {
+        let found = shape.set.iter().find(|(set, _)| **set == *name);
+        found.map(|(_, value)| value.of(values, facts))
+    };
     for (name, value) in LABELS.iter().zip(values) {
         if let Some(value) = set(name) {
-            put(name, value);
+            put(name, &value);
         } else if !value.is_empty() && !shape.removed.iter().any(|removed| **removed == **name) {
             put(name, value);
         }
     }
     for (name, value) in shape.set.iter().filter(|(name, _)| !LABELS.contains(&&**name)) {
-        put(name, value);
+        put(name, &value.of(values, facts));
     }
     text
 }

@@ -45,10 +45,16 @@ pub fn top(arguments: &TopArgs) -> ExitCode {
 /// Asks the proxy for its counters.
 fn take(admin: &Admin) -> Result<Sample, String> {
     let answer = client::get(admin, "/metrics")?;
-    match answer.status {
-        200 => Ok(Sample::read(&answer.text()?)),
-        status => Err(format!("the proxy at {} answered {status}", admin.address)),
+    if answer.status != 200 {
+        return Err(format!("the proxy at {} answered {}", admin.address, answer.status));
     }
+    let mut sample = Sample::read(&answer.text()?);
+    // An older proxy does not have this page: then percentiles come from the buckets.
+    let answer = client::get(admin, "/latencies")?;
+    if answer.status == 200 {
+        sample.read_latencies(&answer.text()?);
+    }
+    Ok(sample)
 }
 
 fn once(admin: &Admin) -> Result<(), String> {

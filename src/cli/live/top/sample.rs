@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::cells::Durations;
+
 /// The counters of a service, a rule or an endpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Counters {
@@ -13,6 +15,8 @@ pub(super) struct Counters {
     pub(super) active: f64,
     /// The buckets of the durations: upper bounds in milliseconds, and cumulative counts.
     pub(super) buckets: Vec<(f64, f64)>,
+    /// The durations, if the proxy tells them.
+    pub(super) durations: Durations,
     /// The sum of the durations in milliseconds, and their number.
     pub(super) duration: (f64, f64),
     /// Whether health checks or outlier detection have taken the endpoint out.
@@ -21,6 +25,9 @@ pub(super) struct Counters {
 
 /// The counters by name.
 pub(super) type Items = BTreeMap<String, Counters>;
+
+/// The durations of services by name: microseconds, and how often they occurred.
+type Latencies = BTreeMap<String, Vec<(u64, u64)>>;
 
 /// The counters of the proxy at one time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,6 +51,16 @@ impl Sample {
             item.buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
         }
         sample
+    }
+
+    /// Reads the durations of services (`/latencies`).
+    pub(super) fn read_latencies(&mut self, text: &str) {
+        let all: Latencies = serde_json::from_str(text).unwrap_or_default();
+        for (name, counts) in all {
+            if let Some(service) = self.views[0].get_mut(&name) {
+                service.durations = Durations::of_us(counts);
+            }
+        }
     }
 
     fn add(&mut self, name: &str, labels: &BTreeMap<&str, String>, value: f64) {

@@ -99,8 +99,11 @@ fn row(view: View, name: &str, (old, new): (&Counters, &Counters), seconds: f64)
     let mut cells = vec![name, rate, success];
     match view {
         View::Services => {
-            let percentile = |share| ms(percentile(&old.buckets, &new.buckets, share));
-            cells.extend([0.5, 0.9, 0.99].map(percentile));
+            let shares = [0.5, 0.9, 0.99];
+            let exact = new.durations.since(&old.durations).quantiles_ms(shares);
+            let coarse = |share| percentile(&old.buckets, &new.buckets, share);
+            let found = exact.map_or_else(|| shares.map(coarse), |exact| exact.map(Some));
+            cells.extend(found.map(ms));
             cells.push(active);
         }
         View::Routes => {}
@@ -173,6 +176,23 @@ mod tests {
         assert_eq!(table(0, false, ""), [all[1], all[0], all[2]]);
         assert_eq!(table(2, false, ""), all);
         assert_eq!(table(9, false, "A X"), [all[1]]);
+    }
+
+    #[test]
+    fn percentiles_of_services_are_exact_if_the_proxy_tells_the_durations() {
+        let line = "ringway_service_requests_total{service=\"a\",class=\"2xx\"}";
+        let take = |requests: u32, latencies: &str| {
+            let mut sample = sample(&[&format!("{line} {requests}")]);
+            sample.read_latencies(latencies);
+            sample
+        };
+        let old = take(10, "{\"a\":[[5000,10]],\"other\":[[1,1]]}");
+        let new = take(110, "{\"a\":[[5000,10],[20000,98],[900000,2]]}");
+        let order = Order { column: 0, ascending: true, filter: String::new() };
+        let rows = rows(View::Services, (&old, &new), 1.0, &order);
+        assert!(rows[0][3].number.is_some_and(|p50| (p50 / 20.0 - 1.0).abs() < 0.02));
+        assert!(rows[0][5].number.is_some_and(|p99| (p99 / 900.0 - 1.0).abs() < 0.02));
+        assert_eq!(take(1, "nonsense").views[0]["a"].durations, Default::default());
     }
 
     #[test]

@@ -65,6 +65,21 @@ pub struct Tags {
     pub remove: Vec<Placed<String>>,
     /// Labels with fixed values, which replace the standard ones or are added.
     pub set: Entries<Placed<String>>,
+    /// Labels with a fact about the request: `method`, `host` or `path`. Clients choose them, so
+    /// `series` bounds their number; the excess counts as `other`.
+    pub request: Entries<Placed<RequestFact>>,
+}
+
+/// A fact about a request, for a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestFact {
+    /// The method.
+    Method,
+    /// The host, without its port.
+    Host,
+    /// The path, without its query.
+    Path,
 }
 
 /// One of Istio's standard metrics, by its name in Istio's Telemetry.

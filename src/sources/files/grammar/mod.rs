@@ -1,5 +1,6 @@
 //! The grammar of configuration files. Its comments are the descriptions in the JSON Schema.
 
+pub mod admin;
 pub mod authorization;
 pub mod breaker;
 pub mod fault;
@@ -29,13 +30,14 @@ pub mod tracing;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use self::admin::Admin;
 use self::authorization::AuthorizationRule;
 use self::jwt::JwtProvider;
 use self::listener::Listener;
 use self::overload::Overload;
 use self::route::Rule;
 use self::service::Service;
-use self::settings::{Admin, Dns, Drain, Limits, Runtime, Telemetry};
+use self::settings::{Dns, Drain, Limits, Runtime, Telemetry};
 use self::sources::Sources;
 use self::tcp::Tcp;
 use self::tls::Mesh;

@@ -1,4 +1,4 @@
-//! The grammar of `runtime:`, `admin:`, `drain:`, `limits:` and `telemetry:`. Its comments are the
+//! The grammar of `runtime:`, `drain:`, `limits:` and `telemetry:`. Its comments are the
 //! descriptions in the JSON Schema.
 
 use schemars::JsonSchema;
@@ -40,18 +40,6 @@ pub enum Driver {
     IoUring,
     /// epoll, even if io_uring is allowed.
     Epoll,
-}
-
-/// The admin interface.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Admin {
-    /// The address; `off` for no interface. Default 127.0.0.1:9900.
-    pub bind: Option<Placed<String>>,
-    /// A file with the token that clients must send: as `authorization: Bearer TOKEN`, or as the
-    /// password of basic authentication. Only `/live` and `/ready` need none. An address that other
-    /// hosts reach must have one. Default: none.
-    pub token: Option<Placed<String>>,
 }
 
 /// How the process drains: [`DrainMap`], or only its `inbound`.
@@ -127,13 +115,21 @@ pub struct AccessLog {
     /// `stdout`, `stderr`, `syslog`, `syslog:SOCKET` or a file. A relative path is relative to the
     /// configuration file. Default `stderr`.
     pub path: Option<Placed<String>>,
+    /// A collector that gets the lines as log records of OTLP, in place of `path`:
+    /// `http://HOST:4318` or `grpc://HOST:4317`; `https://` and `grpcs://` with TLS. Default: none.
+    pub otlp: Option<Placed<String>>,
+    /// PEM file with the CAs of the collector's certificate. Default: those of the system.
+    pub ca: Option<Placed<String>>,
+    /// The name of this proxy's service at the collector, `service.name`. Default: that of
+    /// `tracing`, else `ringway`.
+    pub service: Option<Placed<String>>,
     /// The format of a line: `json`; `envoy` or `istio` for their default text formats; or text
     /// with Envoy's operators, such as `'%REQ(:METHOD)% %RESPONSE_CODE%'`. Default `json`.
     pub format: Option<Placed<String>>,
     /// The values of a JSON line, by the names of filters. Default: all that the exchange has.
     pub fields: OneOrMany<Placed<String>>,
     /// The exchanges that get a line: `all`, `failed`, `none`, or a filter, such as `'status >= 500
-    /// or duration > 250ms'`. Default: `all` if there is a `path`, else `failed`.
+    /// or duration > 250ms'`. Default: `all` if there is a `path` or `otlp`, else `failed`.
     pub filter: Option<Placed<String>>,
     /// The share of the exchanges without a failure that gets a line. An exchange that has failed
     /// always gets one. Default 100%.

@@ -9,9 +9,12 @@ use crate::sources::files::values::{Entries, OneOrMany, Placed, Portion};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tracing {
-    /// The collector: `http://HOST:4318` for OTLP over HTTP, `grpc://HOST:4317` for OTLP over gRPC.
-    /// Default: no spans are sent, and only the trace context is passed on.
+    /// The collector: `http://HOST:4318` for OTLP over HTTP, `grpc://HOST:4317` for OTLP over gRPC;
+    /// `https://` and `grpcs://` with TLS. Default: no spans are sent, and only the trace context
+    /// is passed on.
     pub otlp: Option<Placed<String>>,
+    /// PEM file with the CAs of the collector's certificate. Default: those of the system.
+    pub ca: Option<Placed<String>>,
     /// The share of new traces whose spans are recorded. Default 1%.
     pub sample: Option<Portion>,
     /// The effect of a sampling decision of the caller. Default `follow`.

@@ -2,7 +2,7 @@
 
 use super::super::grammar::metrics::{self as grammar, MetricMode, MetricName, Metrics};
 use super::{list, origin, pairs, time_or_none};
-use crate::model::{self, Item, MetricOverride, StandardMetric};
+use crate::model::{self, Item, MetricOverride, RequestFact, StandardMetric, TagValue};
 
 pub(super) fn metrics(written: Metrics) -> model::Metrics {
     let grammar::Workload { name, namespace, app, version, cluster, service } = written.workload;
@@ -26,7 +26,22 @@ fn change(written: grammar::MetricOverride) -> MetricOverride {
         server: written.mode != MetricMode::Client,
         disabled: written.disabled,
         remove: list(written.tags.remove),
-        set: pairs(written.tags.set),
+        set: pairs(written.tags.set)
+            .into_iter()
+            .map(|(name, value)| (name, Item::new(TagValue::Text(value.value), value.origin)))
+            .chain(pairs(written.tags.request).into_iter().map(|(name, fact)| {
+                let value = TagValue::Request(request_fact(fact.value), None);
+                (name, Item::new(value, fact.origin))
+            }))
+            .collect(),
+    }
+}
+
+fn request_fact(written: grammar::RequestFact) -> RequestFact {
+    match written {
+        grammar::RequestFact::Method => RequestFact::Method,
+        grammar::RequestFact::Host => RequestFact::Host,
+        grammar::RequestFact::Path => RequestFact::Path,
     }
 }
 

@@ -2,6 +2,7 @@
 //! ranges. `compile` finds the errors that involve several items.
 
 mod addresses;
+mod admin;
 mod authorization;
 mod breaker;
 mod fault;

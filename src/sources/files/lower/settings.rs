@@ -1,16 +1,15 @@
-//! Lowers `runtime:`, `admin:`, `drain:`, `tcp:`, `dns:`, `limits:` and `telemetry:` to the model.
+//! Lowers `runtime:`, `drain:`, `tcp:`, `dns:`, `limits:` and `telemetry:` to the model.
 
+use super::super::grammar::admin::Admin;
 use super::super::grammar::overload::Overload;
-use super::super::grammar::settings::{
-    self as grammar, Admin, Dns, Drain, Limits, Runtime, Telemetry,
-};
+use super::super::grammar::settings::{self as grammar, Dns, Drain, Limits, Runtime, Telemetry};
 use super::super::grammar::sources::Sources;
 use super::super::grammar::tcp::Tcp;
 use super::super::log_file::{self, LogFault, Target};
 use super::super::materials::path_of;
 use super::super::values::{Placed, Size};
 use super::{Lower, http2, http3, list, time};
-use crate::model::{self, AccessLog, AdminBind, Driver, Item, LogSink, Settings, Zone};
+use crate::model::{self, AccessLog, Driver, Item, LogSink, Settings, Zone};
 
 /// The sections of a configuration that belong to the process.
 pub(super) struct Written {
@@ -38,9 +37,7 @@ pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
             grammar::Driver::Epoll => Driver::Epoll,
         },
         state_dir: runtime.state_dir.map(|directory| path_of(lower.sources, &directory)),
-        admin: admin_bind(lower, &admin),
-        admin_token: admin.token.as_ref().map(|name| lower.secret(name, "token")),
-        admin_origin: admin.bind.map(|bind| super::origin(bind.place)),
+        admin: super::admin::admin(lower, admin),
         drain: drain.map(self::drain).unwrap_or_default(),
         tcp: super::tcp::tcp(tcp),
         zone,
@@ -49,7 +46,7 @@ pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
         overload: super::overload::overload(overload),
         metrics: super::metrics::metrics(telemetry.metrics),
         access_log: access_log(lower, telemetry.access_log),
-        tracing: telemetry.tracing.map(super::tracing::tracing),
+        tracing: telemetry.tracing.map(|written| super::tracing::tracing(lower, written)),
         sources: super::sources::sources(lower, sources),
     }
 }
@@ -57,16 +54,6 @@ pub(super) fn settings(lower: &mut Lower<'_>, written: Written) -> Settings {
 fn drain(Drain(written): Drain) -> model::Drain {
     let outbound = written.outbound.map(|outbound| outbound.0).unwrap_or_default();
     model::Drain { inbound: time(written.inbound), outbound }
-}
-
-fn admin_bind(lower: &mut Lower<'_>, admin: &Admin) -> AdminBind {
-    match &admin.bind {
-        None => AdminBind::Default,
-        Some(bind) if bind.value == "off" => AdminBind::Off,
-        Some(bind) => {
-            lower.address(bind, "write IP:PORT, or `off`").map_or(AdminBind::Off, AdminBind::At)
-        }
-    }
 }
 
 fn limits(limits: Limits) -> model::Limits {
@@ -93,6 +80,9 @@ fn access_log(lower: &mut Lower<'_>, log: grammar::AccessLog) -> AccessLog {
     let sink = log.path.and_then(|path| log_sink(lower, &path));
     AccessLog {
         sink,
+        otlp: log.otlp.map(Into::into),
+        ca: lower.materials(&log.ca),
+        service: log.service.map(Into::into),
         format: log.format.map(Into::into),
         fields: list(log.fields.0),
         filter: log.filter.map(Into::into),

@@ -2,10 +2,11 @@
 
 use super::super::grammar::tracing::{ParentRule, TraceForm, Tracing};
 use super::super::values::Placed;
+use super::Lower;
 use crate::model;
 
-pub(super) fn tracing(written: Placed<Tracing>) -> model::Tracing {
-    let Tracing { otlp, sample, parent, propagation, service, custom_tags } = written.value;
+pub(super) fn tracing(lower: &Lower<'_>, written: Placed<Tracing>) -> model::Tracing {
+    let Tracing { otlp, ca, sample, parent, propagation, service, custom_tags } = written.value;
     let form = |form| match form {
         TraceForm::W3c => model::TraceForm::W3c,
         TraceForm::B3 => model::TraceForm::B3,
@@ -13,6 +14,7 @@ pub(super) fn tracing(written: Placed<Tracing>) -> model::Tracing {
     };
     model::Tracing {
         otlp: otlp.map(Into::into),
+        ca: lower.materials(&ca),
         sample: sample.map(|share| share.0),
         follows_parent: parent == ParentRule::Follow,
         forms: propagation.0.into_iter().map(form).collect(),
