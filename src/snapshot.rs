@@ -303,6 +303,8 @@ pub struct Http3 {
     pub retry: Retry,
     /// The maximum number of handshakes in progress on a worker.
     pub handshakes_max: u32,
+    /// Whether safe requests are served before the handshake is complete.
+    pub early_data: bool,
 }
 
 /// When a client must prove its address before its handshake costs anything.
@@ -472,6 +474,10 @@ pub struct ListenerCells {
     pub http3_floods: [Count; http3::Flood::ALL.len()],
     /// QUIC clients that were asked to prove their address.
     pub quic_retries: Count,
+    /// Requests in early data (0-RTT), served before the handshake was complete.
+    pub early_requests: Count,
+    /// Requests in early data that had to wait for the end of the handshake.
+    pub early_held: Count,
     /// Bytes of bodies received from clients.
     pub received_bytes: Count,
     /// Bytes of bodies sent to clients.

@@ -153,7 +153,7 @@ fn listen(worker: &Rc<Worker<SimIo>>) {
             });
             let Some(connection) = accepted else { return };
             let transport = Transport::new(Rc::clone(&port), Rc::clone(&connection));
-            let arrived = Arrived { connection, transport, port: 443 };
+            let arrived = Arrived { connection, transport, port: 443, is_proven: false };
             io.spawn(http3::serve(Rc::clone(&worker), Rc::from("far"), arrived, || {}));
         };
         port.receive(&stop, attempt, |_| {}).await.unwrap();

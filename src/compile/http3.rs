@@ -9,7 +9,7 @@ use crate::model::{self, Http3, Item, ListenerProtocol, Model, Origin, ServicePr
 use crate::net::Bind;
 use crate::quic::{ClientQuic, ServerQuic, Transport};
 use crate::snapshot::{self, Retry, Timeouts};
-use crate::tls::{ClientTls, ServerTls};
+use crate::tls::{ClientTls, EarlySessions, ServerTls, terms_of};
 
 /// The default of `max_handshakes`.
 const HANDSHAKES_MAX: u32 = 1000;
@@ -85,7 +85,7 @@ pub(super) fn listener(
     let tls = tls?;
     let tells = settings.alt_svc.unwrap_or(true) && written.protocol != ListenerProtocol::Http3;
     let alt_svc = tells.then(|| alt_svc(&written.binds));
-    serving(compiler, settings, origin, (tls, timeouts), alt_svc)
+    serving(compiler, &item.value.name.value, settings, origin, (tls, timeouts), alt_svc)
 }
 
 /// HTTP/3 with the default settings, for proxies of the mesh.
@@ -95,7 +95,7 @@ pub(super) fn of_mesh(
     tls: &Arc<ServerTls>,
     timeouts: &Timeouts,
 ) -> Option<snapshot::Http3> {
-    serving(compiler, &Http3::default(), origin, (tls, timeouts), None)
+    serving(compiler, "", &Http3::default(), origin, (tls, timeouts), None)
 }
 
 /// Whether other proxies of the mesh use QUIC to a listener with `tls: mesh`.
@@ -105,8 +105,31 @@ pub(super) fn is_of_mesh(model: &Model, written: &model::Listener) -> bool {
     model.mesh.quic.is_some() && mesh && http && written.proxy_protocol.is_none() && !is_on(written)
 }
 
+/// The sessions of clients that may send early data. `None` if `early_data` is off.
+fn early_sessions(
+    compiler: &mut Compiler<'_>,
+    listener: &str,
+    settings: &Http3,
+    (tls, transport): (&ServerTls, &Transport),
+) -> Option<EarlySessions> {
+    let wanted = settings.early_data.as_ref().filter(|wanted| wanted.value)?;
+    if tls.asks_clients() {
+        let message = "early data of clients with certificates is not accepted: anyone could send \
+                       it again in their names";
+        let help = "leave `early_data` out, or use a listener without client certificates";
+        compiler.fault_with_help(&wanted.origin, message, help);
+        return None;
+    }
+    // The limits that the client remembers must not be lower now (RFC 9000 7.4.1, RFC 9114
+    // 7.2.4.2).
+    let limits = format!("{transport:?} {:?}", compiler.model.settings.limits.header_bytes);
+    let terms = terms_of(&[&tls.terms.to_ne_bytes(), limits.as_bytes()]);
+    Some(compiler.registry.early_sessions.of(listener, terms))
+}
+
 fn serving(
     compiler: &mut Compiler<'_>,
+    listener: &str,
     settings: &Http3,
     origin: &Origin,
     (tls, timeouts): (&Arc<ServerTls>, &Timeouts),
@@ -116,7 +139,9 @@ fn serving(
     let handshakes_max = settings.max_handshakes.as_ref();
     let handshakes_max = handshakes_max.map_or(HANDSHAKES_MAX, |max| at_least_one(compiler, max));
     let keys = compiler.registry.quic.clone();
-    let server = match ServerQuic::new(tls.http3(), &keys, &transport) {
+    let early = early_sessions(compiler, listener, settings, (tls, &transport));
+    let early_data = early.is_some();
+    let server = match ServerQuic::new(tls.http3(early), &keys, &transport) {
         Ok(server) => server,
         Err(error) => {
             compiler.fault(origin, format!("HTTP/3 cannot be set up: {error}"));
@@ -134,6 +159,7 @@ fn serving(
             model::Retry::Never => Retry::Never,
         },
         handshakes_max,
+        early_data,
     })
 }
 

@@ -24,7 +24,7 @@ use crate::resilience::{
 use crate::route::{self, Turns};
 use crate::snapshot::ListenerCells;
 use crate::standard::Store;
-use crate::tls::{ClientTls, TicketKeys};
+use crate::tls::{ClientTls, EarlySessionStores, TicketKeys};
 
 /// All counters of the process. A counter exists as long as a snapshot refers to it. If a new
 /// configuration has the same name during this time, it uses the same counter.
@@ -50,6 +50,8 @@ pub struct Registry {
     pub quic: Keys,
     /// The keys of TLS session tickets. They survive reloads.
     pub tickets: TicketKeys,
+    /// The sessions of listeners that accept early data. They survive reloads.
+    pub early_sessions: EarlySessionStores,
     /// The services with ejected endpoints. The control thread uses it to end ejections.
     pub outliers: Arc<OutlierHub>,
     /// The series of the standard metrics. They survive reloads.
@@ -89,6 +91,7 @@ impl Registry {
             services: FxHashMap::default(),
             quic: quic_keys(),
             tickets: TicketKeys::default(),
+            early_sessions: EarlySessionStores::default(),
             outliers: Arc::default(),
             series: Arc::new(Store::new(workers)),
             keys_wanted: HashMap::new(),

@@ -231,6 +231,15 @@ impl QuicHello {
         })
     }
 
+    /// Whether `datagram` begins another connection.
+    pub fn is_another(&self, datagram: &[u8]) -> bool {
+        long_header(datagram).is_some_and(|header| {
+            header.version == self.version.number
+                && header.first & 0x30 == self.version.initial
+                && *header.destination != *self.destination
+        })
+    }
+
     /// Reads a datagram of the client. Ignores packets that are not its Initial packets, and bytes
     /// behind them.
     ///

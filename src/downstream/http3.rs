@@ -51,6 +51,8 @@ pub struct Arrived<I: Io, D: Datagrams> {
     pub transport: Transport<I, D>,
     /// The UDP port of the listener.
     pub port: u16,
+    /// Whether the client has proven its address.
+    pub is_proven: bool,
 }
 
 /// Serves a QUIC connection from its first datagram until it closes. Calls `handshaken` when the
@@ -61,12 +63,15 @@ pub fn serve<I: Io, D: Datagrams>(
     arrived: Arrived<I, D>,
     handshaken: impl FnOnce(),
 ) -> impl Future<Output = ()> {
-    let Arrived { connection, transport, port } = arrived;
+    let Arrived { connection, transport, port, is_proven } = arrived;
     let peer = serve::Peer::new(Some(connection.remote()), port);
     let downstream = Downstream::over(worker, Wire::Moved, listener_name, peer);
     let state = Rc::clone(&downstream.registered().state);
     Registry::cuttable(&state, async move {
-        let beginning = Box::pin(begin(downstream, connection, transport));
+        let beginning = Box::pin(async {
+            let mut driver = begin(downstream, connection, transport, is_proven).await?;
+            driver.complete().await.then_some(driver)
+        });
         let begun = beginning.await;
         handshaken();
         let Some(mut driver) = begun else { return };
@@ -74,11 +79,13 @@ pub fn serve<I: Io, D: Datagrams>(
     })
 }
 
-/// Completes the handshake. Returns `None` if it fails.
+/// Completes the handshake, or waits until the client may send early data. Returns `None` if it
+/// fails.
 async fn begin<I: Io, D: Datagrams>(
     mut downstream: Downstream<I>,
     quic: Rc<quic::Connection>,
     mut transport: Transport<I, D>,
+    is_proven: bool,
 ) -> Option<Driver<I, D>> {
     let worker = Rc::clone(&downstream.worker);
     let now = worker.io.now();
@@ -87,26 +94,17 @@ async fn begin<I: Io, D: Datagrams>(
         let (listener, _) = downstream.listener(&local)?;
         (Arc::clone(listener), local.snapshot.limits)
     };
-    downstream.alarm.set(now + listener.timeouts.handshake);
-    match handshake(&downstream, &quic, &mut transport).await {
-        Ok(()) => {}
-        Err(None) => {
-            quic.close(worker.io.now(), REFUSED, "");
-            finish(&downstream, &mut transport).await;
-            let why = &"the handshake took too long";
-            return secure::refused(&downstream, &listener, Failure::Timeout, why);
+    let end = now + listener.timeouts.handshake;
+    downstream.alarm.set(end);
+    let early = match handshake(&downstream, &quic, &mut transport).await {
+        Ok(true) => Some(Early { end, is_proven, held: Vec::new() }),
+        Ok(false) => None,
+        Err(closed) => {
+            not_completed(&downstream, &listener, (&quic, &mut transport), closed).await;
+            return None;
         }
-        Err(Some(closed)) => {
-            finish(&downstream, &mut transport).await;
-            let (failure, why) = failed(&closed);
-            return secure::refused(&downstream, &listener, failure, &why);
-        }
-    }
-    // Only now the address of the client is proven.
-    if downstream.count_source(&listener).is_err() {
-        listener.stats.worker(worker.index).source_overflow.increment();
-        quic.close(worker.io.now(), REFUSED, "too many connections");
-        finish(&downstream, &mut transport).await;
+    };
+    if early.is_none() && !admit(&mut downstream, &listener, (&quic, &mut transport)).await {
         return None;
     }
     secure_peer(&mut downstream, &listener, &quic);
@@ -138,23 +136,64 @@ async fn begin<I: Io, D: Datagrams>(
         open: Rc::default(),
         opened: 0,
         leaving: Leaving::No,
+        early,
     })
+}
+
+/// Ends a connection whose handshake has failed. `closed` is the reason, or `None` if it took too
+/// long.
+async fn not_completed<I: Io, D: Datagrams>(
+    downstream: &Downstream<I>,
+    listener: &Listener,
+    (quic, transport): (&quic::Connection, &mut Transport<I, D>),
+    closed: Option<Closed>,
+) {
+    let (failure, why) = match &closed {
+        None => {
+            quic.close(downstream.worker.io.now(), REFUSED, "");
+            (Failure::Timeout, "the handshake took too long".to_owned())
+        }
+        Some(closed) => failed(closed),
+    };
+    finish(downstream, transport).await;
+    secure::refused::<I, ()>(downstream, listener, failure, &why);
+}
+
+/// Counts the connection for its address, which is proven by the handshake. Returns false if the
+/// address has too many.
+async fn admit<I: Io, D: Datagrams>(
+    downstream: &mut Downstream<I>,
+    listener: &Listener,
+    (quic, transport): (&quic::Connection, &mut Transport<I, D>),
+) -> bool {
+    if downstream.count_source(listener).is_ok() {
+        return true;
+    }
+    let worker = &downstream.worker;
+    listener.stats.worker(worker.index).source_overflow.increment();
+    quic.close(worker.io.now(), REFUSED, "too many connections");
+    finish(downstream, transport).await;
+    false
 }
 
 /// The application error code of a connection that is refused: H3_EXCESSIVE_LOAD (RFC 9114 8.1).
 const REFUSED: u64 = 0x107;
 
-/// Waits for the end of the handshake. The error is the reason, or `None` if it took too long.
+/// Waits for the end of the handshake, or until the client may send early data: then returns true,
+/// before any event of a stream. The error is the reason, or `None` if it took too long.
 async fn handshake<I: Io, D: Datagrams>(
     downstream: &Downstream<I>,
     quic: &quic::Connection,
     transport: &mut Transport<I, D>,
-) -> Result<(), Option<Closed>> {
+) -> Result<bool, Option<Closed>> {
     poll_fn(|context| {
         let over = transport.poll(context).is_ready();
+        if quic.takes_early_data() {
+            return Poll::Ready(Ok(true));
+        }
         while let Some(event) = quic.poll() {
             match event {
-                QuicEvent::Connected => return Poll::Ready(Ok(())),
+                QuicEvent::Connected => return Poll::Ready(Ok(false)),
                 QuicEvent::Lost(why) => return Poll::Ready(Err(Some(why))),
                 _ => {}
             }
@@ -219,6 +258,16 @@ enum Leaving {
     Refusing(Time),
 }
 
+/// The state of a connection that takes early data, until its handshake is complete.
+struct Early {
+    /// The end of the time for the handshake.
+    end: Time,
+    /// Whether the client has proven its address.
+    is_proven: bool,
+    /// The requests that are not served before.
+    held: Vec<Accepted>,
+}
+
 /// Handles the events of a connection, and starts an exchange for each request stream.
 struct Driver<I: Io, D: Datagrams> {
     downstream: Downstream<I>,
@@ -240,12 +289,15 @@ struct Driver<I: Io, D: Datagrams> {
     open: Rc<Cell<usize>>,
     opened: u64,
     leaving: Leaving,
+    early: Option<Early>,
 }
 
 /// The events that a driver waits for.
 enum Event {
     /// The client has opened a stream.
     Opened(Accepted),
+    /// The handshake of a connection with early data is complete.
+    Connected,
     /// The connection has ended.
     Over,
     /// The alarm rang.
@@ -253,6 +305,52 @@ enum Event {
 }
 
 impl<I: Io, D: Datagrams> Driver<I, D> {
+    /// Serves early requests until the handshake is complete. Returns false if it fails.
+    async fn complete(&mut self) -> bool {
+        let Some(end) = self.early.as_ref().map(|early| early.end) else { return true };
+        let io = self.downstream.worker.io.clone();
+        let closed = loop {
+            self.next = end;
+            self.downstream.alarm.set(end);
+            match self.next().await {
+                Event::Opened(accepted) => self.begin(accepted),
+                Event::Connected => return self.connected().await,
+                Event::Woken if io.now() >= end => break None,
+                Event::Woken => self.connection.end_heads(io.now().before(self.header_timeout)),
+                Event::Over => match self.connection.end() {
+                    Some(End::Closed(closed)) => break Some(closed),
+                    Some(End::Breach(..) | End::Flood(_)) => {
+                        self.ended();
+                        finish(&self.downstream, &mut self.transport).await;
+                        return false;
+                    }
+                    None => break Some(Closed::Idle),
+                },
+            }
+        };
+        let local = self.downstream.local();
+        if let Some((listener, _)) = self.downstream.listener(&local) {
+            let quic = (&*self.quic, &mut self.transport);
+            not_completed(&self.downstream, listener, quic, closed).await;
+        }
+        false
+    }
+
+    /// Starts the requests that have waited for the end of the handshake. Returns false if the
+    /// connection is refused.
+    async fn connected(&mut self) -> bool {
+        let local = self.downstream.local();
+        let Some((listener, _)) = self.downstream.listener(&local) else { return false };
+        let listener = Arc::clone(listener);
+        let quic = (&*self.quic, &mut self.transport);
+        if !admit(&mut self.downstream, &listener, quic).await {
+            return false;
+        }
+        let held = self.early.take().map(|early| early.held);
+        held.unwrap_or_default().into_iter().for_each(|accepted| self.start(accepted));
+        true
+    }
+
     async fn run(&mut self) {
         let io = self.downstream.worker.io.clone();
         loop {
@@ -301,7 +399,7 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
             self.downstream.alarm.set(next);
             match self.next().await {
                 Event::Opened(accepted) => self.begin(accepted),
-                Event::Woken => {}
+                Event::Connected | Event::Woken => {}
                 Event::Over => {
                     self.ended();
                     return finish(&self.downstream, &mut self.transport).await;
@@ -319,6 +417,9 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
         let now = downstream.worker.io.recent();
         let mut handled = false;
         while let Some(event) = quic.poll() {
+            if matches!(event, QuicEvent::Connected) {
+                return Poll::Ready(Event::Connected);
+            }
             connection.handle(event, now);
             handled = true;
         }
@@ -356,9 +457,26 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
         downstream.alarm.poll_woken(context).map(|_| Event::Woken)
     }
 
-    /// Starts an exchange for a stream.
+    /// Serves a request, now or when the handshake is complete. Before, everyone who has seen the
+    /// packets of a request can send them again. So it must change nothing.
     fn begin(&mut self, accepted: Accepted) {
         self.opened += 1;
+        let Some(early) = &mut self.early else { return self.start(accepted) };
+        let is_served = early.is_proven && accepted.request.is_safe();
+        let worker = self.downstream.worker.index;
+        let local = self.downstream.local();
+        if let Some((listener, _)) = self.downstream.listener(&local) {
+            let cells = listener.stats.worker(worker);
+            (if is_served { &cells.early_requests } else { &cells.early_held }).increment();
+        }
+        match is_served {
+            true => self.start(accepted),
+            false => early.held.push(accepted),
+        }
+    }
+
+    /// Starts an exchange for a stream.
+    fn start(&mut self, accepted: Accepted) {
         let Accepted { id, request } = accepted;
         let stream = Box::new(ClientStream::new(Rc::clone(&self.connection), id));
         let is_full = self.open.get() >= 2 * self.streams_max as usize;

@@ -194,6 +194,12 @@ impl Message {
         self.pseudo.protocol == Some(Protocol::WebSocket)
     }
 
+    /// Whether the method of the request is safe.
+    pub fn is_safe(&self) -> bool {
+        let method = self.pseudo.method;
+        method.is_some_and(|method| Method::from_bytes(method.of(&self.text)).is_safe())
+    }
+
     /// Adds the fields of an HTTP/1.1 upgrade to a WebSocket request. Sec-WebSocket-Key is the
     /// base64 of `nonce`.
     pub fn upgrade(&mut self, nonce: [u8; 16]) {

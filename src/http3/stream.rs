@@ -35,6 +35,11 @@ impl ClientStream {
         }
     }
 
+    /// Whether the handshake of the connection is not complete.
+    pub fn is_early(&self) -> bool {
+        self.stream.with(|core, _| core.quic.is_handshaking())
+    }
+
     /// Appends the received part of the body to `buf`, without waiting.
     pub fn read_ready(&self, buf: &mut Buf) {
         // The read ignores an error, because a later read returns the same error.

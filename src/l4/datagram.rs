@@ -19,14 +19,15 @@ use std::task::Poll;
 
 use rustc_hash::FxHashMap;
 
-use super::opening::{Followed, Openings, READING_TIMEOUT, Step};
+use super::opening::{Followed, Openings, Step};
 use super::sni;
 use crate::authz::{Peer, Target};
+use crate::cluster::Protocol;
 use crate::decision;
-use crate::detect::ClientHello;
+use crate::detect::{ClientHello, QuicError};
 use crate::mesh::{
-    Admission, Capture, CaptureCells, CaptureError, Direction, Leads, PassedTo, Udp, UdpRefusal,
-    Unknown,
+    Admission, Capture, CaptureCells, CaptureError, Declared, Direction, Leads, PassedTo, Udp,
+    UdpRefusal, Unknown,
 };
 use crate::net::{Address, Egress};
 use crate::route::Action;
@@ -42,7 +43,7 @@ use crate::runtime::socket;
 use crate::serve::worker::Worker;
 use crate::time::Time;
 use crate::tls::Mode;
-use crate::upstream::{Attempt, Local, LocalEndpoint, LocalService, Outcome};
+use crate::upstream::{Local, LocalService};
 
 /// How many datagrams one flow forwards before other flows run.
 const BATCH_MAX: usize = 32;
@@ -77,10 +78,6 @@ struct Flow {
     ids: Option<Followed>,
     _own: Own,
 }
-
-/// The target of a new flow, and its endpoint. There is no endpoint if the flow goes to an original
-/// destination, or continues another flow.
-type Chosen = (PassedTo, Option<LocalEndpoint<RingIo>>);
 
 /// Forwards captured datagrams from `socket` until `stop` fires. `listener` returns the name of the
 /// listener.
@@ -158,37 +155,50 @@ impl Flows {
         key: Key,
         bytes: &[u8],
     ) -> Result<(), UdpRefusal> {
-        let Some(state) = &capture.passed else {
-            let chosen = self.target(local, capture, key)?;
-            self.open(capture, key, chosen, None)?.send(self, bytes);
+        let passed = capture.passed.as_ref().filter(|_| !is_declared(local, capture, key));
+        let Some(state) = passed else {
+            let to = self.target(local, capture, key)?;
+            self.open(capture, key, to, None)?.send(self, bytes);
             return Ok(());
         };
-        let is_new = !self.openings.has(&key);
-        if let Some(to) = state.ids.find(bytes).filter(|_| is_new) {
-            // The client has moved. The new address may be denied.
-            self.authorize(local, capture, key, &to.service)?;
-            let flow = self.open(capture, key, (to, None), Some(Followed::default()))?;
+        let now = self.worker.io.recent();
+        // A client that moves keeps the address of its server. A server elsewhere chooses ids that
+        // may be equal to bytes of this flow.
+        let here = |to: &PassedTo| to.destination == Some(key.1);
+        let found = match self.openings.has(&key, now) {
+            true => None,
+            false => state.ids.find(bytes, here),
+        };
+        if let Some((id, to)) = found {
+            self.check_again(local, capture, key, &to)?;
+            let flow = self.open(capture, key, to, Some(Followed::default()))?;
+            if let Some(ids) = &flow.ids {
+                ids.moved(state, &flow.to, id);
+            }
             flow.send(self, bytes);
+            self.cells(capture).flows_moved.increment();
             return Ok(());
         }
-        let (named, datagrams) = match self.openings.receive(key, bytes, self.worker.io.recent()) {
+        let (named, datagrams) = match self.openings.receive(key, bytes, now) {
             Step::NeedMore => return Ok(()),
             Step::Overflow => return Err(UdpRefusal::Overflow),
+            // The name may select a service that is not at the destination.
+            Step::Other(QuicError::NotInitial) => return Err(UdpRefusal::UnknownConnection),
             Step::Known(hello, datagrams) => {
                 (self.by_name(local, capture, key, &hello)?, datagrams)
             }
             Step::Malformed(datagrams) => (None, datagrams),
             Step::Other(_) => {
-                let chosen = self.target(local, capture, key)?;
-                self.open(capture, key, chosen, None)?.send(self, bytes);
+                let to = self.target(local, capture, key)?;
+                self.open(capture, key, to, None)?.send(self, bytes);
                 return Ok(());
             }
         };
-        let chosen = match named {
-            Some(chosen) => chosen,
+        let to = match named {
+            Some(to) => to,
             None => self.target(local, capture, key)?,
         };
-        let flow = self.open(capture, key, chosen, Some(Followed::default()))?;
+        let flow = self.open(capture, key, to, Some(Followed::default()))?;
         datagrams.iter().for_each(|bytes| flow.send(self, bytes));
         Ok(())
     }
@@ -207,7 +217,7 @@ impl Flows {
         self: &Rc<Self>,
         capture: &Arc<Capture>,
         key: Key,
-        (to, state): Chosen,
+        to: PassedTo,
         ids: Option<Followed>,
     ) -> Result<Rc<Flow>, UdpRefusal> {
         let udp = capture.udp.ok_or(UdpRefusal::Failed)?;
@@ -243,8 +253,9 @@ impl Flows {
         let cells = self.cells(capture);
         cells.flows.increment();
         cells.flows_active.increment();
-        let attempt = state.map(|state| Attempt::begin(&state, io.recent()));
-        io.spawn(carry(Rc::clone(self), Rc::clone(&flow), udp, attempt));
+        // No attempt is counted: an endpoint without UDP may serve its requests over TCP well, and
+        // one that is mute has not succeeded.
+        io.spawn(carry(Rc::clone(self), Rc::clone(&flow), udp));
         Ok(flow)
     }
 
@@ -264,7 +275,7 @@ impl Flows {
         capture: &Capture,
         key: Key,
         hello: &ClientHello,
-    ) -> Result<Option<Chosen>, UdpRefusal> {
+    ) -> Result<Option<PassedTo>, UdpRefusal> {
         let Some(rule) = sni::rule(&capture.routes, hello) else { return Ok(None) };
         let Action::Forward(split) = &rule.action else { return Ok(None) };
         let to = split.next(self.worker.index);
@@ -275,7 +286,31 @@ impl Flows {
         }
         self.authorize(local, capture, key, &service.config.name)?;
         decision::check_bytes(Some(rule), &service.config).map_err(|_| UdpRefusal::Denied)?;
-        self.pick(capture, service, to.subset).map(Some)
+        self.pick(capture, service, to.subset, key).map(Some)
+    }
+
+    /// Checks whether a flow to `to` may continue, whose client has another address now. The
+    /// configuration may have changed since it began.
+    fn check_again(
+        &self,
+        local: &Local<RingIo>,
+        capture: &Capture,
+        key: Key,
+        to: &PassedTo,
+    ) -> Result<(), UdpRefusal> {
+        if *to.service == *capture.passthrough.name {
+            return self.target(local, capture, key).map(drop);
+        }
+        let index = local.snapshot.service_index(&to.service).ok_or(UdpRefusal::NoEndpoint)?;
+        let service = &local.snapshot.services[index];
+        if service.tls.is_some() {
+            return Err(UdpRefusal::NeedsTls);
+        }
+        self.authorize(local, capture, key, &to.service)?;
+        let address = Address::Tcp(to.address);
+        let endpoints = service.endpoints.load();
+        let is_left = endpoints.list.iter().any(|endpoint| endpoint.address == address);
+        is_left.then_some(()).ok_or(UdpRefusal::NoEndpoint)
     }
 
     /// The target of a flow by its original destination, if the flow is allowed.
@@ -284,7 +319,7 @@ impl Flows {
         local: &Local<RingIo>,
         capture: &Capture,
         key: Key,
-    ) -> Result<Chosen, UdpRefusal> {
+    ) -> Result<PassedTo, UdpRefusal> {
         let (_, destination) = key;
         let leads = capture.addresses.find(destination);
         let inbound = capture.direction == Direction::Inbound;
@@ -313,10 +348,10 @@ impl Flows {
         let name = &service.map_or(&capture.passthrough, |service| &service.config).name;
         self.authorize(local, capture, key, name)?;
         if let (false, Some(service), Some(Leads::Service(..))) = (inbound, service, leads) {
-            return self.pick(capture, service, 0);
+            return self.pick(capture, service, 0, key);
         }
         let address = if inbound { capture.application(destination) } else { destination };
-        Ok((to(capture, address, name), None))
+        Ok(to(capture, address, name, key))
     }
 
     /// Checks whether the authorization rules allow a flow to `service`.
@@ -343,7 +378,8 @@ impl Flows {
         capture: &Capture,
         service: &LocalService<RingIo>,
         subset: u32,
-    ) -> Result<Chosen, UdpRefusal> {
+        key: Key,
+    ) -> Result<PassedTo, UdpRefusal> {
         let now = self.worker.io.recent();
         let random = &mut self.worker.random.borrow_mut();
         let state = service.pick(subset as usize, None, &[], now, random);
@@ -351,14 +387,26 @@ impl Flows {
         let Address::Tcp(address) = state.config.borrow().address else {
             return Err(UdpRefusal::NoEndpoint);
         };
-        Ok((to(capture, address, &service.config.name), Some(state)))
+        Ok(to(capture, address, &service.config.name, key))
     }
 }
 
 /// The target of a flow at `address`.
-fn to(capture: &Capture, address: SocketAddr, service: &str) -> PassedTo {
+fn to(capture: &Capture, address: SocketAddr, service: &str, (_, destination): Key) -> PassedTo {
     let egress = Egress { mark: capture.mark, ..Egress::default() };
-    PassedTo { address, egress, service: service.into() }
+    PassedTo { address, egress, service: service.into(), destination: Some(destination) }
+}
+
+/// Whether the port or the service of a flow is declared as opaque bytes: no name is read.
+fn is_declared(local: &Local<RingIo>, capture: &Capture, (_, destination): Key) -> bool {
+    let services = &local.snapshot.services;
+    let service = match capture.addresses.find(destination) {
+        Some(Leads::Service(to, _)) => services.get(to.service as usize),
+        Some(Leads::Endpoint { service }) => services.get(service as usize),
+        None => None,
+    };
+    capture.declared(destination.port()) == Some(Declared::Tcp)
+        || service.is_some_and(|service| service.protocol == Protocol::Tcp)
 }
 
 impl Flow {
@@ -432,10 +480,10 @@ impl Flow {
 }
 
 /// Forwards datagrams both ways until none has passed for `idle`, or until one side is closed.
-async fn carry(flows: Rc<Flows>, flow: Rc<Flow>, udp: Udp, attempt: Option<Attempt<RingIo>>) {
+async fn carry(flows: Rc<Flows>, flow: Rc<Flow>, udp: Udp) {
     let (io, idle) = (&flows.worker.io, udp.idle);
     let alarm = io.alarms().alarm();
-    let outcome = loop {
+    loop {
         alarm.set(flow.active.get() + idle);
         let mut near = pin!(async {
             match &flow.near {
@@ -453,28 +501,21 @@ async fn carry(flows: Rc<Flows>, flow: Rc<Flow>, udp: Udp, attempt: Option<Attem
         }));
         let Ok((outward, inward)) = alarm.guard(&mut either).await else {
             if io.now() >= flow.active.get() + idle {
-                break Outcome::Carried;
+                break;
             }
             continue;
         };
         // Update the time that `recent` returns.
-        let now = io.now();
+        io.now();
         let outward = if outward { flow.pump(&flows, true) } else { Ok(()) };
         let inward = if inward { flow.pump(&flows, false) } else { Ok(()) };
-        if inward.is_err() {
-            let is_new = now.since(attempt.as_ref().map_or(now, Attempt::began)) < READING_TIMEOUT;
-            break if is_new { Outcome::Failed } else { Outcome::Broken };
+        if inward.is_err() || outward.is_err() {
+            break;
         }
-        if outward.is_err() {
-            break Outcome::Carried;
-        }
-    };
+    }
     flows.known.borrow_mut().remove(&flow.key);
     if let Some((ids, state)) = flow.ids.as_ref().zip(flow.capture.passed.as_ref()) {
         ids.forget(state);
-    }
-    if let Some(attempt) = attempt {
-        attempt.finish(io.now(), outcome);
     }
     flows.cells(&flow.capture).flows_active.decrement();
 }

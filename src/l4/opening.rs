@@ -55,14 +55,16 @@ impl<K> Default for Openings<K> {
 
 impl<K: Eq + Hash> Openings<K> {
     /// Whether the ClientHello of the connection has begun.
-    pub fn has(&self, key: &K) -> bool {
-        self.0.borrow().contains_key(key)
+    pub fn has(&self, key: &K, now: Time) -> bool {
+        self.0.borrow().get(key).is_some_and(|opening| !opening.is_late(now))
     }
 
     /// Handles a datagram of a connection without a flow.
     pub fn receive(&self, key: K, bytes: &[u8], now: Time) -> Step {
         let known = self.0.borrow_mut().remove(&key);
-        let mut opening = match known {
+        // A client that has given up begins another connection at the same socket.
+        let goes_on = |it: &Opening| !it.is_late(now) && !it.hello.is_another(bytes);
+        let mut opening = match known.filter(goes_on) {
             Some(opening) => opening,
             None => match QuicHello::new(bytes) {
                 Err(error) => return Step::Other(error),
@@ -90,9 +92,15 @@ impl<K: Eq + Hash> Openings<K> {
     fn has_room(&self, now: Time) -> bool {
         let mut all = self.0.borrow_mut();
         if all.len() >= READING_MAX {
-            all.retain(|_, opening| now.since(opening.since) < READING_TIMEOUT);
+            all.retain(|_, opening| !opening.is_late(now));
         }
         all.len() < READING_MAX
+    }
+}
+
+impl Opening {
+    fn is_late(&self, now: Time) -> bool {
+        now.since(self.since) >= READING_TIMEOUT
     }
 }
 
@@ -115,7 +123,13 @@ impl Followed {
         }
     }
 
-    /// Forgets the ids: the connection has ended.
+    /// Holds the id by which the client was found at its new address.
+    pub fn moved(&self, state: &PassedState, to: &PassedTo, id: Box<[u8]>) {
+        state.ids.hold(&id, to.clone());
+        self.0.borrow_mut().push(id);
+    }
+
+    /// Forgets the ids: the flow has ended.
     pub fn forget(&self, state: &PassedState) {
         self.0.borrow_mut().drain(..).for_each(|id| state.ids.remove(&id));
     }
@@ -140,7 +154,50 @@ mod tests {
         };
         assert_eq!(hello.server_name.as_deref(), Some("example.com"));
         assert_eq!(datagrams, [second.into(), first.into()] as [Box<[u8]>; 2]);
-        assert!(!openings.has(&1));
+        assert!(!openings.has(&1, seconds(0)));
+    }
+
+    #[test]
+    fn a_connection_that_never_completes_blocks_no_later_one() {
+        let [first, second] = example_in_two_datagrams();
+        let mut other = first.clone();
+        // Another connection id, so the packet is of another connection, and its tag is wrong.
+        other[6] ^= 1;
+        let openings = Openings::default();
+        assert!(matches!(openings.receive((), &first, seconds(0)), Step::NeedMore));
+        assert!(matches!(openings.receive((), &other, seconds(1)), Step::Malformed(_)));
+        assert!(!openings.has(&(), seconds(1)), "the first one is forgotten");
+        // A late part is the first datagram of a connection.
+        assert!(matches!(openings.receive((), &first, seconds(1)), Step::NeedMore));
+        assert!(openings.has(&(), seconds(5)) && !openings.has(&(), seconds(6)));
+        assert!(matches!(openings.receive((), &first, seconds(6)), Step::NeedMore));
+        let Step::Known(_, datagrams) = openings.receive((), &second, seconds(7)) else { panic!() };
+        assert_eq!(datagrams.len(), 2, "those of the first attempt are not sent");
+    }
+
+    #[test]
+    fn a_client_is_followed_from_each_address_to_the_next() {
+        let state = PassedState::new(1);
+        let address = "192.0.2.1:443".parse().unwrap();
+        let to = PassedTo {
+            address,
+            egress: crate::net::Egress::default(),
+            service: "app".into(),
+            destination: None,
+        };
+        let long = [0xc0, 0, 0, 0, 1, 0, 4, 1, 2, 3, 4, 0, 0];
+        let mut flow = Followed::default();
+        flow.follow(&state, &to, &long, 10);
+        for _ in 0..3 {
+            let (id, to) = state.ids.find(&[0x40, 1, 2, 3, 4], |_| true).unwrap();
+            let next = Followed::default();
+            next.moved(&state, &to, id);
+            // The flow from the old address idles out.
+            flow.forget(&state);
+            flow = next;
+        }
+        flow.forget(&state);
+        assert!(state.ids.find(&[0x40, 1, 2, 3, 4], |_| true).is_none());
     }
 
     #[test]
@@ -152,11 +209,11 @@ mod tests {
             assert!(matches!(begin(key, 0), Step::NeedMore));
         }
         assert!(matches!(begin(READING_MAX, 4), Step::Overflow));
-        assert!(openings.has(&0) && !openings.has(&READING_MAX));
+        assert!(openings.has(&0, seconds(4)) && !openings.has(&READING_MAX, seconds(4)));
         assert!(matches!(openings.receive(0, &second, seconds(4)), Step::Known(..)), "it goes on");
         assert!(matches!(begin(READING_MAX, 4), Step::NeedMore), "there is room for one");
         assert!(matches!(begin(0, 5), Step::NeedMore), "the others were too slow");
-        assert!(openings.has(&READING_MAX) && !openings.has(&1));
+        assert!(openings.has(&READING_MAX, seconds(5)) && !openings.0.borrow().contains_key(&1));
     }
 
     #[test]
@@ -168,7 +225,7 @@ mod tests {
         assert!(matches!(openings.receive((), &first, seconds(0)), Step::NeedMore));
         assert!(matches!(openings.receive((), &first, seconds(0)), Step::NeedMore));
         assert!(matches!(openings.receive((), &[0], seconds(0)), Step::Overflow));
-        assert!(!openings.has(&()));
+        assert!(!openings.has(&(), seconds(0)));
     }
 
     #[test]
@@ -176,11 +233,11 @@ mod tests {
         let openings = Openings::default();
         for bytes in [&b"\0\x1d\x01\0\0\x01"[..], &[0x40; 30], &[]] {
             assert!(matches!(openings.receive((), bytes, seconds(0)), Step::Other(_)));
-            assert!(!openings.has(&()));
+            assert!(!openings.has(&(), seconds(0)));
         }
         let [mut broken, _] = example_in_two_datagrams();
         *broken.last_mut().unwrap() ^= 1;
         assert!(matches!(openings.receive((), &broken, seconds(0)), Step::Malformed(_)));
-        assert!(!openings.has(&()));
+        assert!(!openings.has(&(), seconds(0)));
     }
 }

@@ -60,6 +60,8 @@ struct Flow {
     far: RingStream,
     to: PassedTo,
     active: Cell<Time>,
+    /// Whether the endpoint has sent a datagram.
+    answered: Cell<bool>,
     passed: Passed,
     ids: Followed,
     _own: Own,
@@ -161,16 +163,21 @@ impl Relay {
         key: Key,
         bytes: &[u8],
     ) -> Result<(), PassRefusal> {
-        let is_new = !self.openings.has(&key);
-        if let Some(to) = passed.state.ids.find(bytes).filter(|_| is_new) {
+        let now = self.worker.io.recent();
+        let found = match self.openings.has(&key, now) {
+            true => None,
+            false => passed.state.ids.find(bytes, |_| true),
+        };
+        if let Some((id, to)) = found {
             // The new address may be denied.
             self.authorize(local, listener, key, &to.service)?;
             let flow = self.open(passed, key, (to, None))?;
+            flow.ids.moved(&passed.state, &flow.to, id);
             self.cells(passed).moved.increment();
             flow.forward(self, bytes);
             return Ok(());
         }
-        let (chosen, datagrams) = match self.openings.receive(key, bytes, self.worker.io.recent()) {
+        let (chosen, datagrams) = match self.openings.receive(key, bytes, now) {
             Step::NeedMore => return Ok(()),
             Step::Overflow => return Err(PassRefusal::Overflow),
             Step::Malformed(_) => return Err(PassRefusal::Malformed),
@@ -228,8 +235,13 @@ impl Relay {
         let Address::Tcp(address) = state.config.borrow().address else {
             return Err(PassRefusal::NoEndpoint);
         };
-        let egress = service.config.egress;
-        Ok((PassedTo { address, egress, service: (*service.config.name).into() }, Some(state)))
+        let to = PassedTo {
+            address,
+            egress: service.config.egress,
+            service: (*service.config.name).into(),
+            destination: None,
+        };
+        Ok((to, Some(state)))
     }
 
     fn authorize(
@@ -267,6 +279,7 @@ impl Relay {
             _own: Own::note(local, to.address),
             to,
             active: Cell::new(io.recent()),
+            answered: Cell::new(false),
             passed: Passed::clone(passed),
             ids: Followed::default(),
         });
@@ -302,6 +315,7 @@ impl Flow {
                 Err(error) => return Err(error),
             };
             self.active.set(relay.worker.io.recent());
+            self.answered.set(true);
             let Passed { state, udp, .. } = &self.passed;
             self.ids.follow(state, &self.to, bytes, udp.flows_max_each);
             match relay.near.send(&Outgoing { to, from, ecn: 0, bytes, segment_bytes: None }) {
@@ -337,7 +351,10 @@ async fn carry(relay: Rc<Relay>, flow: Rc<Flow>, attempt: Option<Attempt<RingIo>
     relay.known.borrow_mut().remove(&flow.key);
     flow.ids.forget(&flow.passed.state);
     relay.cells(&flow.passed).active.decrement();
-    if let Some(attempt) = attempt {
+    // An endpoint that has said nothing has not succeeded.
+    if let Some(attempt) = attempt
+        && (outcome != Outcome::Carried || flow.answered.get())
+    {
         attempt.finish(io.now(), outcome);
     }
 }

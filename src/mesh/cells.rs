@@ -21,6 +21,8 @@ pub struct CaptureCells {
     pub flows: Count,
     /// Open UDP flows (gauge).
     pub flows_active: Count,
+    /// UDP flows whose QUIC client has moved from another address.
+    pub flows_moved: Count,
     /// Datagrams of refused UDP flows, by `UdpRefusal::index`.
     pub flows_refused: [Count; UdpRefusal::ALL.len()],
     /// Datagrams forwarded to destinations.

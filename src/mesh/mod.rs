@@ -119,21 +119,24 @@ pub enum UdpRefusal {
     NeedsTls,
     /// The service has no endpoint.
     NoEndpoint,
-    /// The limit on open flows is reached.
+    /// The limit on open flows, or on unfinished ClientHellos, is reached.
     Overflow,
     /// The system cannot create a socket.
     Failed,
+    /// A QUIC packet of a connection that is not known.
+    UnknownConnection,
 }
 
 impl UdpRefusal {
     /// All reasons, in the order of [`UdpRefusal::index`].
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Unknown,
         Self::Denied,
         Self::NeedsTls,
         Self::NoEndpoint,
         Self::Overflow,
         Self::Failed,
+        Self::UnknownConnection,
     ];
 
     /// The position in [`UdpRefusal::ALL`].
@@ -150,6 +153,7 @@ impl UdpRefusal {
             Self::NoEndpoint => "no_endpoint",
             Self::Overflow => "overflow",
             Self::Failed => "failed",
+            Self::UnknownConnection => "unknown_connection",
         }
     }
 
@@ -160,8 +164,11 @@ impl UdpRefusal {
             Self::Denied => "an authorization rule denies the flow",
             Self::NeedsTls => "the service requires TLS, which UDP does not have",
             Self::NoEndpoint => "the service has no endpoint",
-            Self::Overflow => "the limit on open flows is reached",
+            Self::Overflow => {
+                "the limit on open flows (udp.flows), or on unfinished ClientHellos, is reached"
+            }
             Self::Failed => "the system cannot create a socket",
+            Self::UnknownConnection => "the QUIC connection is not known",
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct PassedTo {
     pub egress: Egress,
     /// The name of its service.
     pub service: Arc<str>,
+    /// The original destination of captured datagrams. `None` if they were sent to a listener.
+    pub destination: Option<SocketAddr>,
 }
 
 impl PassedState {
@@ -131,7 +133,9 @@ impl PassRefusal {
             Self::NoRoute => "no route has the server name in the ClientHello",
             Self::Denied => "an authorization rule denies it, or the service demands a token",
             Self::NoEndpoint => "the service has no endpoint with an IP address",
-            Self::Overflow => "the limit on flows is reached (udp.flows)",
+            Self::Overflow => {
+                "the limit on flows (udp.flows), or on unfinished ClientHellos, is reached"
+            }
             Self::Failed => "the system cannot create a socket",
         }
     }

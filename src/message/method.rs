@@ -51,6 +51,12 @@ impl Method {
             && Self::from_bytes(&name.to_ascii_uppercase()) != Self::Other
     }
 
+    /// Whether a request asks for no change of the server's state (RFC 9110 9.2.1). So it does no
+    /// harm if somebody else sends it again.
+    pub fn is_safe(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
+    }
+
     /// Whether a repeated request has the same effect as a single one (RFC 9110 9.2.2). A proxy may
     /// send such a request again when a connection closed before the response.
     pub fn is_idempotent(self) -> bool {

@@ -21,6 +21,8 @@ pub struct Http3 {
     pub max_handshakes: Option<Item<u32>>,
     /// Whether a connection continues when the client changes its address.
     pub migration: Option<bool>,
+    /// Whether early data (0-RTT) is accepted.
+    pub early_data: Option<Item<bool>>,
 }
 
 /// When a client must prove its address before its handshake costs anything.

@@ -249,6 +249,17 @@ impl Connection {
         chain.map(|chain| *chain).unwrap_or_default()
     }
 
+    /// Whether the client may send early data (0-RTT), which others could send again until the
+    /// handshake is complete.
+    pub fn takes_early_data(&self) -> bool {
+        self.inner.borrow().has_0rtt()
+    }
+
+    /// Whether the handshake is not complete.
+    pub fn is_handshaking(&self) -> bool {
+        self.inner.borrow().is_handshaking()
+    }
+
     /// The server name that the client has sent.
     pub fn server_name(&self) -> Option<String> {
         let data = self.inner.borrow().crypto_session().handshake_data()?;

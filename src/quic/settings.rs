@@ -1,10 +1,13 @@
 //! Compiled settings of QUIC: the TLS of a listener, and the transport's limits and windows.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn_proto::{ClientConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::{
+    ClientConfig, IdleTimeout, ServerConfig, TokenLog, TokenReuseError, TransportConfig,
+    ValidationTokenConfig, VarInt,
+};
 
 use super::keys::Keys;
 
@@ -17,6 +20,22 @@ const CRYPTO_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The bytes of datagrams that are kept for one connection attempt until it is accepted.
 const ATTEMPT_BYTES_MAX: u64 = 64 * 1024;
+
+/// How many tokens a client gets. With a token, it proves its address in its first datagram.
+const TOKENS_SENT: u32 = 1;
+
+/// How long a token holds.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Accepts a token again: it says only that the client's address was proven before. The address is
+/// in the token, so that nobody else can use it.
+struct AnyToken;
+
+impl TokenLog for AnyToken {
+    fn check_and_insert(&self, _: u128, _: SystemTime, _: Duration) -> Result<(), TokenReuseError> {
+        Ok(())
+    }
+}
 
 /// The limits and windows of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +103,7 @@ impl ServerQuic {
         keys: &Keys,
         transport: &Transport,
     ) -> Result<Self, rustls::Error> {
+        let takes_early_data = tls.max_early_data_size > 0;
         let crypto = QuicServerConfig::try_from(tls)
             .map_err(|error| rustls::Error::General(error.to_string()))?;
         let mut config = ServerConfig::new(Arc::new(crypto), Arc::clone(&keys.token));
@@ -91,6 +111,11 @@ impl ServerQuic {
             .transport_config(Arc::new(transport.config()))
             .migration(transport.migration)
             .incoming_buffer_size(ATTEMPT_BYTES_MAX);
+        if takes_early_data {
+            let mut tokens = ValidationTokenConfig::default();
+            tokens.lifetime(TOKEN_LIFETIME).sent(TOKENS_SENT).log(Arc::new(AnyToken));
+            config.validation_token_config(tokens);
+        }
         Ok(Self(Arc::new(config)))
     }
 }

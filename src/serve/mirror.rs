@@ -55,6 +55,8 @@ pub struct MirroredRequest<I: Io> {
     body: Cell<Vec<u8>>,
     /// The trailer lines, if the body ended with an HTTP/2 stream.
     trailers: Option<Vec<u8>>,
+    /// Whether the original request came before the handshake of its connection was complete.
+    is_early: bool,
     result: Cell<Mirrored>,
 }
 
@@ -105,6 +107,7 @@ impl<I: Io> MirroredRequest<I> {
             block: request.block[..request.head.start + request.head.len].to_vec(),
             body: Cell::new(first.to_vec()),
             trailers: None,
+            is_early: exchange.downstream.stream.is_early(),
             result: Cell::new(Mirrored::Incomplete),
         }))
     }
@@ -235,6 +238,7 @@ impl<I: Io> MirroredRequest<I> {
             request_id: self.request_id.as_ref(),
             attempt: None,
             trace: Vec::new(),
+            is_early: self.is_early,
             mirror: Some(&self.mirror),
         }
     }

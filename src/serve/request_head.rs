@@ -43,6 +43,8 @@ pub struct HeadChanges<'a> {
     pub attempt: Option<u32>,
     /// The fields with the trace context.
     pub trace: Vec<Replaced>,
+    /// Whether the handshake of the client's connection is not complete.
+    pub is_early: bool,
     /// The mirror, if this is a mirrored request.
     pub mirror: Option<&'a Mirror>,
 }
@@ -69,9 +71,15 @@ impl<'a> HeadChanges<'a> {
             request_id,
             attempt: plan.retries().filter(|it| it.attempt_count.in_request).map(|_| number),
             trace: exchange.record.trace_fields(number),
+            is_early: downstream.stream.is_early(),
             mirror: None,
         }
     }
+}
+
+/// Tells an endpoint that somebody else may send the request again (RFC 8470 5.1).
+fn early_data() -> Replaced {
+    ("early-data", Some(b"1".to_vec()))
 }
 
 /// Writes the head of the request to `upstream`. For HTTP/1.1, its text is written to `scratch`.
@@ -89,6 +97,7 @@ pub fn put_head<S: Stream>(
         changes.kind.map(|kind| replaced(changes, kind, request)).unwrap_or_default();
     replaced.extend(changes.left_of_asked.and_then(|left| asked_timeout(left, request)));
     replaced.extend(changes.attempt.map(attempt_count));
+    replaced.extend(changes.is_early.then(early_data));
     replaced.extend(changes.trace.iter().cloned());
     // An HTTP/1.0 request may have no Host, but the request to the endpoint needs one (RFC 9112
     // 3.2).

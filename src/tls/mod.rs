@@ -27,7 +27,7 @@ pub use info::CertificateInfo;
 pub use server::{CertificateTable, ClientAuth, Mode, ServerParameters, ServerTls, Versions};
 pub use session::Session;
 pub use stream::{DISCARD_BYTES_MAX, EXPIRED_MEANWHILE, HandshakeError, TlsStream};
-pub use tickets::{TicketKeys, terms_of};
+pub use tickets::{EarlySessionStores, EarlySessions, TicketKeys, terms_of};
 pub use verify::{Bundle, Expected, Issued, PeerVerifier, Trust, spiffe_id};
 pub use workload::{IdentityParts, WorkloadIdentity, unknown_key};
 

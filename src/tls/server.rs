@@ -10,6 +10,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{Error, ServerConfig, SupportedProtocolVersion};
 
 use super::PROVIDER;
+use super::tickets::EarlySessions;
 use super::verify::{PeerVerifier, spiffe_id};
 use crate::identity::SpiffeId;
 
@@ -145,15 +146,27 @@ impl ServerTls {
     /// The settings of the handshake for HTTP/3. Clients with certificates get no session tickets:
     /// QUIC does not say whether a session was resumed, so an expired certificate would not be
     /// noticed.
-    pub fn http3(&self) -> Arc<ServerConfig> {
+    /// With `early`, a session is kept there until it is resumed once, so that early data (0-RTT)
+    /// is accepted once.
+    pub fn http3(&self, early: Option<EarlySessions>) -> Arc<ServerConfig> {
         let mut config = ServerConfig::clone(&self.config);
         config.alpn_protocols = vec![ALPN_HTTP3.to_vec()];
+        if let Some(sessions) = early {
+            config.ticketer = Arc::new(NoTickets);
+            config.session_storage = sessions;
+            config.max_early_data_size = u32::MAX; // the only value of QUIC (RFC 9001 4.6.1)
+        }
         if self.verifier.is_some() {
             config.send_tls13_tickets = 0;
             // A ticket of the same listener over TCP would be accepted, too.
             config.ticketer = Arc::new(NoTickets);
         }
         Arc::new(config)
+    }
+
+    /// Whether clients are asked for a certificate.
+    pub fn asks_clients(&self) -> bool {
+        self.verifier.is_some()
     }
 
     /// Returns the same settings with another mode.

@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use rustls::Error;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::ProducesTickets;
+use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
+
+/// How many sessions of a listener are kept for early data. Beyond it, the oldest ones are dropped,
+/// and their clients do a full handshake.
+const EARLY_SESSIONS_MAX: usize = 8192;
 
 /// Returns a hash of `parts`, which describe the accepted peers.
 pub fn terms_of(parts: &[&[u8]]) -> u64 {
@@ -41,9 +45,42 @@ impl TicketKeys {
     }
 }
 
+/// The sessions of a listener that accepts early data.
+pub type EarlySessions = Arc<dyn StoresServerSessions>;
+
+/// The sessions of each listener that accepts early data. All workers share them: a ticket would be
+/// accepted by each of them, and by each again and again.
+#[derive(Default)]
+pub struct EarlySessionStores(HashMap<String, (u64, EarlySessions)>);
+
+impl EarlySessionStores {
+    /// Returns the sessions of `listener`. They are dropped when `terms` changes: early data may
+    /// use the limits of the earlier connection.
+    pub fn of(&mut self, listener: &str, terms: u64) -> EarlySessions {
+        if let Some((known, sessions)) = self.0.get(listener)
+            && *known == terms
+        {
+            return Arc::clone(sessions);
+        }
+        let sessions: EarlySessions = ServerSessionMemoryCache::new(EARLY_SESSIONS_MAX);
+        self.0.insert(listener.to_owned(), (terms, Arc::clone(&sessions)));
+        sessions
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn early_sessions_are_used_once_and_end_with_their_terms() {
+        let mut stores = EarlySessionStores::default();
+        let first = stores.of("web", 1);
+        assert!(first.put(b"key".to_vec(), b"session".to_vec()));
+        assert!(stores.of("web", 2).take(b"key").is_none());
+        assert!(first.take(b"key").is_some() && first.take(b"key").is_none());
+        assert!(Arc::ptr_eq(&stores.of("db", 1), &stores.of("db", 1)));
+    }
 
     #[test]
     fn keys_stay_until_others_are_accepted() {

@@ -71,6 +71,12 @@ impl<S: Stream> Wire<S> {
         }
     }
 
+    /// Whether the handshake of the client's connection is not complete, so that somebody else may
+    /// send the request again.
+    pub fn is_early(&self) -> bool {
+        matches!(self, Self::Client3(stream) if stream.is_early())
+    }
+
     /// Whether the body of an HTTP/2 stream has ended and was read completely.
     pub fn ended(&self) -> bool {
         match self {

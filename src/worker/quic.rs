@@ -7,7 +7,7 @@ use super::mailbox::ListeningSocket;
 use super::thread::{Accepting, Acceptor, Contained, Open, Thread};
 use crate::downstream::http3::{self, Arrived};
 use crate::error::plain;
-use crate::quic::{Attempt, Clock, Endpoint, Place};
+use crate::quic::{self, Attempt, Clock, Endpoint, Place};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::io::Io as _;
 use crate::runtime::ring::RingIo;
@@ -126,6 +126,7 @@ impl Binding {
             listener.stats.worker(worker.index).overflow.increment();
             return quic.answer(|out| Some(quic.endpoint.refuse(attempt, out)));
         }
+        let is_proven = attempt.is_validated();
         let mut accepted = None;
         quic.answer(|out| {
             let now = worker.io.now();
@@ -140,15 +141,21 @@ impl Binding {
         let Some(connection) = accepted else { return };
         worker.cells().accepted.increment();
         thread.loads.opened(worker.index, listener.is_outbound());
-        self.start(&name, listener, connection);
+        self.start(&name, listener, connection, is_proven);
     }
 
-    fn start(&self, name: &Rc<str>, listener: &Listener, connection: Rc<crate::quic::Connection>) {
+    fn start(
+        &self,
+        name: &Rc<str>,
+        listener: &Listener,
+        connection: Rc<quic::Connection>,
+        is_proven: bool,
+    ) {
         let worker = Rc::clone(&self.thread.worker);
         let open = Open::new(&self.thread, name, listener.is_outbound());
         let transport = Transport::new(Rc::clone(&self.quic), Rc::clone(&connection));
         let handshaking = Handshaking::new(&self.handshakes);
-        let arrived = Arrived { connection, transport, port: self.port };
+        let arrived = Arrived { connection, transport, port: self.port, is_proven };
         let io = worker.io.clone();
         let connection = http3::serve(worker, Rc::clone(name), arrived, move || drop(handshaking));
         io.spawn(Contained { connection, open });

@@ -12,6 +12,9 @@ from aio import client, expect
 from aioquic.h3.connection import H3_ALPN
 from aioquic.quic.configuration import QuicConfiguration
 
+# How long the configuration or the certificates change all the time.
+SECONDS = 10
+
 
 class Load:
     """Clients that ask all the time, on long connections and on new ones."""
@@ -77,7 +80,7 @@ async def metric(admin, name):
     return sum(float(line[-1]) for line in lines)
 
 
-async def reloads(world, seconds):
+async def reloads(world):
     """A changed configuration every 200 ms."""
     with open(world.config) as file:
         text = file.read()
@@ -89,7 +92,7 @@ async def reloads(world, seconds):
 
     load = Load(world.port)
     before = await metric(world.admin, "ringway_config_reloads_total")
-    count = await load.run(change, seconds)
+    count = await load.run(change, SECONDS)
     replace(world.config, text)
     applied = await metric(world.admin, "ringway_config_reloads_total") - before
     expect("failures", load.failures[:3], [])
@@ -98,14 +101,14 @@ async def reloads(world, seconds):
         raise AssertionError(f"only {applied} reloads")
 
 
-async def rotation(world, seconds):
+async def rotation(world):
     """New certificates while clients ask."""
     async def change(_):
         world.issue_again()
         await asyncio.sleep(0.5)
 
     load = Load(world.port)
-    count = await load.run(change, seconds)
+    count = await load.run(change, SECONDS)
     expect("failures", load.failures[:3], [])
     print(f"  {count} certificates, {load.answered} requests, no failure")
 
@@ -198,7 +201,7 @@ async def identities(world):
     with open(world.config) as file:
         text = file.read()
     replace(world.config, text.replace("key: key.pem}", "key: key.pem, client_ca: ca.pem}, "
-                                       "forward_client_cert: set"))
+                                       "forward_client_cert: set", 1))
     try:
         configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE)
         configuration.load_cert_chain(os.path.join(world.directory, "cert.pem"),

@@ -16,6 +16,7 @@ mod counters;
 mod cut_off;
 mod dashboard;
 mod early;
+mod early_data;
 mod expect;
 mod expired;
 mod faults;

@@ -195,9 +195,10 @@ fn regex(pattern: &str) -> Result<ValueMatch, Reason> {
 }
 
 fn whole_regex(pattern: &str) -> Result<regex::bytes::Regex, Reason> {
-    // On its own first, so that no bracket of it closes one that is added, and none is too large.
+    let all = whole(pattern).map_err(|error| format!("{pattern:?}: {}", error.message))?;
+    // On its own, too, so that no bracket of it closes one that `whole` adds, and it is not large.
     part_regex(pattern)?;
-    whole(pattern).map_err(|error| format!("{pattern:?}: {}", error.message))
+    Ok(all)
 }
 
 /// The text of a `RegexMatcher`.

@@ -72,11 +72,17 @@ fn refusals(page: &mut Page, captures: &[(&str, &Capture)]) {
     }
 }
 
-const UDP: [Metric<CaptureCells>; 7] = [
+const UDP: [Metric<CaptureCells>; 8] = [
     ("counter", "ringway_capture_udp_flows_total", "UDP flows opened.", |cells| &cells.flows),
     ("gauge", "ringway_capture_udp_flows_active", "UDP flows open now.", |cells| {
         &cells.flows_active
     }),
+    (
+        "counter",
+        "ringway_capture_udp_moved_flows_total",
+        "UDP flows whose QUIC client has moved from another address.",
+        |cells| &cells.flows_moved,
+    ),
     (
         "counter",
         "ringway_capture_udp_sent_datagrams_total",

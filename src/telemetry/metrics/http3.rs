@@ -31,6 +31,18 @@ pub(super) fn write(page: &mut Page, snapshot: &Snapshot) {
         let count = listener.stats.sum(|cells| &cells.quic_retries);
         page.sample(name, &[("listener", &listener.name)], count);
     }
+    let name = "ringway_listener_early_requests_total";
+    let help = "Requests in early data (0-RTT): served at once, or held until the handshake ended.";
+    page.family(name, "counter", help);
+    for listener in with_http3() {
+        let stats = &listener.stats;
+        for (result, count) in [
+            ("served", stats.sum(|cells| &cells.early_requests)),
+            ("held", stats.sum(|cells| &cells.early_held)),
+        ] {
+            page.sample(name, &[("listener", &listener.name), ("result", &result)], count);
+        }
+    }
     let name = "ringway_service_quic_fallbacks_total";
     let help = "How often requests for an endpoint went over TCP for a time, because QUIC failed.";
     page.family(name, "counter", help);

@@ -36,6 +36,9 @@ pub struct Http3Map {
     pub max_handshakes: Option<Placed<u32>>,
     /// Whether a connection continues when the client changes its address. Default true.
     pub migration: Option<bool>,
+    /// Whether requests with a safe method are served before the handshake of a resumed connection
+    /// is complete (0-RTT). Endpoints see them with `early-data: 1`. Default false.
+    pub early_data: Option<Placed<bool>>,
 }
 
 /// When a client must prove its address.

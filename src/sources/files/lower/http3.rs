@@ -25,6 +25,7 @@ pub(super) fn http3(written: Placed<Http3>) -> Option<Item<model::Http3>> {
         },
         max_handshakes: map.max_handshakes.map(Into::into),
         migration: map.migration,
+        early_data: map.early_data.map(Into::into),
     };
     Some(Item::new(settings, origin(written.place)))
 }
