@@ -5,6 +5,8 @@
 
 pub mod alarm;
 pub mod buffer;
+#[cfg(feature = "uring")]
+mod cancel;
 pub mod contained;
 pub mod core;
 pub mod datagram;

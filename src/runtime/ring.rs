@@ -9,12 +9,14 @@
 //!   epoll and during a splice.
 #![allow(unsafe_code)]
 
+mod splice;
+
 use std::cell::{Cell, UnsafeCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
@@ -26,6 +28,7 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 use super::alarm::{self, Alarm, Alarms};
 use super::buffer::{Buf, BufferPool, POOLED_BUFFERS_MAX};
+use super::cancel::Cancels;
 use super::datagram;
 use super::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
 use super::own::Own;
@@ -41,16 +44,6 @@ pub const RING_ENTRIES: u32 = 1024;
 
 /// How many empty splice pipes a worker keeps for reuse.
 pub const PIPES_POOLED_MAX: usize = 16;
-
-/// How many bytes a splice moves before other tasks run.
-const SPLICE_STEP_BYTES: u64 = 1024 * 1024;
-
-/// A splice waits while its sink has less free space than this.
-const SPLICE_ROOM_BYTES: usize = 16 * 1024;
-
-/// The smallest step of a splice. A send buffer may be so small that it never has
-/// [`SPLICE_ROOM_BYTES`].
-const SPLICE_STEP_MIN_BYTES: usize = 1024;
 
 /// [`alarm::GRANULARITY`] in microseconds.
 const GRANULARITY_US: u64 = alarm::GRANULARITY.as_micros() as u64;
@@ -89,10 +82,13 @@ where
         Driver::IoUring => Ok(build_ring()?),
     };
     match ring {
-        Ok(mut runtime) => runtime.block_on(start(RingState::new(false, began, None), main)),
+        Ok((mut runtime, cancels)) => {
+            let cancel = cancels.map_or_else(Cancel::listed, Cancel::BySocket);
+            runtime.block_on(start(RingState::new(cancel, began, None), main))
+        }
         Err(refused) => RuntimeBuilder::<LegacyDriver>::new()
             .build()?
-            .block_on(start(RingState::new(true, began, refused), main)),
+            .block_on(start(RingState::new(Cancel::Epoll, began, refused), main)),
     }
 }
 
@@ -117,7 +113,7 @@ type RingRuntime = monoio::Runtime<IoUringDriver>;
 
 /// Creates the best ring that this kernel supports. Deferred task work needs Linux 6.1; a single
 /// issuer needs 6.0.
-fn build_ring() -> io::Result<RingRuntime> {
+fn build_ring() -> io::Result<(RingRuntime, Option<Cancels>)> {
     let mut deferred = io_uring::IoUring::builder();
     deferred.setup_single_issuer().setup_defer_taskrun();
     let mut cooperative = io_uring::IoUring::builder();
@@ -128,7 +124,27 @@ fn build_ring() -> io::Result<RingRuntime> {
             .uring_builder(flags)
             .build()
     };
-    build(deferred).or_else(|_| build(cooperative)).or_else(|_| build(io_uring::IoUring::builder()))
+    Cancels::of(|| {
+        build(deferred)
+            .or_else(|_| build(cooperative))
+            .or_else(|_| build(io_uring::IoUring::builder()))
+    })
+}
+
+/// How a read is cancelled.
+enum Cancel {
+    /// By dropping it. With epoll, a read that waits has read nothing.
+    Epoll,
+    /// By its socket.
+    BySocket(Cancels),
+    /// By monoio's list, before Linux 6.6. The handles are kept for reuse.
+    Listed(Spare<Canceller>),
+}
+
+impl Cancel {
+    fn listed() -> Self {
+        Self::Listed(Spare::new(POOLED_BUFFERS_MAX))
+    }
 }
 
 /// The I/O interface of one worker, on the ring.
@@ -144,21 +160,20 @@ struct RingState {
     buffers: BufferPool,
     alarms: Alarms,
     pipes: Spare<Pipe>,
-    /// Handles for cancelling reads, kept for reuse.
-    cancellers: Spare<Canceller>,
+    cancel: Cancel,
 }
 
 impl RingState {
-    fn new(epoll: bool, began: Instant, refused: Option<io::Error>) -> Self {
+    fn new(cancel: Cancel, began: Instant, refused: Option<io::Error>) -> Self {
         Self {
-            epoll,
+            epoll: matches!(cancel, Cancel::Epoll),
             refused: Cell::new(refused),
             began,
             recent: Cell::default(),
             buffers: BufferPool::default(),
             alarms: Alarms::default(),
             pipes: Spare::new(PIPES_POOLED_MAX),
-            cancellers: Spare::new(POOLED_BUFFERS_MAX),
+            cancel,
         }
     }
 }
@@ -339,68 +354,21 @@ impl RingStream {
         send_buffer.saturating_sub(queued.max(in_flight)) as usize / 2
     }
 
-    async fn splice_through(
+    /// Cancels `read`, which reads this socket, and waits for its end.
+    async fn cancelled<T>(
         &self,
-        to: &Self,
-        pipe: &mut Option<Pipe>,
-        bytes_max: u64,
-        mut moved: impl FnMut(u64),
-    ) -> Result<Spliced, SpliceError> {
-        let mut left = bytes_max;
-        let mut since_pause = 0;
-        while left > 0 {
-            let mut room = to.free_bytes();
-            if room < SPLICE_ROOM_BYTES {
-                // A pipe holds memory even when it is empty, so return it while the sink is slow.
-                self.io.put_pipe(pipe.take());
-                room = to.room(SPLICE_ROOM_BYTES).await.max(SPLICE_STEP_MIN_BYTES);
-                since_pause = 0;
+        cancels: Cancels,
+        mut read: Pin<&mut impl Future<Output = T>>,
+    ) -> T {
+        poll_fn(|context| {
+            let done = read.as_mut().poll(context);
+            if done.is_pending() && !cancels.read_of(self.as_fd()) {
+                // The kernel gets it at the end of this turn, or has completed it.
+                context.waker().wake_by_ref();
             }
-            let pipe = match pipe {
-                Some(pipe) => pipe,
-                None => pipe.insert(self.io.take_pipe().map_err(SpliceError::Source)?),
-            };
-            let step = left.min(socket::PIPE_BYTES.min(room) as u64) as usize;
-            match pipe.fill(self, step) {
-                Ok(0) => return Ok(Spliced::End),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.readable().await.map_err(SpliceError::Source)?;
-                    since_pause = 0;
-                    continue;
-                }
-                Err(error) => return Err(SpliceError::Source(error)),
-            }
-            while pipe.filled_bytes() > 0 {
-                match pipe.drain(to) {
-                    Ok(n) => {
-                        left -= n as u64;
-                        since_pause += n as u64;
-                        moved(n as u64);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        to.writable().await.map_err(SpliceError::Sink)?;
-                        since_pause = 0;
-                    }
-                    Err(error) => return Err(SpliceError::Sink(error)),
-                }
-            }
-            if left > 0 && since_pause > SPLICE_STEP_BYTES {
-                since_pause = 0;
-                // Waiting on the ring lets other tasks run first.
-                self.readable().await.map_err(SpliceError::Source)?;
-            }
-        }
-        Ok(Spliced::Limit)
-    }
-
-    /// Makes the socket nonblocking until the returned value is dropped.
-    fn begin_splice(&self) -> io::Result<Splicing<'_>> {
-        if self.splicing.get() == 0 && !self.io.0.epoll {
-            socket::set_nonblocking(self, true)?;
-        }
-        self.splicing.set(self.splicing.get() + 1);
-        Ok(Splicing(self))
+            done
+        })
+        .await
     }
 }
 
@@ -422,20 +390,35 @@ impl Stream for RingStream {
     }
 
     async fn read_or_woken(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
-        let canceller = self.io.0.cancellers.take().unwrap_or_default();
-        let mut read = pin!(self.operate().cancelable_read(Inbound(buf), canceller.handle()));
-        let first = poll_fn(|context| match read.as_mut().poll(context) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => alarm.poll_woken(context).map(|_| None),
-        });
-        let ((result, back), canceller) = match first.await {
-            Some(done) => (done, canceller),
-            None => {
-                let canceller = canceller.cancel();
-                (read.await, canceller)
+        let (result, back) = match &self.io.0.cancel {
+            Cancel::Epoll => {
+                let read = pin!(self.operate().read(Inbound(buf)));
+                match unless_woken(read, alarm).await {
+                    Ok(done) => done,
+                    Err(_) => return (Ok(Read::Woken), self.io.0.buffers.take()),
+                }
+            }
+            Cancel::BySocket(cancels) => {
+                let read = pin!(self.operate().read(Inbound(buf)));
+                match unless_woken(read, alarm).await {
+                    Ok(done) => done,
+                    Err(read) => self.cancelled(*cancels, read).await,
+                }
+            }
+            Cancel::Listed(cancellers) => {
+                let canceller = cancellers.take().unwrap_or_default();
+                let read = self.operate().cancelable_read(Inbound(buf), canceller.handle());
+                let (done, canceller) = match unless_woken(pin!(read), alarm).await {
+                    Ok(done) => (done, canceller),
+                    Err(read) => {
+                        let canceller = canceller.cancel();
+                        (read.await, canceller)
+                    }
+                };
+                cancellers.put(canceller);
+                done
             }
         };
-        self.io.0.cancellers.put(canceller);
         let result = match result {
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(Read::Woken),
             // During a splice the socket is nonblocking, so the read returns at once. Wait until
@@ -521,28 +504,7 @@ impl Stream for RingStream {
         bytes_max: u64,
         moved: impl FnMut(u64),
     ) -> Result<Spliced, SpliceError> {
-        let mut pipe = None;
-        let source = self.begin_splice().map_err(SpliceError::Source)?;
-        let sink = to.begin_splice().map_err(SpliceError::Sink)?;
-        let result = self.splice_through(to, &mut pipe, bytes_max, moved).await;
-        drop((source, sink));
-        self.io.put_pipe(pipe);
-        result
-    }
-}
-
-/// A socket that is nonblocking for a splice. Dropping this value makes the socket blocking again,
-/// even when the splice is cancelled.
-struct Splicing<'a>(&'a RingStream);
-
-impl Drop for Splicing<'_> {
-    fn drop(&mut self) {
-        let stream = self.0;
-        stream.splicing.set(stream.splicing.get() - 1);
-        if stream.splicing.get() == 0 && !stream.io.0.epoll {
-            // The operations work on a nonblocking socket too; they only cost more.
-            socket::set_nonblocking(stream, false).ok();
-        }
+        splice::run(self, to, bytes_max, moved).await
     }
 }
 
@@ -583,6 +545,21 @@ unsafe impl IoBuf for Outbound {
 
     fn bytes_init(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// The output of `read`, or `read` itself if the alarm is woken first.
+async fn unless_woken<'r, T, R: Future<Output = T>>(
+    mut read: Pin<&'r mut R>,
+    alarm: &Alarm,
+) -> Result<T, Pin<&'r mut R>> {
+    let done = poll_fn(|context| match read.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => alarm.poll_woken(context).map(|_| None),
+    });
+    match done.await {
+        Some(done) => Ok(done),
+        None => Err(read),
     }
 }
 

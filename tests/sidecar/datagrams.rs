@@ -180,7 +180,7 @@ fn no_name_is_read_where_tcp_is_declared() {
     let proxy = Proxy::start_in(
         &side.name,
         "mesh: {outbound: {bind: [\"0.0.0.0:15001\", \"[::]:15001\"], udp: {}, \
-         protocols: {8443: tcp}}}\n\
+         ports: {8443: tcp}}}\n\
          routes: {one.example: [{to: nowhere}]}\n\
          services:\n\
          \x20 nowhere: {endpoints: [\"10.99.0.2:1\"]}\n\

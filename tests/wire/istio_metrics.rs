@@ -240,7 +240,7 @@ fn labels_with_facts_about_requests_are_bounded() {
         "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\nroutes: {{'*': [{{to: app}}]}}\n\
          services: {{app: {{endpoints: ['{}']}}}}\n\
          telemetry: {{metrics: {{istio: true, series: 8, overrides: [{{metric: request_count, \
-         tags: {{request: {{url: path, verb: method, site: host}}}}}}]}}}}\n",
+         tags: {{from_request: {{url: path, verb: method, site: host}}}}}}]}}}}\n",
         origin.address()
     ));
     let mut client = Client::connect(port);

@@ -272,6 +272,7 @@ const SHAPES: &[Word] = &[
     ("Metrics", "", "write `metrics: {istio: true}`"),
     ("Workload", "", "write `workload: {name: {=NAME}, namespace: NAMESPACE}`"),
     ("MetricOverride", "", "write `{metric: {=request_count}, disabled: true}`"),
+    ("from_request", "", "write `from_request: {LABEL: path}`, or `method` or `host`"),
     ("Tags", "", "write `tags: {remove: [LABEL], set: {LABEL: VALUE}}`"),
     ("Timeouts", "", "write `timeouts: {header: 10s, stream_idle: 5m, keep_alive: 60s}`"),
     ("Http2", "true", "leave it out: HTTP/2 is on, beside HTTP/1.1"),

@@ -139,7 +139,10 @@ impl State {
 
     /// The first resource that `key` needs and that is not there, as its type and name.
     fn missing(&self, key: &(Type, String)) -> Option<(Type, &str)> {
-        let entry = self.entries(key.0).get(&key.1)?;
+        self.lacks(self.entries(key.0).get(&key.1)?)
+    }
+
+    fn lacks<'a>(&self, entry: &'a Entry) -> Option<(Type, &'a str)> {
         entry.content.needs().find(|(kind, name)| !self.is_ready(*kind, name))
     }
 
@@ -185,7 +188,7 @@ impl State {
         if !is_delta {
             self.begin(kind);
         }
-        self.refused[kind.index()].retain(|name, _| name != WHOLE && !name.starts_with(NUMBER));
+        self.refused[kind.index()].retain(|name, _| !has_no_name(name));
         if kind.is_whole() && !is_delta {
             self.refused[kind.index()].clear();
         }
@@ -391,7 +394,8 @@ impl State {
                 }
             }
             self.absent.retain(|(kind, name)| kind != needed || users.contains_key(name));
-            self.refused[needed.index()].retain(|name, _| users.contains_key(name));
+            self.refused[needed.index()]
+                .retain(|name, _| users.contains_key(name) || has_no_name(name));
             self.generations[needed.index()] += 1;
             let before = std::mem::replace(&mut self.users[needed.index()], users);
             if *needed == Type::Routes {
@@ -422,10 +426,11 @@ impl State {
     fn touch_users(&mut self, kind: Type, name: &str) {
         let users = self.users[kind.index()].get(name).cloned();
         // Routes are items of their own, so only a listener that waits for them is concerned.
-        let is_concerned = |(_, user): &(Type, String)| {
-            kind != Type::Routes || !self.published.contains(&(Kind::Listener, user.clone()))
-        };
-        for user in users.into_iter().flatten().filter(is_concerned) {
+        for user in users.into_iter().flatten() {
+            let is_published = || self.published.contains(&(Kind::Listener, user.1.clone()));
+            if kind == Type::Routes && !self.waiting.contains(&user) && is_published() {
+                continue;
+            }
             if kind == Type::Endpoints && self.is_published_as_it_is(&user) {
                 self.moved.insert(user.1);
             } else {
@@ -473,6 +478,11 @@ impl State {
         }
         (!lines.is_empty()).then(|| lines.join("; "))
     }
+}
+
+/// Whether this stands for a refused resource without a name.
+fn has_no_name(name: &str) -> bool {
+    name == WHOLE || name.starts_with(NUMBER)
 }
 
 /// The types of the resources that one of `kind` may need.

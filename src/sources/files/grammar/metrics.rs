@@ -67,7 +67,7 @@ pub struct Tags {
     pub set: Entries<Placed<String>>,
     /// Labels with a fact about the request: `method`, `host` or `path`. Clients choose them, so
     /// `series` bounds their number; the excess counts as `other`.
-    pub request: Entries<Placed<RequestFact>>,
+    pub from_request: Entries<Placed<RequestFact>>,
 }
 
 /// A fact about a request, for a label.

@@ -29,7 +29,7 @@ fn change(written: grammar::MetricOverride) -> MetricOverride {
         set: pairs(written.tags.set)
             .into_iter()
             .map(|(name, value)| (name, Item::new(TagValue::Text(value.value), value.origin)))
-            .chain(pairs(written.tags.request).into_iter().map(|(name, fact)| {
+            .chain(pairs(written.tags.from_request).into_iter().map(|(name, fact)| {
                 let value = TagValue::Request(request_fact(fact.value), None);
                 (name, Item::new(value, fact.origin))
             }))

@@ -8,7 +8,7 @@ use super::super::kinds::{Content, Type};
 use super::super::listener::{RouteSource, own_routes, owner_of};
 use super::super::proto::Reason;
 use super::super::secrets::Secret;
-use super::State;
+use super::{Entry, State};
 use crate::model::{Change, Kind, Resource};
 
 /// The number of endpoints for each resource that the limit allows, on average: a few clusters may
@@ -56,17 +56,14 @@ impl State {
 
     fn change_service(&mut self, name: &str, to: &mut Vec<Change>) {
         let key = (Type::Cluster, name.to_owned());
-        let entry = self.entries(Type::Cluster).get(name);
-        let Some(Content::Cluster(cluster)) = entry.map(|entry| &entry.content) else {
+        if !self.entries(Type::Cluster).contains_key(name) {
             self.waiting.remove(&key);
             self.unfit.remove(&key);
             self.count(name, 0);
             return self.change(Kind::Service, name, None, to);
-        };
-        if self.missing(&key).is_some() {
-            self.waiting.insert(key);
-            return;
         }
+        self.note_waiting(&key);
+        let Some(Content::Cluster(cluster)) = self.usable(&key) else { return };
         let endpoints = match &cluster.targets {
             Targets::Own(_) => None,
             Targets::Eds(wanted) => self.assignment(wanted),
@@ -84,7 +81,6 @@ impl State {
         }
         match cluster.service(endpoints, |name| self.secret(name)) {
             Ok(service) => {
-                self.waiting.remove(&key);
                 self.note_fit(&key);
                 self.count(name, number);
                 self.change(Kind::Service, name, Some(Resource::Service(service)), to);
@@ -96,13 +92,9 @@ impl State {
     fn change_listener(&mut self, name: &str, to: &mut Vec<Change>) {
         let key = (Type::Listener, name.to_owned());
         let own = own_routes(name);
-        let entry = self.entries(Type::Listener).get(name);
-        let (listener, routes) = match entry.map(|entry| &entry.content) {
+        self.note_waiting(&key);
+        let (listener, routes) = match self.usable(&key) {
             Some(Content::Listener(listener)) => {
-                if self.missing(&key).is_some() {
-                    self.waiting.insert(key);
-                    return;
-                }
                 let routes = match &listener.routes {
                     RouteSource::Own(routes) => Some(routes.resource()),
                     RouteSource::Rds(_) | RouteSource::None => None,
@@ -112,12 +104,29 @@ impl State {
                     Err(why) => return self.refuse_for_now(key, why),
                 }
             }
+            _ if self.waiting.contains(&key) => return,
             _ => (None, None),
         };
-        self.waiting.remove(&key);
         self.note_fit(&key);
         self.change(Kind::Routes, &own, routes, to);
         self.change(Kind::Listener, name, listener, to);
+    }
+
+    fn note_waiting(&mut self, key: &(Type, String)) {
+        match self.missing(key).is_some() {
+            true => _ = self.waiting.insert(key.clone()),
+            false => _ = self.waiting.remove(key),
+        }
+    }
+
+    /// The content to publish: the latest with everything that it needs. While a resource that the
+    /// latest needs has not come, this is the one before, whose endpoints and secrets may change.
+    fn usable(&self, key: &(Type, String)) -> Option<&Content> {
+        let is_whole = |entry: &&Entry| self.lacks(entry).is_none();
+        let latest = Some(self.entries(key.0).get(&key.1)?);
+        let before = || self.undo.get(key)?.as_ref();
+        let found = latest.filter(is_whole).or_else(|| before().filter(is_whole));
+        found.map(|entry| &entry.content)
     }
 
     /// Refuses a resource because of one that it needs.

@@ -160,6 +160,18 @@ fn refusals_and_removals_do_not_pile_up() {
 }
 
 #[test]
+fn a_refusal_of_bytes_without_a_name_outlives_clusters_that_come_with_it() {
+    let mut state = state();
+    take(&mut state, Type::Cluster, &[&eds("a", |_| {})], false).unwrap();
+    take(&mut state, Type::Endpoints, &[b"\xff\xff"], false).unwrap();
+    take(&mut state, Type::Cluster, &[&eds("a", |out| put_number(out, 6, 1))], false).unwrap();
+    let refusal = state.refusal(Type::Endpoints);
+    assert!(refusal.is_some_and(|why| why.starts_with("endpoints number 1: ")));
+    take(&mut state, Type::Endpoints, &[], false).unwrap();
+    assert_eq!(state.refusal(Type::Endpoints), None);
+}
+
+#[test]
 fn a_message_of_many_fields_is_refused() {
     let many = fixed("a", |out| (0..300_000).for_each(|_| put(out, 2, b"")));
     let mut state = State::new(Limits { resources: 10, bytes: 10_000_000 }, false);

@@ -58,8 +58,8 @@ fn socket(kind: &str, field: u64, secret: &[u8]) -> Vec<u8> {
     message(|out| put(out, 3, &any(&format!("{TLS}{kind}TlsContext"), &context)))
 }
 
-/// A listener, perhaps with the certificate of a secret, as its `SdsSecretConfig`.
-fn listener(name: &str, port: u64, secret: Option<&[u8]>) -> Vec<u8> {
+/// A listener with a filter. Each secret, as its `SdsSecretConfig`, is a chain with a certificate.
+fn with_filter(name: &str, port: u64, filter: &[u8], secrets: &[&[u8]]) -> Vec<u8> {
     message(|out| {
         put(out, 1, name.as_bytes());
         put_nested(out, 2, |out| {
@@ -68,15 +68,23 @@ fn listener(name: &str, port: u64, secret: Option<&[u8]>) -> Vec<u8> {
                 put_number(out, 3, port);
             });
         });
-        let proxy = message(|out| put(out, 2, b"shop"));
-        let chain = message(|out| {
-            put(out, 3, &message(|out| put(out, 4, &any(TCP, &proxy))));
-            if let Some(secret) = secret {
+        let filter = message(|out| put(out, 4, filter));
+        for secret in secrets {
+            let chain = message(|out| {
+                put(out, 3, &filter);
                 put(out, 6, &socket("Downstream", 6, secret));
-            }
-        });
-        put(out, 3, &chain);
+            });
+            put(out, 3, &chain);
+        }
+        if secrets.is_empty() {
+            put(out, 3, &message(|out| put(out, 3, &filter)));
+        }
     })
+}
+
+/// A listener of bytes with the certificates of `secrets`.
+fn listener(name: &str, port: u64, secrets: &[&[u8]]) -> Vec<u8> {
+    with_filter(name, port, &any(TCP, &message(|out| put(out, 2, b"shop"))), secrets)
 }
 
 fn large() -> State {
@@ -101,7 +109,7 @@ fn listeners(state: &mut State) -> Vec<(String, String)> {
 #[test]
 fn a_listener_waits_for_its_certificate_and_nothing_else_does() {
     let (mut state, (chain, key), (other, other_key)) = (large(), pair(), pair());
-    let (edge, plain) = (listener("edge", 443, Some(&named("own"))), listener("plain", 80, None));
+    let (edge, plain) = (listener("edge", 443, &[&named("own")]), listener("plain", 80, &[]));
     take(&mut state, Type::Listener, &[&edge, &plain], true).unwrap();
     assert_eq!(state.refusal(Type::Listener), None);
     assert_eq!(listeners(&mut state), [("plain".to_owned(), String::new())]);
@@ -139,6 +147,8 @@ fn a_listener_waits_for_its_certificate_and_nothing_else_does() {
     assert!(listeners(&mut state).is_empty(), "one that is in use stays");
     let response = Response { removed: vec!["edge"], ..Response::default() };
     state.take(Type::Listener, &response, true).unwrap();
+    let gone = |change: &Change| matches!(change, Change::Remove(Kind::Listener, _));
+    assert!(state.changes().iter().any(gone));
     assert_eq!((state.wanted(Type::Secret).len(), state.entries(Type::Secret).len()), (0, 0));
 }
 
@@ -175,7 +185,7 @@ fn a_secret_comes_over_the_same_stream_only() {
             "config_source.path names a file",
         ),
     ] {
-        let edge = listener("edge", 443, Some(&config));
+        let edge = listener("edge", 443, &[&config]);
         let mut state = large();
         take(&mut state, Type::Listener, &[&edge], true).unwrap();
         let refusal = state.refusal(Type::Listener).unwrap();
@@ -202,10 +212,67 @@ fn only_endpoints_of_a_service_as_it_is_published_change_alone() {
     assert_eq!(move_to(&mut state, "10.0.0.3"), (false, set()), "with the cluster");
     let secret = eds("a", |out| put(out, 24, &socket("Upstream", 7, &named("ca"))));
     take(&mut state, Type::Cluster, &[&secret], true).unwrap();
-    assert!(changes(&mut state).is_empty());
-    assert_eq!(move_to(&mut state, "10.0.0.4"), (false, vec![]), "the cluster waits");
+    changes(&mut state);
+    assert_eq!(move_to(&mut state, "10.0.0.4"), (false, set()), "the cluster waits");
     take(&mut state, Type::Secret, &[&roots("ca", &chain)], true).unwrap();
     assert!(!state.only_moves());
     assert_eq!(changes(&mut state), ["+a"]);
     assert_eq!(move_to(&mut state, "10.0.0.5"), (true, set()));
+}
+
+#[test]
+fn while_a_change_waits_the_one_before_gets_new_endpoints_and_certificates() {
+    let (mut state, (chain, key), (other, other_key)) = (large(), pair(), pair());
+    let at = |host: &str| assignment("a", &[locality("", 1, 0, &[endpoint(host, 80, 0, 0)])]);
+    take(&mut state, Type::Cluster, &[&eds("a", |_| {})], true).unwrap();
+    take(&mut state, Type::Endpoints, &[&at("10.0.0.1")], true).unwrap();
+    changes(&mut state);
+    let secret = eds("a", |out| put(out, 24, &socket("Upstream", 7, &named("ca"))));
+    take(&mut state, Type::Cluster, &[&secret], true).unwrap();
+    changes(&mut state);
+    take(&mut state, Type::Endpoints, &[&at("10.0.0.2")], true).unwrap();
+    let Some(Change::Set(Resource::Service(service))) = state.changes().pop() else {
+        panic!("no service")
+    };
+    let Some(Endpoints::List(list)) = &service.value.endpoints else { panic!("no list") };
+    assert_eq!(list[0].value.address.to_string(), "10.0.0.2:80");
+    assert!(service.value.tls.is_none(), "the cluster before");
+    state.settle(&[]);
+    assert_eq!(state.waiting(Type::Cluster), [("a".to_owned(), "secret ca".to_owned())]);
+
+    let edge = listener("edge", 443, &[&named("own")]);
+    take(&mut state, Type::Listener, &[&edge], true).unwrap();
+    take(&mut state, Type::Secret, &[&certificate("own", (&chain, &key))], true).unwrap();
+    assert_eq!(listeners(&mut state), [("edge".to_owned(), chain)]);
+    let two = listener("edge", 443, &[&named("own"), &named("more")]);
+    take(&mut state, Type::Listener, &[&two], true).unwrap();
+    listeners(&mut state);
+    take(&mut state, Type::Secret, &[&certificate("own", (&other, &other_key))], true).unwrap();
+    assert_eq!(listeners(&mut state), [("edge".to_owned(), other)]);
+    assert_eq!(state.waiting(Type::Listener), [("edge".to_owned(), "secret more".to_owned())]);
+}
+
+#[test]
+fn a_listener_that_changes_to_routes_that_come_later_gets_them() {
+    const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.\
+                           http_connection_manager.v3.HttpConnectionManager";
+    let edge = |routes: &str| {
+        let rds = message(|out| {
+            put(out, 1, &message(|out| put(out, 3, b"")));
+            put(out, 2, routes.as_bytes());
+        });
+        let manager = any(MANAGER, &message(|out| put(out, 3, &rds)));
+        with_filter("edge", 80, &manager, &[])
+    };
+    let named = |name: &str| message(|out| put(out, 1, name.as_bytes()));
+    let mut state = large();
+    take(&mut state, Type::Listener, &[&edge("one")], true).unwrap();
+    assert_eq!(state.refusal(Type::Listener), None);
+    take(&mut state, Type::Routes, &[&named("one")], true).unwrap();
+    assert_eq!(listeners(&mut state).len(), 1);
+    take(&mut state, Type::Listener, &[&edge("two")], true).unwrap();
+    listeners(&mut state);
+    take(&mut state, Type::Routes, &[&named("two")], true).unwrap();
+    assert_eq!(listeners(&mut state).len(), 1);
+    assert!(state.waiting(Type::Listener).is_empty());
 }
