@@ -61,8 +61,8 @@ impl TwoWays {
         }
     }
 
-    /// The last connection over QUIC has ended, and one over TCP is left. QUIC is tried again beside
-    /// it. Returns whether QUIC has worked.
+    /// The last connection over QUIC has ended, and one over TCP is left. QUIC is tried again
+    /// beside it. Returns whether QUIC has worked.
     pub fn left(&mut self) -> bool {
         let has_worked = self.0 == State::Works;
         if has_worked {

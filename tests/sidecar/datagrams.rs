@@ -184,7 +184,8 @@ fn no_name_is_read_where_tcp_is_declared() {
          routes: {one.example: [{to: nowhere}]}\n\
          services:\n\
          \x20 nowhere: {endpoints: [\"10.99.0.2:1\"]}\n\
-         \x20 quic: {protocol: tcp, addresses: \"10.9.0.2:443\", endpoints: [\"10.99.0.2:8443\"]}\n",
+         \x20 quic: {protocol: tcp, addresses: \"10.9.0.2:443\", \
+         endpoints: [\"10.99.0.2:8443\"]}\n",
     );
     rules::up(side, "nft", &proxy);
     for (address, port) in [("10.9.0.2", "443"), ("10.99.0.2", "8443")] {
