@@ -31,7 +31,7 @@ mod error_tests;
 #[cfg(test)]
 mod tests;
 
-pub use alt_svc::{AltSvc, alt_svc};
+pub use alt_svc::{AltSvc, alt_svc, seconds};
 pub use code::{Code, ConnectionError, Error};
 pub use connection::{Accepted, Connection, End};
 pub use endpoint_stream::EndpointStream;

@@ -61,6 +61,23 @@ impl TwoWays {
         }
     }
 
+    /// The last connection over QUIC has ended, and one over TCP is left. QUIC is tried again
+    /// beside it. Returns whether QUIC has worked.
+    pub fn left(&mut self) -> bool {
+        let has_worked = self.0 == State::Works;
+        if has_worked {
+            self.0 = State::Unsure { has_failed: false, tcp_works: true };
+        }
+        has_worked
+    }
+
+    /// An attempt has ended whose offer is over. It says nothing about another offer.
+    pub fn outdated(&mut self, now: Time) {
+        if self.0 == State::Failed(Time::NEVER) {
+            self.0 = State::Failed(now + QUIC_RETRY_AFTER);
+        }
+    }
+
     /// The endpoint has refused a request over QUIC that it may serve over TCP.
     pub fn refused(&mut self, now: Time) {
         self.0 = State::Failed(now + QUIC_RETRY_AFTER);
@@ -80,6 +97,11 @@ impl TwoWays {
             _ => return false,
         }
         true
+    }
+
+    /// Whether QUIC has worked the last time.
+    pub fn has_worked(self) -> bool {
+        self.0 == State::Works
     }
 
     /// Whether QUIC is known to fail while TCP works.
@@ -292,6 +314,31 @@ mod tests {
         ways.offered();
         assert!(ways.has_failed() && !ways.is_due(seconds(300)));
         assert!(ways.is_due(seconds(301)) && !ways.is_due(seconds(302)), "one attempt");
+    }
+
+    #[test]
+    fn an_attempt_for_an_old_offer_says_nothing() {
+        let mut ways = TwoWays::default();
+        ways.refused(seconds(0));
+        assert!(ways.is_due(seconds(300)));
+        ways.not_offered();
+        assert!(!ways.is_due(seconds(10_000)), "the attempt goes on");
+        ways.outdated(seconds(301));
+        assert!(!ways.is_due(seconds(600)) && ways.is_due(seconds(601)));
+        let mut ways = TwoWays::default();
+        ways.offered();
+        ways.outdated(seconds(1));
+        assert!(ways.is_due(seconds(1)), "another offer is tried");
+    }
+
+    #[test]
+    fn quic_that_has_worked_is_tried_again_beside_tcp() {
+        let mut ways = TwoWays::default();
+        assert!(!ways.left());
+        ways.opened();
+        assert!(ways.left() && !ways.left(), "one attempt");
+        assert!(!ways.prefers_quic(true), "requests do not wait");
+        assert!(ways.failed(seconds(1)), "TCP works");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! it again, the retry policy may still do so. An error before there is a connection to the
 //! endpoint is a [`Refusal`]; a later error is a `Failure`.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use super::breaker::{self, Places};
@@ -38,7 +39,7 @@ use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
 use crate::snapshot::Listener;
 use crate::upstream::choose::{Choice, Target};
-use crate::upstream::{Attempt, Local, LocalRule, LocalService, Upstream};
+use crate::upstream::{Attempt, Local, LocalEndpoint, LocalRule, LocalService, Upstream};
 use crate::wire::{Wire, delivered};
 
 /// The next step for the client's connection after an exchange.
@@ -68,6 +69,9 @@ pub struct Exchange<'a, I: Io> {
     pub method: Method,
     /// The kind of gRPC call. `None` if the request is not a gRPC call.
     pub kind: Option<Kind>,
+    /// The endpoint that has refused the request over HTTP/3 because of its host. Then the request
+    /// is sent over TCP.
+    pub misdirected: OnceCell<LocalEndpoint<I>>,
 }
 
 impl<'a, I: Io> Exchange<'a, I> {
@@ -82,7 +86,9 @@ impl<'a, I: Io> Exchange<'a, I> {
             deadline: self.plan.deadline,
             bytes: false,
             old_way: self.plan.service.config.beside.is_some()
-                && (self.framing.upgrade || self.method == Method::Connect),
+                && (self.framing.upgrade
+                    || self.method == Method::Connect
+                    || self.misdirected.get().is_some()),
         }
     }
 }
@@ -119,8 +125,15 @@ pub async fn exchange<I: Io>(
             Box::pin(answer).await
         }
         Planned::Forward(framing, plan, kind) => {
-            let exchange =
-                Exchange { downstream, plan: &plan, record: &record, framing, method, kind };
+            let exchange = Exchange {
+                downstream,
+                plan: &plan,
+                record: &record,
+                framing,
+                method,
+                kind,
+                misdirected: OnceCell::new(),
+            };
             match forward(&exchange, workspace, buf).await {
                 Forwarded::Over(after) => after,
                 Forwarded::Switched(switched) => {

@@ -24,12 +24,12 @@ use super::upload::{self, UploadEnd};
 use super::workspace::Drafts;
 use crate::error::{Flag, Refusal};
 use crate::grpc::Code;
-use crate::resilience::{Circumstances, Failed, Response, Verdict, verdict};
+use crate::resilience::{Circumstances, Failed, REPEATS_MAX, Response, Verdict, verdict};
 use crate::runtime::buffer::Buf;
 use crate::runtime::io::{Io, Stream};
 use crate::time::Time;
 use crate::upstream::choose::{self, Begun, Choice};
-use crate::upstream::{Attempt, Outcome, Upstream};
+use crate::upstream::{Attempt, Outcome, Upstream, is_misdirected, served};
 use crate::wire::Wire;
 
 /// Sends the request to an endpoint, and relays the response. Sends the request again if the
@@ -327,6 +327,12 @@ async fn respond<I: Io>(
         }
     };
     breaker::answered(exchange, between.sent.get(), &head, drafts);
+    if let Ok(ResponseHead::Complete { .. }) = &head
+        && goes_elsewhere(exchange, drafts.response.status, upstream, (between, tries))
+    {
+        drafts.response.clear();
+        return Ok(Carried::Again(Again::Repeat, Outcome::Answered(421, None)));
+    }
     let (reused, replayable) = (upstream.reused, between.replayable.get());
     let idempotent = exchange.method.is_idempotent();
     let circumstances = Circumstances { reused, idempotent, replayable, repeats: tries.repeats };
@@ -359,6 +365,26 @@ async fn respond<I: Io>(
             Ok(Carried::Again(Again::Repeat, Outcome::Failed))
         }
     }
+}
+
+/// Whether a request with this response is sent again over TCP, because the endpoint does not serve
+/// its host over the HTTP/3 that it offers. Such a request was not processed (RFC 9110 15.5.20).
+fn goes_elsewhere<I: Io>(
+    exchange: &Exchange<'_, I>,
+    status: u16,
+    upstream: &Upstream<Wire<I::Stream>>,
+    (between, tries): (&Between, &Tries),
+) -> bool {
+    if let Some(endpoint) = exchange.misdirected.get() {
+        if Rc::ptr_eq(endpoint, &upstream.endpoint) {
+            served(&exchange.target(), endpoint, status);
+        }
+        return false;
+    }
+    let again = is_misdirected(&exchange.target(), upstream, status)
+        && between.replayable.get()
+        && tries.repeats < REPEATS_MAX;
+    again && exchange.misdirected.set(Rc::clone(&upstream.endpoint)).is_ok()
 }
 
 /// The outcome of an attempt with a complete response.

@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use super::choose::{self, Opened, Target};
 use super::http3::{self, NotOpened, QuicPeer};
@@ -17,7 +18,7 @@ use super::service::Latest;
 use super::{LocalEndpoint, LocalService, Upstream};
 use crate::cluster::{Beside, Protocol};
 use crate::error::Refusal;
-use crate::http3::{AltSvc, alt_svc};
+use crate::http3::{AltSvc, alt_svc, seconds};
 use crate::mesh::Onward;
 use crate::net::Address;
 use crate::resilience::Silence;
@@ -41,16 +42,16 @@ pub(super) fn prefers_quic<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoi
     !target.old_way && endpoint.shared.ways().prefers_quic(untried)
 }
 
-/// Tries QUIC again, if it has failed a long time ago. The request does not wait for it.
+/// Tries QUIC beside TCP: for the first time after an offer, after a failure a long time ago, or if
+/// the connection over QUIC has ended and one over TCP is left. The request does not wait for it.
 #[inline]
 pub(super) fn try_again<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>) {
-    if target.service.config.beside.is_none() {
-        return;
-    }
+    let Some(beside) = &target.service.config.beside else { return };
     let (shared, now) = (&endpoint.shared, target.core.io.recent());
     shared.check_offer(now);
-    if shared.ways().is_waiting() && shared.change_ways(|ways| ways.is_due(now)) {
-        Trial::begin(target, endpoint, None);
+    let is_offered = matches!(beside, Beside::Mesh { .. });
+    if shared.begin_trial(now, is_offered) {
+        Trial::begin(target, endpoint, None, true);
     }
 }
 
@@ -61,21 +62,50 @@ pub fn learn<'a, I: Io>(
     status: u16,
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
 ) {
-    if target.service.config.beside != Some(Beside::Learned) {
+    // A misdirected request says nothing about its host (RFC 7838 6).
+    if target.service.config.beside != Some(Beside::Learned) || status == MISDIRECTED {
         return;
     }
-    let endpoint = &upstream.endpoint;
-    if status == MISDIRECTED && matches!(upstream.stream, Wire::Endpoint3(_)) {
-        return endpoint.shared.refuse_offer(target.core.io.recent());
-    }
-    for (_, value) in fields.filter(|(name, _)| name.eq_ignore_ascii_case(b"alt-svc")) {
-        match alt_svc(value) {
-            Some(AltSvc::Http3 { port, age }) if !age.is_zero() => {
-                return endpoint.shared.set_offer(port, target.core.io.recent() + age);
-            }
-            Some(AltSvc::Clear | AltSvc::Http3 { .. }) => endpoint.shared.end_offer(),
-            None => {}
+    let (mut said, mut spent): (Option<AltSvc>, _) = (None, 0);
+    for (name, value) in fields {
+        if name.eq_ignore_ascii_case(b"alt-svc") {
+            let line = alt_svc(value);
+            said = Some(said.map_or(line, |before| before.and(line)));
+        } else if name.eq_ignore_ascii_case(b"age") {
+            spent = seconds(value.trim_ascii()).unwrap_or_default();
         }
+    }
+    let (shared, spent) = (&upstream.endpoint.shared, Duration::from_secs(spent.into()));
+    match said {
+        Some(AltSvc::Http3 { port, age }) if age > spent => {
+            shared.set_offer(port, target.core.io.recent() + (age - spent));
+        }
+        Some(_) => shared.end_offer(),
+        None => {}
+    }
+}
+
+/// Whether the endpoint has refused a request over HTTP/3 because of its host. It may serve the
+/// host over TCP.
+pub fn is_misdirected<I: Io>(
+    target: &Target<'_, I>,
+    upstream: &Upstream<Wire<I::Stream>>,
+    status: u16,
+) -> bool {
+    status == MISDIRECTED
+        && target.service.config.beside == Some(Beside::Learned)
+        && matches!(upstream.stream, Wire::Endpoint3(_))
+}
+
+/// Notes that `endpoint` has served a request over TCP, with `status`, that it had refused over
+/// HTTP/3. If it refuses the host over TCP, too, this says nothing about its offer: clients choose
+/// the host.
+pub fn served<I: Io>(target: &Target<'_, I>, endpoint: &LocalEndpoint<I>, status: u16) {
+    let shared = &endpoint.shared;
+    if status != MISDIRECTED && shared.offer().is_some() {
+        shared.refuse_offer(target.core.io.recent());
+        shared.set_quic_error("over HTTP/3 it refuses a host with 421 that it serves over TCP");
+        tell(target, endpoint);
     }
 }
 
@@ -88,7 +118,7 @@ pub(super) async fn open<I: Io>(
     if !prefers_quic(target, endpoint) {
         return over_tcp(target, endpoint, taken).await;
     }
-    let trial = Trial::begin(target, endpoint, taken);
+    let trial = Trial::begin(target, endpoint, taken, false);
     let io = &target.core.io;
     let alarm = io.alarms().alarm();
     let hedge = target.service.config.connect_hedge;
@@ -154,10 +184,13 @@ impl Trial {
         target: &Target<'_, I>,
         endpoint: &LocalEndpoint<I>,
         taken: Option<ConnectionSlot>,
+        is_beside: bool,
     ) -> Rc<Self> {
         let trial = Self::new(taken);
         let running = Running {
             trial: Rc::clone(&trial),
+            offers_ended: endpoint.shared.offers_ended(),
+            is_beside,
             core: Rc::clone(target.core),
             service: Rc::clone(target.service),
             endpoint: Rc::clone(endpoint),
@@ -211,6 +244,8 @@ impl<I: Io> Watch<I> {
         let Some(service) = self.service.get() else { return };
         let running = Running {
             trial: Trial::new(slot),
+            offers_ended: endpoint.shared.offers_ended(),
+            is_beside: false,
             core: Rc::clone(&self.core),
             service,
             endpoint: Rc::clone(endpoint),
@@ -225,6 +260,10 @@ impl<I: Io> Watch<I> {
 /// The task of an attempt.
 struct Running<I: Io> {
     trial: Rc<Trial>,
+    /// The number of the endpoint's offers that had ended when the attempt began.
+    offers_ended: u32,
+    /// Whether QUIC is tried beside TCP, and no request waits for it.
+    is_beside: bool,
     core: Rc<Core<I>>,
     service: Rc<LocalService<I>>,
     endpoint: LocalEndpoint<I>,
@@ -241,8 +280,11 @@ impl<I: Io> Running<I> {
             None => return,
         };
         match opened {
-            // The endpoint has ended its offer meanwhile.
-            Ok(_) if self.peer(&target).is_none() => trial.opened.set(Some(false)),
+            Ok(ready) if self.is_outdated() || self.peer(&target).is_none() => {
+                trial.opened.set(Some(false));
+                endpoint.shared.change_ways(|ways| ways.outdated(core.io.recent()));
+                ready.close(&core.io).await;
+            }
             Ok(ready) => {
                 endpoint.shared.change_ways(|ways| ways.opened());
                 let Some(slot) = self.slot(&target) else {
@@ -259,6 +301,11 @@ impl<I: Io> Running<I> {
                 endpoint.shared.set_quic_error(why.as_deref().unwrap_or(refusal.detail));
             }
         }
+    }
+
+    /// Whether the endpoint has ended its offer meanwhile, and may have made another one.
+    fn is_outdated(&self) -> bool {
+        self.endpoint.shared.offers_ended() != self.offers_ended
     }
 
     /// Opens a connection over TCP.
@@ -321,9 +368,14 @@ impl<I: Io> Drop for Running<I> {
     fn drop(&mut self) {
         let this: &Self = self;
         let Self { trial, core, endpoint, .. } = this;
+        if this.is_beside {
+            endpoint.shared.trial_ended();
+        }
         if trial.opened.get().is_none() {
             trial.opened.set(Some(false));
-            if endpoint.shared.change_ways(|ways| ways.failed(core.io.recent())) {
+            if this.is_outdated() {
+                endpoint.shared.change_ways(|ways| ways.outdated(core.io.recent()));
+            } else if endpoint.shared.change_ways(|ways| ways.failed(core.io.recent())) {
                 tell(&this.target(), endpoint);
             }
         }

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -128,7 +128,8 @@ impl QuicPeer {
         let tls = target.service.config.tls.as_ref()?;
         let name = match tls.name_for(address) {
             ServerName::DnsName(name) => name.as_ref().to_owned(),
-            _ => to.ip().to_string(),
+            ServerName::IpAddress(ip) => IpAddr::from(ip).to_string(),
+            _ => return None,
         };
         Some(Self { to: *to, name })
     }

@@ -20,7 +20,7 @@ mod service;
 mod shared;
 
 pub use attempt::{Attempt, Outcome};
-pub use beside::learn;
+pub use beside::{is_misdirected, learn, served};
 pub use choose::{Choice, Target};
 pub use connect::{ConnectError, connect};
 pub use local::{Local, LocalRule, Reports, Terms};

@@ -2,11 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::http2;
 use crate::http3;
 use crate::resilience::TwoWays;
 use crate::time::Time;
+
+/// The shortest time between two attempts to reach an endpoint over QUIC beside TCP. The responses
+/// of the endpoint decide about its offers, so it could cause an attempt for each request.
+const TRIAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A connection to an endpoint that exchanges share.
 #[derive(Clone)]
@@ -82,6 +87,12 @@ pub struct Shared {
     ways: Cell<TwoWays>,
     /// The UDP port at which the endpoint offers HTTP/3, and the end of the offer.
     offer: Cell<Option<(u16, Time)>>,
+    /// The number of offers that have ended: an attempt for an earlier one says nothing.
+    offers_ended: Cell<u32>,
+    /// Whether QUIC is being tried beside TCP.
+    trying: Cell<bool>,
+    /// The time of the last attempt beside TCP.
+    tried: Cell<Option<Time>>,
     /// The reason of the last failure of QUIC.
     quic_error: RefCell<Option<Rc<str>>>,
 }
@@ -136,22 +147,74 @@ impl Shared {
             self.end_offer();
         }
         self.offer.set(Some((port, end)));
-        self.change_ways(TwoWays::offered);
+        self.change_ways(|ways| match self.has_http3() && !ways.has_failed() {
+            // The connection of an offer that has expired.
+            true => ways.opened(),
+            false => ways.offered(),
+        });
     }
 
-    /// Ends the offer if it has expired.
+    /// Ends the offer if it has expired. Its connections stay (RFC 7838 2.2).
     pub fn check_offer(&self, now: Time) {
         if self.offer.get().is_some_and(|(_, end)| now >= end) {
-            self.end_offer();
+            self.take_offer();
         }
     }
 
     /// The endpoint does not offer HTTP/3 any more. Open streams continue.
     pub fn end_offer(&self) {
-        if self.offer.take().is_some() {
-            self.change_ways(TwoWays::not_offered);
+        if self.take_offer() {
             self.close_http3();
         }
+    }
+
+    fn take_offer(&self) -> bool {
+        let had_offer = self.offer.take().is_some();
+        if had_offer {
+            self.offers_ended.set(self.offers_ended.get().wrapping_add(1));
+            self.change_ways(TwoWays::not_offered);
+        }
+        had_offer
+    }
+
+    /// The number of offers that have ended.
+    pub fn offers_ended(&self) -> u32 {
+        self.offers_ended.get()
+    }
+
+    /// Whether QUIC should be tried now, beside TCP. If so, the caller begins the attempt, and
+    /// [`Shared::trial_ended`] ends it. `is_offered` is whether QUIC needs no offer.
+    pub fn begin_trial(&self, now: Time, is_offered: bool) -> bool {
+        let ways = self.ways();
+        // Requests would stay on a connection over TCP that is left.
+        let is_left = (is_offered || self.offer.get().is_some())
+            && ways.has_worked()
+            && !self.has_http3()
+            && self.connections.borrow().iter().any(|it| !it.is_closed());
+        if !(is_left || ways.is_waiting()) || self.trying.get() {
+            return false;
+        }
+        if self.tried.get().is_some_and(|tried| now < tried + TRIAL_INTERVAL) {
+            return false;
+        }
+        let begins = self.change_ways(|ways| if is_left { ways.left() } else { ways.is_due(now) });
+        if begins {
+            self.trying.set(true);
+            self.tried.set(Some(now));
+        }
+        begins
+    }
+
+    /// The attempt beside TCP has ended.
+    pub fn trial_ended(&self) {
+        self.trying.set(false);
+    }
+
+    /// Whether a connection of HTTP/3 takes new streams.
+    fn has_http3(&self) -> bool {
+        let is_http3 =
+            |it: &SharedConnection| matches!(it, SharedConnection::Http3(it) if !it.is_closed());
+        self.connections.borrow().iter().any(is_http3)
     }
 
     /// The endpoint has refused a request over HTTP/3 that it may serve over TCP.
@@ -208,5 +271,53 @@ impl Shared {
     pub fn close(&self) {
         self.closed.set(true);
         self.connections.borrow_mut().drain(..).for_each(|connection| connection.close());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn millis(millis: u64) -> Time {
+        Time::from_micros(millis * 1_000)
+    }
+
+    #[test]
+    fn one_attempt_runs_at_a_time_whatever_is_offered() {
+        let shared = Shared::default();
+        let mut attempts = 0;
+        for turn in 0..1_000 {
+            let now = millis(turn);
+            match turn % 3 {
+                0 => shared.set_offer(443, millis(100_000)),
+                1 => shared.set_offer(444, millis(100_000)),
+                _ => shared.end_offer(),
+            }
+            attempts += u32::from(shared.begin_trial(now, false));
+            // The first attempt takes long, the others fail at once.
+            if turn > 500 {
+                shared.trial_ended();
+            }
+        }
+        assert_eq!(attempts, 1);
+        shared.set_offer(445, millis(100_000));
+        assert!(shared.begin_trial(millis(1_000), false));
+        assert!(!shared.begin_trial(millis(2_000), false));
+    }
+
+    #[test]
+    fn each_offer_that_ends_has_a_number() {
+        let shared = Shared::default();
+        shared.end_offer();
+        assert_eq!(shared.offers_ended(), 0);
+        shared.set_offer(443, millis(10));
+        shared.set_offer(443, millis(20));
+        assert_eq!((shared.offers_ended(), shared.offer()), (0, Some(443)));
+        shared.set_offer(444, millis(20));
+        assert_eq!((shared.offers_ended(), shared.offer()), (1, Some(444)));
+        shared.check_offer(millis(19));
+        assert_eq!(shared.offers_ended(), 1);
+        shared.check_offer(millis(20));
+        assert_eq!((shared.offers_ended(), shared.offer()), (2, None));
     }
 }

@@ -42,11 +42,12 @@ pub async fn linger<I: Io>(io: &I, alarm: &Alarm, stream: &Wire<I::Stream>, pati
     if alarm.guard(stream.shutdown_write()).await.is_err() {
         return;
     }
+    let mut was_read = false;
     while io.now() < end {
         alarm.set(end.min(io.now() + patience.silence));
         // No buffer is held while the peer sends nothing.
         match alarm.guard(stream.readable()).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => was_read = true,
             Err(_) if io.now() >= end => break,
             Ok(Err(_)) | Err(_) => return,
         }
@@ -55,8 +56,11 @@ pub async fn linger<I: Io>(io: &I, alarm: &Alarm, stream: &Wire<I::Stream>, pati
             _ => return,
         }
     }
-    // Closing now would reset the connection. Wait once more, so that the peer can read the
-    // response.
+    if !was_read {
+        return;
+    }
+    // The peer still sends, so closing now would reset the connection. Wait once more, so that the
+    // peer can read the response.
     alarm.set(io.now() + patience.silence);
     alarm.guard(pending::<()>()).await.ok();
 }

@@ -1,6 +1,7 @@
 //! Captured UDP, and the resolver for names of services.
 
 use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -8,7 +9,7 @@ use super::rules;
 use crate::support::netns::{Host, Wire, can_have_hosts};
 use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
-use crate::support::{eventually, skipped};
+use crate::support::{PATIENCE, eventually, skipped};
 
 /// A program on a host. It is killed when this value is dropped.
 struct Running(Child);
@@ -118,6 +119,81 @@ fn rules_and_limits_hold_for_datagrams() {
     assert_eq!(proxy.metric(denied), 1.0);
 }
 
+/// A socket on a host, whose reads take at most ten seconds.
+fn socket(host: &Host, address: &str) -> UdpSocket {
+    let socket = host.within(|| UdpSocket::bind(address).unwrap());
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+#[test]
+fn a_server_that_chooses_its_ids_gets_no_other_flow() {
+    if !can_have_hosts() {
+        return;
+    }
+    let wire = Wire::new(2);
+    let [side, other] = &wire.hosts[..] else { panic!() };
+    let (hostile, honest) = (socket(other, "10.99.0.2:9001"), socket(other, "10.99.0.2:9002"));
+    let proxy = sidecar(side, "udp: {}");
+    rules::up(side, "nft", &proxy);
+    // The ids are equal to the bytes that follow the first one in a record of DTLS, and in "Order".
+    for (id, datagram) in [(&b"\xfe\xff\0\0"[..], &b"\x16\xfe\xff\0\0"[..]), (b"rder", b"Order")] {
+        let begins = socket(side, "0.0.0.0:0");
+        let mut initial = vec![0xc3, 0, 0, 0, 1, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0x44, 0x9e];
+        initial.resize(1200, 0);
+        begins.send_to(&initial, "10.99.0.2:9001").unwrap();
+        let mut block = [0; 2048];
+        let (length, from) = hostile.recv_from(&mut block).unwrap();
+        assert_eq!(length, 1200);
+        let answer = [&b"\xc0\0\0\0\x01\0\x04"[..], id, &[0; 20]].concat();
+        hostile.send_to(&answer, from).unwrap();
+        assert_eq!(begins.recv(&mut block).unwrap(), answer.len());
+        let asks = socket(side, "0.0.0.0:0");
+        asks.send_to(datagram, "10.99.0.2:9002").unwrap();
+        let (length, _) = honest.recv_from(&mut block).expect("the datagram");
+        assert_eq!(&block[..length], datagram);
+    }
+    assert_eq!(proxy.metric("ringway_capture_udp_moved_flows_total"), 0.0);
+    // To the same server, the id finds the connection.
+    socket(side, "0.0.0.0:0").send_to(b"Order", "10.99.0.2:9001").unwrap();
+    hostile.recv(&mut [0; 2048]).unwrap();
+    let moved = || (proxy.metric("ringway_capture_udp_moved_flows_total") == 1.0).then_some(());
+    eventually("the flow that moved", moved);
+    // A packet in the middle of an unknown connection has no name, so its service is not known.
+    let middle = [0xe3, 0, 0, 0, 1, 0, 0, 0, 0];
+    socket(side, "0.0.0.0:0").send_to(&middle, "10.99.0.2:9002").unwrap();
+    let refused = "ringway_capture_udp_refused_datagrams_total{listener=\"mesh.outbound\",\
+                   reason=\"unknown_connection\"}";
+    eventually("unknown_connection", || (proxy.metric(refused) == 1.0).then_some(()));
+}
+
+#[test]
+fn no_name_is_read_where_tcp_is_declared() {
+    let Some(python) = aioquic() else { return };
+    let pki = Pki::new();
+    pki.leaf("one", &Wanted { names: &["one.example"], ..Wanted::default() });
+    let wire = Wire::new(2);
+    let [side, other] = &wire.hosts[..] else { panic!() };
+    let _server = quic_server(&python, other, "8443", &pki, "one");
+    let ca = pki.path("ca.pem");
+    // By its name, the connection would go where nobody listens.
+    let proxy = Proxy::start_in(
+        &side.name,
+        "mesh: {outbound: {bind: [\"0.0.0.0:15001\", \"[::]:15001\"], udp: {}, \
+         ports: {8443: tcp}}}\n\
+         routes: {one.example: [{to: nowhere}]}\n\
+         services:\n\
+         \x20 nowhere: {endpoints: [\"10.99.0.2:1\"]}\n\
+         \x20 quic: {protocol: tcp, addresses: \"10.9.0.2:443\", \
+         endpoints: [\"10.99.0.2:8443\"]}\n",
+    );
+    rules::up(side, "nft", &proxy);
+    for (address, port) in [("10.9.0.2", "443"), ("10.99.0.2", "8443")] {
+        let said = side.run(&[&python, QUIC, "client", address, port, &ca]);
+        assert_eq!(said, "echoed\n", "{address}");
+    }
+}
+
 #[test]
 fn what_others_ask_a_workload_is_answered_from_the_address_that_they_ask() {
     if !can_have_hosts() {
@@ -177,11 +253,13 @@ fn a_quic_client_passes() {
     let ca = pki.path("ca.pem");
     let proxy = sidecar(side, "udp: {}");
     rules::up(side, "iptables", &proxy);
+    let requests = || proxy.metric("ringway_endpoint_requests_total{service=\"quic\"");
     for address in ["10.9.0.2", "10.99.0.2"] {
         let said = side.run(&[&python, QUIC, "client", address, "8443", &ca]);
         assert_eq!(said, "echoed\n", "{address}");
     }
     assert_eq!(proxy.metric("ringway_capture_udp_flows_total"), 2.0);
+    assert_eq!(requests(), 0.0, "a flow is no request");
     assert!(proxy.metric("ringway_capture_udp_sent_bytes_total") > 400_000.0);
     assert!(proxy.metric("ringway_capture_udp_received_bytes_total") > 400_000.0);
 }

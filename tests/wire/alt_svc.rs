@@ -73,9 +73,7 @@ fn http3_is_learned_and_ends_with_its_offer() {
     asks_over(near, &endpoint, "HTTP/2");
     endpoint.reload(&says(&offer));
     asks_over(near, &endpoint, "HTTP/3");
-    // An offer of a second.
-    endpoint.reload(&says(&format!("h3=\":{far}\"; ma=1")));
-    asks_over(near, &endpoint, "HTTP/3");
+    // A field without HTTP/3 replaces the offer.
     endpoint.reload(&says("h2=\":1\""));
     asks_over(near, &endpoint, "HTTP/2");
     assert_eq!(proxy.metric("ringway_service_quic_fallbacks_total"), 0.0, "{}", proxy.log());
@@ -115,7 +113,7 @@ fn an_offer_that_does_not_hold_fails_no_request() {
 }
 
 #[test]
-fn a_misdirected_request_ends_the_offer() {
+fn a_misdirected_request_goes_over_tcp_and_ends_the_offer() {
     let (pki, far, other) = (pki(), free_port(), free_port());
     let origin = Origin::saying("hello");
     let _other = Proxy::start(&format!(
@@ -127,10 +125,39 @@ fn a_misdirected_request_ends_the_offer() {
     let endpoint = Proxy::start(&endpoint(&pki, far, &origin, &format!("h3=\":{other}\"")));
     let (proxy, near) = client(&pki, far);
     let mut client = Client::connect(near);
-    eventually("421", || (client.get("x", "/").status == 421).then_some(()));
+    eventually("the fallback", || {
+        assert_eq!(client.get("x", "/").text(), "hello", "{} {}", proxy.log(), endpoint.log());
+        (proxy.metric("ringway_service_quic_fallbacks_total") == 1.0).then_some(())
+    });
     for _ in 0..20 {
         assert_eq!(client.get("x", "/").text(), "hello", "{} {}", proxy.log(), endpoint.log());
     }
+}
+
+#[test]
+fn a_host_that_is_not_served_over_tcp_either_does_not_end_the_offer() {
+    let (pki, far) = (pki(), free_port());
+    let origin = Origin::saying("hello");
+    let config = endpoint(&pki, far, &origin, &format!("h3=\":{far}\""));
+    let config = config.replace("routes: {", "routes: {wrong: [{respond: {status: 421}}], ");
+    let endpoint = Proxy::start(&config);
+    let (proxy, near) = client(&pki, far);
+    asks_over(near, &endpoint, "HTTP/3");
+    let mut client = Client::connect(near);
+    for _ in 0..10 {
+        assert_eq!(client.get("wrong", "/").status, 421);
+        assert_eq!(client.get("x", "/").text(), "hello", "{} {}", proxy.log(), endpoint.log());
+    }
+    eventually("421 over both", || {
+        let log = endpoint.log();
+        let refused = |version: &str| {
+            let protocol = format!("\"protocol\":\"{version}\"");
+            log.lines().any(|it| it.contains("\"status\":421") && it.contains(&protocol))
+        };
+        (refused("HTTP/2") && refused("HTTP/3")).then_some(())
+    });
+    asks_over(near, &endpoint, "HTTP/3");
+    assert_eq!(proxy.metric("ringway_service_quic_fallbacks_total"), 0.0, "{}", proxy.log());
 }
 
 #[test]

@@ -136,6 +136,44 @@ fn the_server_name_selects_the_service_and_nothing_is_decrypted() {
     });
 }
 
+/// Outlier detection counts the failures of requests over TCP to the same endpoint in a row.
+#[test]
+fn an_endpoint_that_answers_no_datagram_has_not_succeeded() {
+    let origin = Origin::scripted(|peer| {
+        while peer.request().is_some() {
+            peer.send("HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let mute = UdpSocket::bind(origin.address()).unwrap();
+    let (passing, web) = (free_port(), free_port());
+    let proxy = Proxy::start_with(
+        &format!(
+            "listeners:\n\
+             \x20 pass: {{bind: \"127.0.0.1:{passing}\", protocol: quic, service: app, \
+             udp: {{idle_timeout: 100ms}}}}\n\
+             \x20 web: {{bind: \"127.0.0.1:{web}\"}}\n\
+             routes: {{\"*\": [{{to: app}}]}}\n\
+             services: {{app: {{endpoints: [\"{}\"], outlier_detection: \
+             {{consecutive_5xx: 2, max_ejection_percent: 100%}}}}}}\n",
+            origin.address()
+        ),
+        1,
+    );
+    let ejections = || proxy.metric("ringway_service_outlier_ejections_total{service=\"app\"");
+    let mut client = Client::connect(web);
+    assert_eq!(client.get("x", "/").status, 500);
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.send_to(b"\x00hello", ("127.0.0.1", passing)).unwrap();
+    mute.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    mute.recv(&mut [0; 64]).unwrap();
+    eventually("the end of the flow", || {
+        (proxy.metric("ringway_quic_flows_active") == 0.0).then_some(())
+    });
+    assert_eq!(ejections(), 0.0);
+    assert_eq!(client.get("x", "/").status, 500);
+    eventually("the ejection", || (ejections() == 1.0).then_some(()));
+}
+
 /// A NAT forgets its flow and chooses another port.
 #[test]
 fn a_connection_is_followed_when_the_client_gets_another_address() {
