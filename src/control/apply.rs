@@ -185,7 +185,7 @@ impl Applier {
         self.version += 1;
         let loaded = Arc::clone(&self.loaded);
         let mut undo = Undo { source, before, refused: Vec::new() };
-        let result = self.try_apply(&loaded, |_| false, Some(&mut undo)).await;
+        let result = Box::pin(self.try_apply(&loaded, |_| false, Some(&mut undo))).await;
         loaded.release();
         match result {
             Ok((snapshot, applied)) => {

@@ -58,7 +58,8 @@ fn socket(kind: &str, field: u64, secret: &[u8]) -> Vec<u8> {
     message(|out| put(out, 3, &any(&format!("{TLS}{kind}TlsContext"), &context)))
 }
 
-/// A listener with a filter. Each secret, as its `SdsSecretConfig`, is a chain with a certificate.
+/// A listener with a filter. Each secret, as its `SdsSecretConfig`, is a chain with a certificate,
+/// the first one for all names.
 fn with_filter(name: &str, port: u64, filter: &[u8], secrets: &[&[u8]]) -> Vec<u8> {
     message(|out| {
         put(out, 1, name.as_bytes());
@@ -69,8 +70,12 @@ fn with_filter(name: &str, port: u64, filter: &[u8], secrets: &[&[u8]]) -> Vec<u
             });
         });
         let filter = message(|out| put(out, 4, filter));
-        for secret in secrets {
+        for (number, secret) in secrets.iter().enumerate() {
             let chain = message(|out| {
+                if number > 0 {
+                    let name = format!("{number}.example.com");
+                    put(out, 1, &message(|out| put(out, 11, name.as_bytes())));
+                }
                 put(out, 3, &filter);
                 put(out, 6, &socket("Downstream", 6, secret));
             });
