@@ -174,7 +174,7 @@ fn early(
     to: SocketAddr,
 ) -> (Connection, quinn::ZeroRttAccepted) {
     let connecting = endpoint.connect_with(config.clone(), to, "web.example").unwrap();
-    connecting.into_0rtt().ok().expect("a session for early data")
+    connecting.into_0rtt().expect("a session for early data")
 }
 
 /// Gets a session and a token by a whole handshake.
