@@ -1,5 +1,6 @@
 //! Which clients of the admin interface get an answer.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{ConnectInfo, Request, State};
@@ -16,9 +17,9 @@ const OPEN: [&str; 2] = ["/live", "/ready"];
 
 /// The clients that may read the pages of one address. Clones share it. A reload may change it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Token(Arc<RwLock<Access>>);
+pub(super) struct Token(Arc<RwLock<Access>>, Arc<AtomicU64>);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Access {
     /// Everybody who can connect.
     #[default]
@@ -48,7 +49,17 @@ impl Token {
     }
 
     fn put(&self, access: Access) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = access;
+        let mut own = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if *own != access {
+            *own = access;
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A right that ends when other clients are accepted than now.
+    fn right(&self, is_proven: bool) -> Right {
+        let changes = self.1.load(Ordering::SeqCst);
+        Right { is_proven, token: self.clone(), changes }
     }
 
     fn access(&self) -> Access {
@@ -78,6 +89,22 @@ impl Token {
     }
 }
 
+/// The right of a client that was admitted.
+#[derive(Clone, Debug)]
+pub(super) struct Right {
+    /// Whether it is proven: by the token, a certificate or a Unix socket.
+    pub(super) is_proven: bool,
+    token: Token,
+    changes: u64,
+}
+
+impl Right {
+    /// Whether other clients are accepted now than when this one was.
+    pub(super) fn has_ended(&self) -> bool {
+        self.token.1.load(Ordering::SeqCst) != self.changes
+    }
+}
+
 /// Compares two texts in a time that does not depend on their common beginning.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     let differences = one.iter().zip(other).fold(0, |sum, (one, other)| sum | (one ^ other));
@@ -88,9 +115,10 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 pub(super) async fn check(
     State(token): State<Token>,
     ConnectInfo(caller): ConnectInfo<Caller>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
+    let right = token.right(false);
     let access = token.access();
     if matches!(access, Access::Nobody) {
         let text = "the admin interface has changed; connect again\n";
@@ -99,6 +127,8 @@ pub(super) async fn check(
     }
     let open = OPEN.contains(&request.uri().path());
     if open || caller.is_certified || token.admits(request.headers()) {
+        let is_proven = caller.is_certified || caller.is_owner || matches!(access, Access::With(_));
+        request.extensions_mut().insert(Right { is_proven, ..right });
         return next.run(request).await;
     }
     if matches!(access, Access::Certified) {

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
@@ -61,6 +60,8 @@ pub(super) fn remove(path: &Path) {
 pub(super) struct Caller {
     /// Whether it has proved a certificate of the CAs in `client_ca`.
     pub(super) is_certified: bool,
+    /// Whether it comes through a Unix socket, which only the user of the proxy may open.
+    pub(super) is_owner: bool,
 }
 
 impl Connected<IncomingStream<'_, Incoming>> for Caller {
@@ -92,7 +93,7 @@ impl Incoming {
             Address::Tcp(_) => Sockets::Tcp(TcpListener::from_std(socket.into())?),
             Address::Unix(_) => Sockets::Unix(UnixListener::from_std(socket.into())?),
         };
-        let tls = tls.map(|tls| TlsAcceptor::from(Arc::clone(&tls.tls.config)));
+        let tls = tls.map(|tls| TlsAcceptor::from(tls.tls.without_resumption()));
         Ok(Self { sockets, tls, handshakes: JoinSet::new() })
     }
 
@@ -118,7 +119,10 @@ impl axum::serve::Listener for Incoming {
             tokio::select! {
                 accepted = Self::connection(&self.sockets), if has_room => match accepted {
                     Ok(stream) => match &self.tls {
-                        None => return (stream, Caller::default()),
+                        None => {
+                            let is_owner = matches!(self.sockets, Sockets::Unix(_));
+                            return (stream, Caller { is_owner, ..Caller::default() });
+                        }
                         Some(tls) => _ = self.handshakes.spawn(handshake(tls.clone(), stream)),
                     },
                     Err(error) => {
@@ -148,5 +152,5 @@ async fn handshake(tls: TlsAcceptor, stream: Connection) -> io::Result<(Connecti
     let done = tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await;
     let stream = done.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let is_certified = stream.get_ref().1.peer_certificates().is_some_and(|it| !it.is_empty());
-    Ok((Box::new(stream), Caller { is_certified }))
+    Ok((Box::new(stream), Caller { is_certified, is_owner: false }))
 }

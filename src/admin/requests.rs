@@ -6,15 +6,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http_body::Frame;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, Receiver};
 
+use super::access::Right;
 use crate::observe::Filter;
 use crate::observe::body_copy::BODY_BYTES_MAX;
 use crate::observe::tap::{OpenTap, TAPS_MAX, Tap, Taps};
@@ -23,6 +24,12 @@ use crate::telemetry::status::Status;
 /// The maximum number of lines that wait for the reader of a tap. Further lines are dropped and
 /// counted.
 pub const TAP_LINES_MAX: usize = 1024;
+
+/// The number of bytes of bodies in these lines. A tap with large bodies has room for fewer lines.
+const TAP_BODIES_BYTES: usize = 4 * 1024 * 1024;
+
+/// A tap has room for at least this many lines.
+const TAP_LINES_MIN: usize = 16;
 
 /// The number of requests that `/requests` shows, if the query has no `limit`.
 const SHOWN: usize = 100;
@@ -57,7 +64,11 @@ pub(super) async fn requests(State(status): State<Status>, Query(query): Pairs) 
 /// A stream of the exchanges that a filter accepts, one JSON object per line: `?filter=FILTER`,
 /// `?header=NAME` for each field whose value is shown, and `?bodies=BYTES` for the beginnings of
 /// both bodies.
-pub(super) async fn tap(State(status): State<Status>, Query(query): Pairs) -> Response {
+pub(super) async fn tap(
+    State(status): State<Status>,
+    Extension(right): Extension<Right>,
+    Query(query): Pairs,
+) -> Response {
     let (mut filter, mut shown, mut bodies) = (None, Vec::new(), 0);
     for (key, value) in query {
         match key.as_str() {
@@ -77,8 +88,13 @@ pub(super) async fn tap(State(status): State<Status>, Query(query): Pairs) -> Re
             _ => return wrong(&format!("{key}: write filter=FILTER, header=NAME or bodies=BYTES")),
         }
     }
+    if bodies > 0 && !right.is_proven {
+        let text = "bodies are shown only with `token` or `tls` of `admin`, or by a Unix socket\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
     let taps = Arc::clone(&status.known().observers.taps);
-    let (sender, lines) = mpsc::channel(TAP_LINES_MAX);
+    let room = (TAP_BODIES_BYTES / (2 * bodies).max(1)).clamp(TAP_LINES_MIN, TAP_LINES_MAX);
+    let (sender, lines) = mpsc::channel(room);
     let take = Box::new(move |line| sender.try_send(line).is_ok());
     let Some(open) = taps.open(Tap { filter, shown, bodies, take }) else {
         let text = format!("{TAPS_MAX} taps are open; close one of them\n");
@@ -86,7 +102,7 @@ pub(super) async fn tap(State(status): State<Status>, Query(query): Pairs) -> Re
     };
     let (_, dropped) = taps.lines();
     let first = VecDeque::from([b"\n".to_vec()]);
-    let lines = Lines { lines, first, taps, dropped, _open: open };
+    let lines = Lines { lines, first, taps, dropped, right, _open: open };
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::new(lines)).into_response()
 }
 
@@ -102,6 +118,7 @@ struct Lines {
     taps: Arc<Taps>,
     /// The number of dropped lines that the reader knows about.
     dropped: u64,
+    right: Right,
     _open: OpenTap,
 }
 
@@ -118,6 +135,7 @@ impl http_body::Body for Lines {
             return frame(line);
         }
         let line = match self.lines.poll_recv(context) {
+            Poll::Ready(Some(_)) if self.right.has_ended() => return Poll::Ready(None),
             Poll::Ready(Some(line)) => line,
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Pending => return Poll::Pending,

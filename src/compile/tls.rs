@@ -188,8 +188,9 @@ pub(super) fn admin<'a>(
     let mut accepts = Accepts::default();
     let clients = client_auth(compiler, files, &mut accepts)?;
     let own = [compiler.material(&files.cert)?, compiler.material(&files.key)?];
-    let inputs = terms_of(&[own[0], own[1], &accepts.trusted, &accepts.revoked]);
     let (versions, mode) = (min_version(files), Mode::Strict);
+    let more = format!("{versions:?} {:?}", files.send_ca_names);
+    let inputs = terms_of(&[own[0], own[1], &accepts.trusted, &accepts.revoked, more.as_bytes()]);
     let server = Server { certificates, clients, versions, alpn: ALPN_HTTP, mode, accepts };
     let tls = server_tls(compiler, name, &written.origin, server)?;
     Some(AdminTls { tls, inputs })

@@ -254,7 +254,7 @@ struct Control {
 impl Control {
     /// Applies the first configuration, and runs until a signal ends the process.
     async fn run(mut self, interception: Option<Interception>) -> Result<(), RunError> {
-        self.begin().await?;
+        Box::pin(self.begin()).await?;
         if let Some(install) = interception {
             self.capture(install)?;
         }
@@ -282,8 +282,8 @@ impl Control {
             return Ok(());
         }
         match self.applier.apply_again().await {
-            Some(_) => {
-                self.follow_collectors();
+            Some(applied) => {
+                Box::pin(self.use_applied(applied)).await;
                 Ok(())
             }
             None => Err(RunError::Config(self.applier.status.known().reloads.errors.clone())),
@@ -427,7 +427,9 @@ impl Control {
         }
         let applied = self.applier.apply_again().await;
         memory::give_back_with_code();
-        if applied.is_none() {
+        if let Some(applied) = applied {
+            Box::pin(self.use_applied(applied)).await;
+        } else {
             let known = &mut self.applier.resolutions.identities;
             match before.clone() {
                 Some(before) => known.insert(api, before),

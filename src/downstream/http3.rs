@@ -104,7 +104,9 @@ async fn begin<I: Io, D: Datagrams>(
             return None;
         }
     };
-    if early.is_none() && !admit(&mut downstream, &listener, (&quic, &mut transport)).await {
+    // The handshake proves the address, or a token has proven it.
+    let is_known = early.is_none() || is_proven;
+    if is_known && !admit(&mut downstream, &listener, (&quic, &mut transport)).await {
         return None;
     }
     secure_peer(&mut downstream, &listener, &quic);
@@ -343,7 +345,8 @@ impl<I: Io, D: Datagrams> Driver<I, D> {
         let Some((listener, _)) = self.downstream.listener(&local) else { return false };
         let listener = Arc::clone(listener);
         let quic = (&*self.quic, &mut self.transport);
-        if !admit(&mut self.downstream, &listener, quic).await {
+        let is_admitted = self.early.as_ref().is_some_and(|early| early.is_proven);
+        if !is_admitted && !admit(&mut self.downstream, &listener, quic).await {
             return false;
         }
         let held = self.early.take().map(|early| early.held);

@@ -5,8 +5,6 @@
 
 pub mod alarm;
 pub mod buffer;
-#[cfg(feature = "uring")]
-mod cancel;
 pub mod contained;
 pub mod core;
 pub mod datagram;

@@ -28,7 +28,6 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 use super::alarm::{self, Alarm, Alarms};
 use super::buffer::{Buf, BufferPool, POOLED_BUFFERS_MAX};
-use super::cancel::Cancels;
 use super::datagram;
 use super::io::{Io, Quiet, Read, SpliceError, Spliced, Stream};
 use super::own::Own;
@@ -82,8 +81,8 @@ where
         Driver::IoUring => Ok(build_ring()?),
     };
     match ring {
-        Ok((mut runtime, cancels)) => {
-            let cancel = cancels.map_or_else(Cancel::listed, Cancel::BySocket);
+        Ok(mut runtime) => {
+            let cancel = Cancel::Listed(Spare::new(POOLED_BUFFERS_MAX));
             runtime.block_on(start(RingState::new(cancel, began, None), main))
         }
         Err(refused) => RuntimeBuilder::<LegacyDriver>::new()
@@ -113,7 +112,7 @@ type RingRuntime = monoio::Runtime<IoUringDriver>;
 
 /// Creates the best ring that this kernel supports. Deferred task work needs Linux 6.1; a single
 /// issuer needs 6.0.
-fn build_ring() -> io::Result<(RingRuntime, Option<Cancels>)> {
+fn build_ring() -> io::Result<RingRuntime> {
     let mut deferred = io_uring::IoUring::builder();
     deferred.setup_single_issuer().setup_defer_taskrun();
     let mut cooperative = io_uring::IoUring::builder();
@@ -124,27 +123,15 @@ fn build_ring() -> io::Result<(RingRuntime, Option<Cancels>)> {
             .uring_builder(flags)
             .build()
     };
-    Cancels::of(|| {
-        build(deferred)
-            .or_else(|_| build(cooperative))
-            .or_else(|_| build(io_uring::IoUring::builder()))
-    })
+    build(deferred).or_else(|_| build(cooperative)).or_else(|_| build(io_uring::IoUring::builder()))
 }
 
 /// How a read is cancelled.
 enum Cancel {
     /// By dropping it. With epoll, a read that waits has read nothing.
     Epoll,
-    /// By its socket.
-    BySocket(Cancels),
-    /// By monoio's list, before Linux 6.6. The handles are kept for reuse.
+    /// By monoio's list of operations. The handles are kept for reuse.
     Listed(Spare<Canceller>),
-}
-
-impl Cancel {
-    fn listed() -> Self {
-        Self::Listed(Spare::new(POOLED_BUFFERS_MAX))
-    }
 }
 
 /// The I/O interface of one worker, on the ring.
@@ -353,23 +340,6 @@ impl RingStream {
         // TCP counts what is queued; a Unix-domain socket counts what the peer has not read.
         send_buffer.saturating_sub(queued.max(in_flight)) as usize / 2
     }
-
-    /// Cancels `read`, which reads this socket, and waits for its end.
-    async fn cancelled<T>(
-        &self,
-        cancels: Cancels,
-        mut read: Pin<&mut impl Future<Output = T>>,
-    ) -> T {
-        poll_fn(|context| {
-            let done = read.as_mut().poll(context);
-            if done.is_pending() && !cancels.read_of(self.as_fd()) {
-                // The kernel gets it at the end of this turn, or has completed it.
-                context.waker().wake_by_ref();
-            }
-            done
-        })
-        .await
-    }
 }
 
 impl Stream for RingStream {
@@ -391,18 +361,18 @@ impl Stream for RingStream {
 
     async fn read_or_woken(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
         let (result, back) = match &self.io.0.cancel {
+            Cancel::Epoll if !buf.is_empty() => {
+                // The buffer with its bytes must come back, so no read holds it during the wait.
+                match alarm.guard(self.readable()).await {
+                    Ok(_) => return Box::pin(self.read(buf)).await,
+                    Err(_) => return (Ok(Read::Woken), buf),
+                }
+            }
             Cancel::Epoll => {
                 let read = pin!(self.operate().read(Inbound(buf)));
                 match unless_woken(read, alarm).await {
                     Ok(done) => done,
                     Err(_) => return (Ok(Read::Woken), self.io.0.buffers.take()),
-                }
-            }
-            Cancel::BySocket(cancels) => {
-                let read = pin!(self.operate().read(Inbound(buf)));
-                match unless_woken(read, alarm).await {
-                    Ok(done) => done,
-                    Err(read) => self.cancelled(*cancels, read).await,
                 }
             }
             Cancel::Listed(cancellers) => {

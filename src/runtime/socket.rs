@@ -139,8 +139,15 @@ pub fn unix_listener(path: &Path, backlog: i32, mode: Option<u32>) -> io::Result
     let left_behind = std::fs::symlink_metadata(path).is_ok_and(|d| d.file_type().is_socket());
     if left_behind {
         let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        if probe.connect(&address).is_ok() {
-            return Err(io::ErrorKind::AddrInUse.into());
+        probe.set_nonblocking(true)?;
+        match probe.connect(&address) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            // A full queue is one of a process that lives.
+            Ok(()) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            Err(error) => return Err(error),
         }
         std::fs::remove_file(path)?;
     }

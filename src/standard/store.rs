@@ -211,11 +211,10 @@ impl Store {
         if let Some(known) = inner.facts.get(text).and_then(Weak::upgrade) {
             return known;
         }
+        // A full store stays full until the next sweep: to look for unused facts here would cost
+        // each request.
         if inner.facts.len() >= max {
-            inner.facts.retain(|_, facts| facts.strong_count() > 0);
-            if inner.facts.len() >= max {
-                return Arc::clone(&self.other_facts);
-            }
+            return Arc::clone(&self.other_facts);
         }
         let new = Arc::new(RequestFacts { id: inner.take_id(), values: read_facts(text) });
         inner.facts.insert(text.into(), Arc::downgrade(&new));
@@ -252,6 +251,7 @@ impl Store {
     pub fn sweep(&self, now: Duration, unused_after: Option<Duration>) {
         let mut inner = self.lock();
         inner.now = now;
+        inner.facts.retain(|_, facts| facts.strong_count() > 0);
         for (series, events) in std::mem::take(&mut inner.retired) {
             if series.events() != events || series.is_held() {
                 let key = series.key;

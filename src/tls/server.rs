@@ -164,6 +164,15 @@ impl ServerTls {
         Arc::new(config)
     }
 
+    /// The settings without resumption, for a server that does not look at a resumed session
+    /// again: its certificate may have expired since.
+    pub fn without_resumption(&self) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.ticketer = Arc::new(NoTickets);
+        config.send_tls13_tickets = 0;
+        Arc::new(config)
+    }
+
     /// Whether clients are asked for a certificate.
     pub fn asks_clients(&self) -> bool {
         self.verifier.is_some()

@@ -231,6 +231,17 @@ fn a_tap_shows_the_beginnings_of_bodies_if_it_asks_for_them() {
         serde_json::from_str(&text).unwrap()
     };
     let (length, chunked) = ("Content-Length: 6", "Transfer-Encoding: chunked");
+    // Everybody on this machine can connect to the port, so there bodies are not shown.
+    assert_eq!(proxy.admin("/tap?bodies=100").status, 403);
+    let base = proxy.directory().join("base.yaml");
+    let bind = |to: &str| {
+        std::fs::write(&base, format!("admin: {{bind: '{to}'}}\nruntime: {{workers: 2}}\n"))
+            .unwrap();
+    };
+    let before = std::fs::read_to_string(&base).unwrap();
+    let socket = proxy.directory().join("admin.sock");
+    bind(&format!("unix:{}", socket.display()));
+    eventually("the socket", || socket.exists().then_some(()));
     let none = lines(&[], length, "secret");
     assert!(none["request_body"].is_null() && none["response_body"].is_null(), "{none}");
     let whole = lines(&["--bodies", "100"], length, "secret");
@@ -246,5 +257,7 @@ fn a_tap_shows_the_beginnings_of_bodies_if_it_asks_for_them() {
     let (found, text) = ringway(&proxy, &["tap", "--bodies", "1000000"]);
     assert!(!found && text.contains("up to 65536"), "{text}");
     // Nothing is left of the copies.
+    std::fs::write(&base, before).unwrap();
+    eventually("the port", || TcpStream::connect(("127.0.0.1", proxy.admin_port())).ok());
     eventually("no tap", || (proxy.metric("ringway_taps_active") == 0.0).then_some(()));
 }
