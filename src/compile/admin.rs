@@ -94,9 +94,20 @@ pub(super) fn plan(compiler: &mut Compiler<'_>) -> AdminPlan {
         && written.token.is_none()
         && !asks_clients
     {
-        let message = format!("other hosts reach {address}, so the admin interface needs a token");
-        let help = "add `token: FILE`, or `tls` with `client_ca: FILE`, or write \
-                    `bind: 127.0.0.1:9900`";
+        let message = format!(
+            "other hosts reach {address}, so the admin interface needs a token or client \
+             certificates"
+        );
+        let help = match &written.tls {
+            Some(_) => {
+                "add `client_ca: FILE` to `tls`, or `token: FILE`, or write \
+                 `bind: 127.0.0.1:9900`"
+            }
+            None => {
+                "add `token: FILE`, or `tls: {cert: FILE, key: FILE, client_ca: FILE}`, or write \
+                 `bind: 127.0.0.1:9900`"
+            }
+        };
         compiler.fault_with_help(origin, message, help);
     }
     if let (Some(Address::Unix(path)), Some(tls)) = (&address, &written.tls) {
@@ -141,6 +152,14 @@ fn peers(compiler: &mut Compiler<'_>) -> Arc<[AdminPeer]> {
     }
     let mut peers = Vec::new();
     for peer in written {
+        if let Some((_, rest)) = peer.address.value.split_once("://") {
+            let address = rest.split('/').next().unwrap_or(rest);
+            let message = format!("{:?} is a URL", peer.address.value);
+            let name = &peer.name.value;
+            let help = format!("write `{name}: {{address: \"{address}\", tls: {{ca: FILE}}}}`");
+            compiler.fault_with_help(&peer.address.origin, message, help);
+            continue;
+        }
         let Some(server) = member(compiler, &peer.address, Some(PORT)) else { continue };
         let token = peer.token.as_ref().and_then(|item| token(compiler, item));
         let tls = tls::service(compiler, &peer.service);

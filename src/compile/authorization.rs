@@ -82,8 +82,8 @@ fn rule_of(
     if bare && !written.inbound_only {
         let help = match written.action {
             PolicyAction::Allow => {
-                "if you intend that, write `to: {service: \"*\"}`; if nothing is to be allowed, as \
-                 in Istio, write `action: deny` with it"
+                "to let everybody in, write `to: {service: \"*\"}`; to allow only what other rules \
+                 allow, as in Istio, `from: {identities: nobody/none}`"
             }
             _ => "if you intend that, write `to: {service: \"*\"}`",
         };

@@ -116,7 +116,8 @@ fn early_sessions(
     if tls.asks_clients() {
         let message = "early data of clients with certificates is not accepted: anyone could send \
                        it again in their names";
-        let help = "leave `early_data` out, or use a listener without client certificates";
+        let help =
+            "leave `early_data` out; only another listener, without `client_ca`, can have it";
         compiler.fault_with_help(&wanted.origin, message, help);
         return None;
     }

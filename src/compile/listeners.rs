@@ -398,6 +398,10 @@ pub(super) fn taken(compiler: &mut Compiler<'_>, bind: &Item<Bind>) -> Option<Bi
             false => format!("{other} ({first}) includes {}", bind.value),
         };
         let help = match first.as_str() {
+            ADMIN if matches!(other, Bind::Unix(_)) => {
+                "take another path, or move the admin interface: admin: {bind: \"unix:/path\"}"
+            }
+            _ if matches!(other, Bind::Unix(_)) => "take another path for one of them, or keep one",
             ADMIN => "take another port, or move the admin interface: admin: {bind: IP:PORT}",
             _ => "take another port for one of them, or keep one",
         };

@@ -178,7 +178,8 @@ pub(super) fn admin<'a>(
 ) -> Option<AdminTls> {
     let name = "the admin interface";
     let model::ServerTls::Certificate(files) = &written.value else {
-        let help = "write `tls: {cert: FILE, key: FILE, client_ca: FILE}`";
+        let help =
+            "write `tls: {cert: FILE, key: FILE, client_ca: FILE}`, with the CA of operators";
         let message = "`mesh` would let every workload of the mesh read these pages";
         compiler.fault_with_help(&written.origin, message, help);
         return None;

@@ -32,8 +32,8 @@ pub(super) fn tags(node: &Node) -> Option<String> {
     (!all.is_empty()).then(|| all.join(", "))
 }
 
-/// The advice for an empty list of rules. Istio's ALLOW without rules allows nothing, and its DENY
-/// without rules denies nothing.
+/// The advice for an empty list of rules. Istio's ALLOW without rules matches nothing, so only
+/// other rules allow requests; its DENY without rules denies nothing.
 pub(super) fn no_rules(rules: &Node, action: Option<&Node>) -> Option<String> {
     let is_empty = match &rules.kind {
         Kind::Null => true,
@@ -42,8 +42,8 @@ pub(super) fn no_rules(rules: &Node, action: Option<&Node>) -> Option<String> {
     };
     let allows = action.is_none_or(|action| action.text().eq_ignore_ascii_case("allow"));
     is_empty.then(|| match allows {
-        true => "Istio's ALLOW without rules allows nothing: \
-                 write `{action: deny, to: {service: \"*\"}}`"
+        true => "Istio's ALLOW without rules allows only what other rules allow: write \
+                 `{action: allow, from: {identities: nobody/none}}`"
             .to_owned(),
         false => "without rules, this has no effect in Istio: take it out".to_owned(),
     })
@@ -79,11 +79,14 @@ pub(super) fn with_version(advice: String, names: &Names) -> String {
     let end = reference.find(|c| ",`}".contains(c)).unwrap_or(0);
     let Some((name, version)) = reference[..end].split_once('/') else { return advice };
     // A service whose addresses are known has no versions.
-    match names.reached.iter().any(|(service, _)| service == name) {
-        true => format!(
-            "{advice}; {name} has no versions yet: give it `versions: {{{version}: [IP:PORT]}}` in \
-             place of `endpoints`"
-        ),
-        false => advice,
-    }
+    let Some((_, keys)) = names.reached.iter().find(|(service, _)| service == name) else {
+        return advice;
+    };
+    let list = keys.strip_prefix("endpoints: ").and_then(|it| it.split_inclusive(']').next());
+    let own = if version == "v1" { "v0" } else { "v1" };
+    format!(
+        "{advice}; {name} has no versions yet: give it `versions: {{{own}: {}, {version}: \
+         [IP:PORT]}}`, and send this rule to `{name}/{own}`",
+        list.unwrap_or("[IP:PORT]")
+    )
 }
