@@ -31,7 +31,7 @@ use super::workers::{WorkerParts, observers, start_workers};
 use crate::admin::Admin;
 use crate::cells::PerWorker;
 use crate::compile::registry::Registry;
-use crate::compile::{Compiled, IssuedBy, Resolutions};
+use crate::compile::{AdminPlan, Compiled, IssuedBy, Resolutions};
 use crate::error::plain;
 use crate::intercept::{Installed, InterceptError};
 use crate::model::{Driver, Model, Resources};
@@ -283,7 +283,8 @@ impl Control {
         }
         match self.applier.apply_again().await {
             Some(applied) => {
-                Box::pin(self.use_applied(applied)).await;
+                self.follow_collectors();
+                self.serve_admin(&applied.admin).await;
                 Ok(())
             }
             None => Err(RunError::Config(self.applier.status.known().reloads.errors.clone())),
@@ -428,7 +429,8 @@ impl Control {
         let applied = self.applier.apply_again().await;
         memory::give_back_with_code();
         if let Some(applied) = applied {
-            Box::pin(self.use_applied(applied)).await;
+            // No more than this: a reload may wait for another identity.
+            self.serve_admin(&applied.admin).await;
         } else {
             let known = &mut self.applier.resolutions.identities;
             match before.clone() {
@@ -473,11 +475,16 @@ impl Control {
         let registry = &mut self.applier.registry;
         self.key_sets.follow(&key_sources, |url| registry.keys_wanted(url));
         self.follow_collectors();
-        if let Err(error) = self.admin.bind(&admin).await {
-            tracing::error!("{error}; the admin interface keeps its previous address");
-        }
+        self.serve_admin(&admin).await;
         if let Err(error) = self.resolver.serve(dns).await {
             tracing::error!("{error}; the DNS resolver keeps its previous address");
+        }
+    }
+
+    /// Serves the admin interface as `plan` says, also with the TLS of another identity.
+    async fn serve_admin(&mut self, plan: &AdminPlan) {
+        if let Err(error) = self.admin.bind(plan).await {
+            tracing::error!("{error}; the admin interface keeps its previous address");
         }
     }
 
