@@ -108,7 +108,7 @@ impl CpuTime {
             (Watched::Auto, Resource::Cpu) => cpus,
         };
         let used = match resource {
-            Resource::Memory => resident_bytes()?,
+            Resource::Memory => memory_bytes()?,
             Resource::Descriptors => descriptors()?,
             Resource::Cpu => self.smoothed,
         };
@@ -124,11 +124,18 @@ fn cpu_time() -> Duration {
     Duration::from_micros(us(usage.user_time()) + us(usage.system_time()))
 }
 
-fn resident_bytes() -> Option<f64> {
-    let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: f64 = statm.split(' ').nth(1)?.parse().ok()?;
+fn memory_bytes() -> Option<f64> {
+    let pages = own_pages(&fs::read_to_string("/proc/self/statm").ok()?)?;
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
-    Some(pages * page as f64)
+    Some(pages as f64 * page as f64)
+}
+
+/// The resident pages without those of files, such as the program itself: the kernel takes these
+/// back when memory is short. `statm` is the content of `/proc/self/statm` (proc(5)).
+fn own_pages(statm: &str) -> Option<u64> {
+    let mut fields = statm.split_ascii_whitespace().skip(1).map(str::parse);
+    let (resident, of_files): (u64, u64) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    Some(resident.saturating_sub(of_files))
 }
 
 /// The number of open descriptors. Since Linux 6.2, this is the size of the directory. On older
@@ -137,5 +144,18 @@ fn descriptors() -> Option<f64> {
     match fs::metadata("/proc/self/fd").ok()?.size() {
         0 => Some(fs::read_dir("/proc/self/fd").ok()?.count() as f64),
         size => Some(size as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pages_of_the_program_are_no_memory_in_use() {
+        assert_eq!(own_pages("40960 15000 11000 9000 0 7000 0\n"), Some(4000));
+        assert_eq!(own_pages("1 2 3 4"), Some(0));
+        assert_eq!(own_pages("1 x 3"), None);
+        assert_eq!(own_pages(""), None);
     }
 }
