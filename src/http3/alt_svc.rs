@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How long an offer without `ma` holds (RFC 7838 3.1), in seconds.
 const AGE: u32 = 86_400;
 
-/// What a response says about HTTP/3. Its field replaces all earlier offers (RFC 7838 3.1).
+/// The offer of HTTP/3 in a response. Its field replaces all earlier offers (RFC 7838 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AltSvc {
     /// HTTP/3 on this UDP port of the same host, for this time after the response was made.
@@ -22,7 +22,7 @@ pub enum AltSvc {
 }
 
 impl AltSvc {
-    /// What two lines of the field in one response say. Of several offers, the first one counts,
+    /// The offer of two lines of the field in one response. Of several offers, the first counts,
     /// because the server prefers it.
     pub fn and(self, next: Self) -> Self {
         match (self, next) {

@@ -81,13 +81,10 @@ where
         Driver::IoUring => Ok(build_ring()?),
     };
     match ring {
-        Ok(mut runtime) => {
-            let cancel = Cancel::Listed(Spare::new(POOLED_BUFFERS_MAX));
-            runtime.block_on(start(RingState::new(cancel, began, None), main))
-        }
+        Ok(mut runtime) => runtime.block_on(start(RingState::new(false, began, None), main)),
         Err(refused) => RuntimeBuilder::<LegacyDriver>::new()
             .build()?
-            .block_on(start(RingState::new(Cancel::Epoll, began, refused), main)),
+            .block_on(start(RingState::new(true, began, refused), main)),
     }
 }
 
@@ -126,14 +123,6 @@ fn build_ring() -> io::Result<RingRuntime> {
     build(deferred).or_else(|_| build(cooperative)).or_else(|_| build(io_uring::IoUring::builder()))
 }
 
-/// How a read is cancelled.
-enum Cancel {
-    /// By dropping it. With epoll, a read that waits has read nothing.
-    Epoll,
-    /// By monoio's list of operations. The handles are kept for reuse.
-    Listed(Spare<Canceller>),
-}
-
 /// The I/O interface of one worker, on the ring.
 #[derive(Clone)]
 pub struct RingIo(Rc<RingState>);
@@ -147,20 +136,21 @@ struct RingState {
     buffers: BufferPool,
     alarms: Alarms,
     pipes: Spare<Pipe>,
-    cancel: Cancel,
+    /// Handles for cancelling reads of the ring, kept for reuse.
+    cancellers: Spare<Canceller>,
 }
 
 impl RingState {
-    fn new(cancel: Cancel, began: Instant, refused: Option<io::Error>) -> Self {
+    fn new(epoll: bool, began: Instant, refused: Option<io::Error>) -> Self {
         Self {
-            epoll: matches!(cancel, Cancel::Epoll),
+            epoll,
             refused: Cell::new(refused),
             began,
             recent: Cell::default(),
             buffers: BufferPool::default(),
             alarms: Alarms::default(),
             pipes: Spare::new(PIPES_POOLED_MAX),
-            cancel,
+            cancellers: Spare::new(POOLED_BUFFERS_MAX),
         }
     }
 }
@@ -360,34 +350,32 @@ impl Stream for RingStream {
     }
 
     async fn read_or_woken(&self, buf: Buf, alarm: &Alarm) -> (io::Result<Read>, Buf) {
-        let (result, back) = match &self.io.0.cancel {
-            Cancel::Epoll if !buf.is_empty() => {
+        let (result, back) = if self.io.0.epoll {
+            if !buf.is_empty() {
                 // The buffer with its bytes must come back, so no read holds it during the wait.
-                match alarm.guard(self.readable()).await {
-                    Ok(_) => return Box::pin(self.read(buf)).await,
-                    Err(_) => return (Ok(Read::Woken), buf),
-                }
-            }
-            Cancel::Epoll => {
-                let read = pin!(self.operate().read(Inbound(buf)));
-                match unless_woken(read, alarm).await {
-                    Ok(done) => done,
-                    Err(_) => return (Ok(Read::Woken), self.io.0.buffers.take()),
-                }
-            }
-            Cancel::Listed(cancellers) => {
-                let canceller = cancellers.take().unwrap_or_default();
-                let read = self.operate().cancelable_read(Inbound(buf), canceller.handle());
-                let (done, canceller) = match unless_woken(pin!(read), alarm).await {
-                    Ok(done) => (done, canceller),
-                    Err(read) => {
-                        let canceller = canceller.cancel();
-                        (read.await, canceller)
-                    }
+                return match alarm.guard(self.readable()).await {
+                    Ok(_) => Box::pin(self.read(buf)).await,
+                    Err(_) => (Ok(Read::Woken), buf),
                 };
-                cancellers.put(canceller);
-                done
             }
+            // With epoll, a read that waits has read nothing, so it may be dropped.
+            let read = pin!(self.operate().read(Inbound(buf)));
+            match unless_woken(read, alarm).await {
+                Ok(done) => done,
+                Err(_) => return (Ok(Read::Woken), self.io.0.buffers.take()),
+            }
+        } else {
+            let canceller = self.io.0.cancellers.take().unwrap_or_default();
+            let read = pin!(self.operate().cancelable_read(Inbound(buf), canceller.handle()));
+            let (done, canceller) = match unless_woken(read, alarm).await {
+                Ok(done) => (done, canceller),
+                Err(read) => {
+                    let canceller = canceller.cancel();
+                    (read.await, canceller)
+                }
+            };
+            self.io.0.cancellers.put(canceller);
+            done
         };
         let result = match result {
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => Ok(Read::Woken),

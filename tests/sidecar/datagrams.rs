@@ -169,10 +169,7 @@ fn a_server_that_chooses_its_ids_gets_no_other_flow() {
 
 #[test]
 fn no_name_is_read_where_tcp_is_declared() {
-    let Some(python) = aioquic() else { return };
-    let pki = Pki::new();
-    pki.leaf("one", &Wanted { names: &["one.example"], ..Wanted::default() });
-    let wire = Wire::new(2);
+    let Some((python, pki, wire)) = beside_a_quic_server() else { return };
     let [side, other] = &wire.hosts[..] else { panic!() };
     let _server = quic_server(&python, other, "8443", &pki, "one");
     let ca = pki.path("ca.pem");
@@ -242,12 +239,17 @@ fn quic_server(python: &str, host: &Host, port: &str, pki: &Pki, name: &str) -> 
     server
 }
 
-#[test]
-fn a_quic_client_passes() {
-    let Some(python) = aioquic() else { return };
+/// aioquic's Python, a certificate `one` for one.example, and two hosts. `None` without aioquic.
+fn beside_a_quic_server() -> Option<(String, Pki, Wire)> {
+    let python = aioquic()?;
     let pki = Pki::new();
     pki.leaf("one", &Wanted { names: &["one.example"], ..Wanted::default() });
-    let wire = Wire::new(2);
+    Some((python, pki, Wire::new(2)))
+}
+
+#[test]
+fn a_quic_client_passes() {
+    let Some((python, pki, wire)) = beside_a_quic_server() else { return };
     let [side, other] = &wire.hosts[..] else { panic!() };
     let _server = quic_server(&python, other, "8443", &pki, "one");
     let ca = pki.path("ca.pem");

@@ -91,7 +91,7 @@ fn a_collector_of_grpc_may_have_tls() {
     assert_eq!(collector.spans(1).len(), 1);
 }
 
-/// What a collector does costs counted lines, and no request waits.
+/// A bad collector costs counted lines, and no request waits.
 #[test]
 fn a_collector_that_is_wrong_or_silent_costs_only_counted_lines() {
     let origin = Origin::saying("x");

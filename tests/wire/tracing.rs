@@ -32,7 +32,7 @@ fn config(port: u16, to: &str, tracing: &str) -> String {
     )
 }
 
-/// What the origin got, for a request with these fields.
+/// The request that the origin got, for one with these fields.
 fn got(port: u16, fields: &str) -> String {
     let request = format!("GET /a HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
     let answer = Client::connect(port).request(&request);
@@ -190,7 +190,7 @@ fn the_spans_of_a_call_through_two_proxies_have_the_right_parents() {
     assert_eq!(proxy.metric("ringway_trace_dropped_spans_total"), 0.0);
 }
 
-/// What a collector does costs counted spans, and no request waits.
+/// A bad collector costs counted spans, and no request waits.
 #[test]
 fn a_collector_that_is_away_wrong_or_silent_costs_only_counted_spans() {
     let origin = echo();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::grpc::protobuf::{Fields, Malformed, Value, unpacked};
+use crate::grpc::protobuf::{Fields, Value, unpacked};
 
 /// The title of a message, and its fields as `NUMBER NAME NUMBER NAME ...`.
 #[derive(Debug)]
@@ -122,16 +122,28 @@ impl<'a> Message<'a> {
 
     /// All values of a repeated field of texts, messages or bytes.
     pub(super) fn all(&mut self, number: u64) -> Result<Vec<&'a [u8]>, Reason> {
+        self.each(number, |value, found| match value {
+            Value::Bytes(bytes) => {
+                found.push(*bytes);
+                true
+            }
+            _ => false,
+        })
+    }
+
+    /// Takes all values of a repeated field. `add` returns false for one of another type.
+    fn each<T>(
+        &mut self,
+        number: u64,
+        add: impl Fn(&Value<'a>, &mut Vec<T>) -> bool,
+    ) -> Result<Vec<T>, Reason> {
         let mut found = Vec::new();
         let mut is_wrong = false;
         self.fields.retain(|(known, value)| {
             if *known != number {
                 return true;
             }
-            match value {
-                Value::Bytes(bytes) => found.push(*bytes),
-                _ => is_wrong = true,
-            }
+            is_wrong |= !add(value, &mut found);
             false
         });
         if is_wrong { Err(self.malformed(number)) } else { Ok(found) }
@@ -146,23 +158,14 @@ impl<'a> Message<'a> {
 
     /// All numbers of a repeated field, packed or not.
     pub(super) fn numbers(&mut self, number: u64) -> Result<Vec<u64>, Reason> {
-        let mut found = Vec::new();
-        let mut is_wrong = false;
-        self.fields.retain(|(known, value)| {
-            if *known != number {
-                return true;
+        self.each(number, |value, found| match value {
+            Value::Number(value) => {
+                found.push(*value);
+                true
             }
-            match value {
-                Value::Number(value) => found.push(*value),
-                Value::Bytes(packed) => match unpacked(packed) {
-                    Ok(numbers) => found.extend(numbers),
-                    Err(Malformed) => is_wrong = true,
-                },
-                _ => is_wrong = true,
-            }
-            false
-        });
-        if is_wrong { Err(self.malformed(number)) } else { Ok(found) }
+            Value::Bytes(packed) => unpacked(packed).map(|all| found.extend(all)).is_ok(),
+            _ => false,
+        })
     }
 
     /// The message in a field.
