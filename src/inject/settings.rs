@@ -168,7 +168,7 @@ pub fn network(text: &str) -> Result<String, String> {
 
 /// The last line of a message is its advice.
 fn advice(message: String) -> String {
-    message.rsplit_once('\n').map_or(message.clone(), |(_, advice)| advice.to_owned())
+    message.rsplit_once('\n').map_or_else(|| message.clone(), |(_, advice)| advice.to_owned())
 }
 
 /// Reads the number of a port.
