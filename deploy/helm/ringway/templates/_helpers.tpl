@@ -42,7 +42,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- /* The configuration of the mode, with the admin interface for the probes of the kubelet. */ -}}
 {{- define "ringway.config" -}}
 {{- $own := (index .Values .Values.mode).config -}}
-{{- $admin := dict "bind" (printf "0.0.0.0:%d" (int .Values.admin.port)) "token" "admin.token" -}}
+{{- $address := .Values.admin.address | replace "::" "[::]" -}}
+{{- $admin := dict "bind" (printf "%s:%d" $address (int .Values.admin.port)) "token" "admin.token" -}}
 {{- mergeOverwrite (deepCopy $own) (dict "admin" $admin) | toYaml -}}
 {{- end -}}
 
