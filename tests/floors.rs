@@ -100,6 +100,7 @@ pub const FLOORS: [(&str, &[&str]); 51] = [
             "sources",
             "telemetry",
             "compile",
+            "snapshot",
             "observe",
             "route",
             "cluster",
