@@ -159,6 +159,11 @@ spec:
       readOnly: true
     - name: state
       mountPath: /var/lib/ringway
+    {{- range $index, $name := .Values.secrets }}
+    - name: secret-{{ $index }}
+      mountPath: /etc/ringway-secrets/{{ $name }}
+      readOnly: true
+    {{- end }}
   volumes:
   # One directory. A key that everybody can read is refused, so its group can.
   - name: config
@@ -169,6 +174,10 @@ spec:
       - secret: {name: {{ include "ringway.configName" . }}}
   - name: state
     emptyDir: {sizeLimit: 64Mi}
+  {{- range $index, $name := .Values.secrets }}
+  - name: secret-{{ $index }}
+    secret: {secretName: {{ $name }}, defaultMode: 288}
+  {{- end }}
   {{- with .Values.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
