@@ -66,6 +66,8 @@ pub struct Snapshot {
     pub tracing: Option<Tracing>,
     /// Istio's standard metrics. `None` means that they are off.
     pub standard: Option<Arc<Standard>>,
+    /// Whether the durations of requests to services are shown in exponential buckets.
+    pub exponential_buckets: bool,
     /// The certificates in use, for display to operators.
     pub certificates: Vec<CertificateInfo>,
     /// The token issuers, for display to operators.
@@ -102,6 +104,7 @@ impl Snapshot {
             access_log: None,
             tracing: None,
             standard: None,
+            exponential_buckets: false,
             certificates: Vec::new(),
             jwt_providers: Vec::new(),
         }

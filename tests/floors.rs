@@ -97,6 +97,7 @@ pub const FLOORS: [(&str, &[&str]); 50] = [
             "sources",
             "telemetry",
             "compile",
+            "snapshot",
             "observe",
             "route",
             "cluster",

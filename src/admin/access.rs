@@ -1,5 +1,6 @@
 //! Which clients of the admin interface get an answer.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -18,6 +19,12 @@ const OPEN: [&str; 2] = ["/live", "/ready"];
 /// The clients that may read the pages of one address. Clones share it. A reload may change it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Token(Arc<RwLock<Access>>, Arc<AtomicU64>);
+
+/// The answer to a request for a name, if the interface is open.
+const NOT_HERE: &str = "\
+without `token` of `admin`, ask for these pages by an address, such as 127.0.0.1, or as localhost:
+a website could make a browser ask by a name of its own
+";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Access {
@@ -105,6 +112,26 @@ impl Right {
     }
 }
 
+/// Whether a client asks for this interface by an address or as `localhost`. A page of a website
+/// may ask a loopback address by a name of its own (DNS rebinding), and then read the answer as if
+/// it were its own. Clients that send no host are no browsers.
+fn is_asked_here(request: &Request) -> bool {
+    let sent = request.headers().get_all(header::HOST).iter();
+    let in_uri = request.uri().authority().map(|authority| authority.as_str());
+    let mut all = sent.map(|host| host.to_str().unwrap_or("?")).chain(in_uri);
+    all.all(|host| {
+        if host.is_empty() {
+            return true;
+        }
+        let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((ip, _)) => return ip.parse::<IpAddr>().is_ok(),
+            None => host.split_once(':').map_or(host, |(name, _)| name),
+        };
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
+    })
+}
+
 /// Compares two texts in a time that does not depend on their common beginning.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     let differences = one.iter().zip(other).fold(0, |sum, (one, other)| sum | (one ^ other));
@@ -126,6 +153,11 @@ pub(super) async fn check(
         return (StatusCode::SERVICE_UNAVAILABLE, fields, text).into_response();
     }
     let open = OPEN.contains(&request.uri().path());
+    let is_known = caller.is_owner || caller.is_encrypted;
+    let anybody = matches!(access, Access::Everybody) && !is_known;
+    if !open && anybody && !is_asked_here(&request) {
+        return (StatusCode::MISDIRECTED_REQUEST, NOT_HERE).into_response();
+    }
     if open || caller.is_certified || token.admits(request.headers()) {
         let is_proven = caller.is_certified || caller.is_owner || matches!(access, Access::With(_));
         request.extensions_mut().insert(Right { is_proven, ..right });
@@ -144,6 +176,41 @@ pub(super) async fn check(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_open_interface_is_asked_by_an_address() {
+        let asked = |host: &str, uri: &str| {
+            let mut request = http::Request::builder().uri(uri);
+            if host != "none" {
+                request = request.header("host", host);
+            }
+            is_asked_here(&request.body(axum::body::Body::empty()).unwrap())
+        };
+        let here = [
+            "none",
+            "",
+            "127.0.0.1:9900",
+            "127.0.0.1",
+            "10.0.0.7:80",
+            "[::1]:9900",
+            "[::1]",
+            "localhost:9900",
+            "LocalHost.",
+            "a.localhost:1",
+        ];
+        here.iter().for_each(|host| assert!(asked(host, "/"), "{host}"));
+        let elsewhere = [
+            "evil.example:9900",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "notlocalhost",
+            "[evil]:9900",
+            "127.0.0.1@evil.example",
+        ];
+        elsewhere.iter().for_each(|host| assert!(!asked(host, "/"), "{host}"));
+        assert!(!asked("127.0.0.1", "http://evil.example/metrics"));
+        assert!(asked("127.0.0.1", "http://127.0.0.1/metrics"));
+    }
 
     #[test]
     fn only_the_token_itself_is_accepted() {

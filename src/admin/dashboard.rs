@@ -2,13 +2,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::pages;
+use super::{pages, rendering};
 use crate::telemetry::history::{self, Edge, Traffic};
 use crate::telemetry::status::{Known, Status};
 
@@ -44,27 +43,33 @@ pub(super) async fn index(headers: HeaderMap) -> Response {
 }
 
 /// All that the dashboard shows, except single requests.
-pub(super) async fn state(State(status): State<Status>) -> Json<Value> {
-    let services = pages::services(State(status.clone())).await.0;
-    let certificates = pages::certs(State(status.clone())).await.0;
+pub(super) async fn state(State(status): State<Status>) -> Response {
     let overload = pages::overload(State(status.clone())).await.0;
-    let known = status.known();
-    let (shown, more) = first(services);
-    Json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "now_unix_seconds": unix_seconds(SystemTime::now()),
-        "started_unix_seconds": unix_seconds(known.started),
-        "state": state_of(&known),
-        "workload": workload(&known),
-        "config": configuration(&known),
-        "listeners": listeners(&known),
-        "services": shown,
-        "services_left_out": more,
-        "traffic": traffic(&known),
-        "certificates": certificates,
-        "overload": overload,
-        "workers": known.workers.workers(),
-    }))
+    let (known, traffic) = (status.copy(), traffic(&status.known()));
+    rendering::json(move |text| {
+        let snapshot = known.snapshot.iter();
+        let services = snapshot.clone().flat_map(|it| pages::shown_services(it));
+        let services: Vec<Value> = services.take(SERVICES_MAX).collect();
+        let all = snapshot.clone().map(|snapshot| snapshot.services.len()).sum::<usize>();
+        let certificates = snapshot.flat_map(|it| pages::shown_certificates(it));
+        let shown = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "now_unix_seconds": unix_seconds(SystemTime::now()),
+            "started_unix_seconds": unix_seconds(known.started),
+            "state": state_of(&known),
+            "workload": workload(&known),
+            "config": configuration(&known),
+            "listeners": listeners(&known),
+            "services_left_out": all - services.len(),
+            "services": services,
+            "traffic": traffic,
+            "certificates": certificates.collect::<Vec<_>>(),
+            "overload": overload,
+            "workers": known.workers.workers(),
+        });
+        rendering::put(text, &shown);
+    })
+    .await
 }
 
 pub(super) fn state_of(known: &Known) -> &'static str {
@@ -73,14 +78,6 @@ pub(super) fn state_of(known: &Known) -> &'static str {
         (None, _) => "starting",
         (Some(_), _) => "ready",
     }
-}
-
-/// The first services, and the number of the others.
-fn first(services: Value) -> (Vec<Value>, usize) {
-    let Value::Array(mut list) = services else { return (Vec::new(), 0) };
-    let more = list.len().saturating_sub(SERVICES_MAX);
-    list.truncate(SERVICES_MAX);
-    (list, more)
 }
 
 /// The name of the workload, or else of its identity.

@@ -1,5 +1,6 @@
 //! The socket of the admin interface: TCP, TLS or a Unix socket.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,7 +10,7 @@ use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use crate::compile::AdminTls;
@@ -24,7 +25,8 @@ const BACKLOG: i32 = 128;
 /// Only the user of the proxy may connect to a Unix socket.
 const MODE: u32 = 0o600;
 
-/// The maximum number of handshakes at a time.
+/// The maximum number of handshakes at a time. A further one ends the oldest, so that silent
+/// clients do not keep others out.
 const HANDSHAKES_MAX: usize = 64;
 
 /// How long a handshake may take.
@@ -62,6 +64,8 @@ pub(super) struct Caller {
     pub(super) is_certified: bool,
     /// Whether it comes through a Unix socket, which only the user of the proxy may open.
     pub(super) is_owner: bool,
+    /// Whether it came through TLS, so that it knows a name in our certificate.
+    pub(super) is_encrypted: bool,
 }
 
 impl Connected<IncomingStream<'_, Incoming>> for Caller {
@@ -80,6 +84,8 @@ pub(super) struct Incoming {
     sockets: Sockets,
     tls: Option<TlsAcceptor>,
     handshakes: JoinSet<io::Result<(Connection, Caller)>>,
+    /// The same handshakes, the oldest first. Some may have ended.
+    oldest: VecDeque<AbortHandle>,
 }
 
 impl Incoming {
@@ -94,7 +100,19 @@ impl Incoming {
             Address::Unix(_) => Sockets::Unix(UnixListener::from_std(socket.into())?),
         };
         let tls = tls.map(|tls| TlsAcceptor::from(tls.tls.without_resumption()));
-        Ok(Self { sockets, tls, handshakes: JoinSet::new() })
+        Ok(Self { sockets, tls, handshakes: JoinSet::new(), oldest: VecDeque::new() })
+    }
+
+    /// Begins a handshake. If there are too many, the oldest one that has not ended makes room.
+    fn begin(&mut self, tls: TlsAcceptor, stream: Connection) {
+        self.oldest.retain(|handshake| !handshake.is_finished());
+        if self.oldest.len() >= HANDSHAKES_MAX
+            && let Some(oldest) = self.oldest.pop_front()
+        {
+            oldest.abort();
+            tracing::debug!("too many handshakes: the oldest one is ended");
+        }
+        self.oldest.push_back(self.handshakes.spawn(handshake(tls, stream)));
     }
 
     async fn connection(sockets: &Sockets) -> io::Result<Connection> {
@@ -115,15 +133,14 @@ impl axum::serve::Listener for Incoming {
 
     async fn accept(&mut self) -> (Connection, Caller) {
         loop {
-            let has_room = self.handshakes.len() < HANDSHAKES_MAX;
             tokio::select! {
-                accepted = Self::connection(&self.sockets), if has_room => match accepted {
-                    Ok(stream) => match &self.tls {
+                accepted = Self::connection(&self.sockets) => match accepted {
+                    Ok(stream) => match self.tls.clone() {
                         None => {
                             let is_owner = matches!(self.sockets, Sockets::Unix(_));
                             return (stream, Caller { is_owner, ..Caller::default() });
                         }
-                        Some(tls) => _ = self.handshakes.spawn(handshake(tls.clone(), stream)),
+                        Some(tls) => self.begin(tls, stream),
                     },
                     Err(error) => {
                         let error = plain(&error);
@@ -152,5 +169,5 @@ async fn handshake(tls: TlsAcceptor, stream: Connection) -> io::Result<(Connecti
     let done = tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await;
     let stream = done.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let is_certified = stream.get_ref().1.peer_certificates().is_some_and(|it| !it.is_empty());
-    Ok((Box::new(stream), Caller { is_certified, is_owner: false }))
+    Ok((Box::new(stream), Caller { is_certified, is_owner: false, is_encrypted: true }))
 }

@@ -5,6 +5,7 @@ mod dashboard;
 mod listen;
 mod pages;
 mod peers;
+mod rendering;
 mod requests;
 
 use axum::routing::get;

@@ -1,20 +1,21 @@
 //! The pages of the admin interface. Each function renders one page.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::rendering::{elsewhere, json, put, put_list};
 use crate::cells::{Count, Durations};
 use crate::cluster::Service;
 use crate::health::{EjectionReason, HealthState, OutlierState, Reason};
 use crate::resilience::{ShiftCounts, ShiftPhase, UnixMs};
 use crate::route::Shift;
+use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{self, Format};
 use crate::telemetry::status::{ResourceState, Status};
 
@@ -51,21 +52,28 @@ pub(super) async fn ready(State(status): State<Status>) -> (StatusCode, &'static
     }
 }
 
-pub(super) async fn metrics(State(status): State<Status>, headers: HeaderMap) -> impl IntoResponse {
+pub(super) async fn metrics(State(status): State<Status>, headers: HeaderMap) -> Response {
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = Format::accepted(accept);
     let content_type = (header::CONTENT_TYPE, format.content_type());
-    ([content_type], metrics::render(&status.known(), format))
+    let known = status.copy();
+    match elsewhere(move || metrics::render(&known, format)).await {
+        Some(page) => ([content_type], page).into_response(),
+        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
-pub(super) async fn certs(State(status): State<Status>) -> Json<Value> {
-    let known = status.known();
-    let certificates = known.snapshot.iter().flat_map(|snapshot| &snapshot.certificates);
+pub(super) async fn certs(State(status): State<Status>) -> Response {
+    let snapshot = status.known().snapshot.clone();
+    json(move |text| put_list(text, snapshot.iter().flat_map(|it| shown_certificates(it)))).await
+}
+
+/// The certificates in use.
+pub(super) fn shown_certificates(snapshot: &Snapshot) -> impl Iterator<Item = Value> {
     let now = SystemTime::now();
-    let shown = certificates.map(|certificate| {
+    snapshot.certificates.iter().map(move |certificate| {
         json!({ "certificate": certificate, "seconds_left": certificate.seconds_left(now) })
-    });
-    Json(shown.collect())
+    })
 }
 
 pub(super) async fn config(State(status): State<Status>) -> Json<Value> {
@@ -85,10 +93,13 @@ pub(super) async fn config(State(status): State<Status>) -> Json<Value> {
     }))
 }
 
-pub(super) async fn listeners(State(status): State<Status>) -> Json<Value> {
-    let known = status.known();
-    let listeners = known.snapshot.iter().flat_map(|snapshot| &snapshot.listeners);
-    let shown = listeners.map(|listener| {
+pub(super) async fn listeners(State(status): State<Status>) -> Response {
+    let snapshot = status.known().snapshot.clone();
+    json(move |text| put_list(text, snapshot.iter().flat_map(|it| shown_listeners(it)))).await
+}
+
+fn shown_listeners(snapshot: &Snapshot) -> impl Iterator<Item = Value> {
+    snapshot.listeners.iter().map(|listener| {
         let binds: Vec<String> = listener.binds.iter().map(ToString::to_string).collect();
         json!({
             "name": listener.name,
@@ -96,8 +107,7 @@ pub(super) async fn listeners(State(status): State<Status>) -> Json<Value> {
             "connections": listener.stats.sum(|cells| &cells.connections),
             "active": listener.stats.sum(|cells| &cells.active),
         })
-    });
-    Json(shown.collect())
+    })
 }
 
 pub(super) async fn overload(State(status): State<Status>) -> Json<Value> {
@@ -157,16 +167,27 @@ fn none_if_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-pub(super) async fn services(State(status): State<Status>) -> Json<Value> {
-    let known = status.known();
-    let Some(snapshot) = &known.snapshot else { return Json(json!([])) };
-    let services = snapshot.services.iter().zip(0_u32..);
-    let shown = services.map(|(service, index)| {
-        let is_of = |shift: &&Arc<Shift>| shift.destinations.iter().any(|to| to.service == index);
-        let shifts = snapshot.shifts.iter().filter(is_of).map(|shift| of_shift(shift));
-        of_service(service, shifts.collect())
-    });
-    Json(shown.collect())
+pub(super) async fn services(State(status): State<Status>) -> Response {
+    let snapshot = status.known().snapshot.clone();
+    json(move |text| put_list(text, snapshot.iter().flat_map(|snapshot| shown_services(snapshot))))
+        .await
+}
+
+/// The services, each with its endpoints and the shifts in which it takes part.
+pub(super) fn shown_services(snapshot: &Snapshot) -> impl Iterator<Item = Value> {
+    let mut shifts: BTreeMap<u32, Vec<&Shift>> = BTreeMap::new();
+    for shift in &snapshot.shifts {
+        for to in &shift.destinations {
+            let list = shifts.entry(to.service).or_default();
+            if list.last().is_none_or(|last| !std::ptr::eq(*last, &**shift)) {
+                list.push(shift);
+            }
+        }
+    }
+    snapshot.services.iter().zip(0_u32..).map(move |(service, index)| {
+        let shifts = shifts.get(&index).into_iter().flatten();
+        of_service(service, shifts.map(|shift| of_shift(shift)).collect())
+    })
 }
 
 fn of_service(service: &Service, shifts: Vec<Value>) -> Value {
@@ -223,19 +244,23 @@ fn latency(service: &Service) -> Value {
 
 /// The durations of the requests to each service since the start: pairs of microseconds and a
 /// count.
-pub(super) async fn latencies(State(status): State<Status>) -> Json<Value> {
+pub(super) async fn latencies(State(status): State<Status>) -> Response {
     let snapshot = status.known().snapshot.clone();
-    let mut all: BTreeMap<Box<str>, Durations> = BTreeMap::new();
-    for service in snapshot.iter().flat_map(|snapshot| snapshot.all_services()) {
-        let durations = Durations::of(&service.stats, |cells| &cells.latency);
-        if !durations.is_empty() {
-            all.entry(service.name.clone()).or_default().add(&durations);
+    json(move |text| {
+        let mut all: BTreeMap<&str, Durations> = BTreeMap::new();
+        for service in snapshot.iter().flat_map(|snapshot| snapshot.all_services()) {
+            let durations = Durations::of(&service.stats, |cells| &cells.latency);
+            if !durations.is_empty() {
+                all.entry(&service.name).or_default().add(&durations);
+            }
         }
-    }
-    let shown = all.into_iter().map(|(name, durations)| {
-        (name.to_string(), durations.us().map(|(us, count)| json!([us, count])).collect())
-    });
-    Json(Value::Object(shown.collect()))
+        let shown = all.into_iter().map(|(name, durations)| {
+            let pairs = durations.us().map(|(us, count)| json!([us, count])).collect();
+            (name.to_owned(), pairs)
+        });
+        put(text, &Value::Object(shown.collect()));
+    })
+    .await
 }
 
 fn of_shift(shift: &Shift) -> Value {

@@ -4,18 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use hdrhistogram::Histogram;
-
 use super::{Count, PerWorker};
 
-/// The number of buckets for each power of two. So a bucket is at most 1.6 % of its value wide.
-const PARTS: usize = 64;
+/// The number of buckets for each power of two. So the middle of a bucket is at most 1.6 % off.
+const PARTS: usize = 32;
 
 /// `PARTS` as a power of two.
 const PARTS_BITS: u32 = PARTS.trailing_zeros();
 
 /// The number of powers of two. Durations of more than an hour are in the last bucket.
-const POWERS: usize = 27;
+const POWERS: usize = 28;
 
 /// The number of all buckets.
 const BUCKETS: usize = PARTS * POWERS;
@@ -23,7 +21,7 @@ const BUCKETS: usize = PARTS * POWERS;
 type Part = OnceLock<Box<[Count; PARTS]>>;
 
 /// A histogram of durations for one worker. It needs no memory before the first duration, and then
-/// half a KiB for each power of two that occurs.
+/// a quarter of a KiB for each power of two that occurs.
 #[derive(Debug, Default)]
 pub struct FineHistogram(OnceLock<Box<[Part; POWERS]>>);
 
@@ -103,15 +101,35 @@ impl Durations {
     }
 
     /// The durations, in milliseconds, that these shares of them do not exceed, at most 1.6 % off.
-    /// `None` if there are none.
+    /// The shares must rise. `None` if there are none.
     pub fn quantiles_ms<const N: usize>(&self, shares: [f64; N]) -> Option<[f64; N]> {
-        // Three digits: the buckets here are the coarser ones.
-        let mut all = Histogram::<u64>::new_with_max(middle_us(BUCKETS as u16 - 1), 3).ok()?;
-        for (us, count) in self.us() {
-            all.saturating_record_n(us, count);
-        }
-        let ms = |share| all.value_at_quantile(share).min(all.max()) as f64 / 1000.0;
-        (!self.is_empty()).then(|| shares.map(ms))
+        let total: u64 = self.0.values().sum();
+        let mut counts = self.us();
+        let (mut us, mut seen) = counts.next()?;
+        Some(shares.map(|share| {
+            let wanted = ((share * total as f64).ceil() as u64).clamp(1, total);
+            while seen < wanted
+                && let Some((next, count)) = counts.next()
+            {
+                (us, seen) = (next, seen + count);
+            }
+            us as f64 / 1000.0
+        }))
+    }
+
+    /// The numbers of durations up to each of these bounds, in microseconds, and of all. The bounds
+    /// must rise and be those of buckets.
+    pub fn up_to(&self, bounds: &[u64]) -> (Vec<u64>, u64) {
+        let mut counts = self.0.iter().peekable();
+        let mut total = 0;
+        let up_to = bounds.iter().map(|bound| {
+            let end = bucket_of(*bound);
+            while let Some((_, count)) = counts.next_if(|(bucket, _)| usize::from(**bucket) < end) {
+                total += count;
+            }
+            total
+        });
+        (up_to.collect(), self.0.values().sum())
     }
 }
 
@@ -158,11 +176,11 @@ mod tests {
     fn only_what_was_counted_is_told() {
         let fine = FineHistogram::default();
         assert_eq!(fine.counts().count(), 0);
-        for us in [0, 0, 63, 64, 1_000_000, u64::MAX] {
+        for us in [0, 0, 31, 32, 1_000_000, u64::MAX] {
             fine.observe_us(us);
         }
         let counts: Vec<(u16, u64)> = fine.counts().collect();
-        assert_eq!(counts[..3], [(0, 2), (63, 1), (64, 1)]);
+        assert_eq!(counts[..3], [(0, 2), (31, 1), (32, 1)]);
         assert_eq!(counts.last(), Some(&(BUCKETS as u16 - 1, 1)));
         assert!((middle_us(counts[3].0) as f64 / 1e6 - 1.0).abs() < 0.016);
     }
@@ -179,6 +197,8 @@ mod tests {
             assert!((found - expected).abs() <= expected * 0.016, "{found} for {expected}");
         }
         assert_eq!(Durations::of_us(all.us()), all);
+        let (up_to, count) = all.up_to(&[512, 1024, 1440, 524_288]);
+        assert_eq!((up_to, count), (vec![0, 1, 1, 524], 1000));
         // Only what came later.
         workers.worker(0).observe_us(7);
         let later = Durations::of(&workers, |fine| fine).since(&all);

@@ -39,7 +39,8 @@ pub struct AdminPlan {
 pub struct AdminTls {
     /// The certificate, and the accepted clients.
     pub tls: Arc<ServerTls>,
-    /// A number that changes with the certificate, the key or the accepted clients.
+    /// A number that changes with the certificate, the key, the OCSP response or the accepted
+    /// clients.
     pub inputs: u64,
 }
 
@@ -143,6 +144,12 @@ fn token<'a>(compiler: &mut Compiler<'a>, item: &'a Item<Material>) -> Option<Ar
     Some(text.into())
 }
 
+/// Whether a host is surely this machine.
+fn is_here(host: &str) -> bool {
+    let ip = host.parse::<IpAddr>();
+    ip.map_or_else(|_| host.eq_ignore_ascii_case("localhost"), |ip| ip.is_loopback())
+}
+
 fn peers(compiler: &mut Compiler<'_>) -> Arc<[AdminPeer]> {
     let written = &compiler.model.settings.admin.peers;
     if let Some(last) = written.get(PEERS_MAX) {
@@ -163,6 +170,19 @@ fn peers(compiler: &mut Compiler<'_>) -> Arc<[AdminPeer]> {
         let Some(server) = member(compiler, &peer.address, Some(PORT)) else { continue };
         let token = peer.token.as_ref().and_then(|item| token(compiler, item));
         let tls = tls::service(compiler, &peer.service);
+        if let Some(token) = &peer.token
+            && peer.service.tls.is_none()
+            && !is_here(&server.0)
+        {
+            let (name, to) = (&peer.name.value, &peer.address.value);
+            let message =
+                format!("the token goes to {to} in plain text: who reads the network can use it");
+            let help = format!(
+                "write `tls: {{ca: FILE}}` beside the token of {name}, with the CA of its \
+                 certificate"
+            );
+            compiler.warn(&token.origin, message, help);
+        }
         peers.push(AdminPeer { name: peer.name.value.as_str().into(), server, token, tls });
     }
     peers.into()

@@ -272,6 +272,7 @@ fn compile_all(
         authorization: authorization::policies(&mut compiler),
         drain: settings::drain(model),
         standard: standard::standard(&mut compiler),
+        exponential_buckets: model.settings.metrics.exponential_buckets,
         access_log: access_log::access_log(&mut compiler),
         tracing: traces::tracing(&mut compiler),
         certificates: std::mem::take(&mut compiler.certificates),

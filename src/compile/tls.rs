@@ -191,7 +191,15 @@ pub(super) fn admin<'a>(
     let own = [compiler.material(&files.cert)?, compiler.material(&files.key)?];
     let (versions, mode) = (min_version(files), Mode::Strict);
     let more = format!("{versions:?} {:?}", files.send_ca_names);
-    let inputs = terms_of(&[own[0], own[1], &accepts.trusted, &accepts.revoked, more.as_bytes()]);
+    let ocsp = files.ocsp.as_ref().and_then(|file| compiler.material(file));
+    let inputs = terms_of(&[
+        own[0],
+        own[1],
+        ocsp.unwrap_or_default(),
+        &accepts.trusted,
+        &accepts.revoked,
+        more.as_bytes(),
+    ]);
     let server = Server { certificates, clients, versions, alpn: ALPN_HTTP, mode, accepts };
     let tls = server_tls(compiler, name, &written.origin, server)?;
     Some(AdminTls { tls, inputs })

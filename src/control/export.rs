@@ -12,7 +12,8 @@ use http::{Method, Request, Uri};
 use pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -49,8 +50,8 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// The number of bytes of lines with which an export begins at once, and the maximum of one.
 const LINE_BYTES: usize = 256 * 1024;
 
-/// How long the lines that wait are still sent to a collector that is not configured any more.
-const LET_GO: Duration = Duration::from_secs(1);
+/// How long spans and lines are still sent to a collector that is not configured any more.
+const LET_GO: Duration = Duration::from_secs(5);
 
 /// Sends the spans and lines of all workers to the collectors of the configuration.
 pub struct Exporters {
@@ -64,7 +65,7 @@ impl Exporters {
         let known = status.known();
         let spans = Load::Spans(Arc::clone(&known.observers));
         let lines = Load::Lines(Arc::clone(&known.access_log));
-        let of = |load| Exporter { load, lookups: lookups.clone(), running: None };
+        let of = |load| Exporter::new(load, lookups.clone());
         Self { spans: of(spans), lines: of(lines) }
     }
 
@@ -90,49 +91,59 @@ impl Exporters {
 struct Exporter {
     load: Load,
     lookups: Lookups,
-    running: Option<(Export, JoinHandle<()>)>,
+    /// The collector. `None` if there is none.
+    export: Option<Export>,
+    /// How the last task ends.
+    ending: watch::Sender<Ending>,
+    /// The task that sends to the collector, and those that leave earlier ones.
+    tasks: JoinSet<()>,
+}
+
+/// Whether a task has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It goes on.
+    Not,
+    /// It ends when it has sent what it has taken. The rest is for another collector.
+    Held,
+    /// It ends when nothing waits.
+    All,
 }
 
 impl Exporter {
+    fn new(load: Load, lookups: Lookups) -> Self {
+        let (ending, tasks) = (watch::Sender::new(Ending::Held), JoinSet::new());
+        Self { load, lookups, export: None, ending, tasks }
+    }
+
     fn follow(&mut self, export: Option<&Export>) {
-        if self.running.as_ref().map(|(export, _)| export) == export {
+        while self.tasks.try_join_next().is_some() {}
+        if self.export.as_ref() == export {
             return;
         }
-        if let Some((old, task)) = self.running.take() {
-            task.abort();
-            // The spans that wait are for the next collector. Without one, nobody takes the lines.
-            if let (Load::Lines(_), None) = (&self.load, export) {
-                let sender = self.sender(old);
-                tokio::spawn(async move {
-                    timeout(LET_GO, sender.flush()).await.ok();
-                    sender.load.drop_all();
-                });
-            }
-        }
-        let Some(export) = export.cloned() else { return };
-        let task = tokio::spawn(self.sender(export.clone()).run());
-        self.running = Some((export, task));
+        self.export = export.cloned();
+        let Some(export) = export else {
+            self.ending.send_replace(Ending::All);
+            return;
+        };
+        self.ending.send_replace(Ending::Held);
+        self.ending = watch::Sender::new(Ending::Not);
+        let (load, lookups) = (self.load.clone(), self.lookups.clone());
+        let fetcher = Fetcher::new(lookups.clone());
+        let sender = Sender { load, fetcher, lookups, export: export.clone() };
+        self.tasks.spawn(sender.run(self.ending.subscribe()));
     }
 
-    /// Sends what waits, for at most `limit`.
+    /// Sends what waits, for at most `limit`. Counts the rest as dropped.
     async fn finish(&mut self, limit: Duration) {
-        let Some((export, task)) = self.running.take() else { return };
-        task.abort();
-        timeout(limit, self.sender(export).flush()).await.ok();
-        self.load.drop_all();
-    }
-
-    fn sender(&self, export: Export) -> Sender {
-        let fetcher = Fetcher::new(self.lookups.clone());
-        Sender { load: self.load.clone(), fetcher, lookups: self.lookups.clone(), export }
-    }
-}
-
-impl Drop for Exporter {
-    fn drop(&mut self) {
-        if let Some((_, task)) = self.running.take() {
-            task.abort();
+        if self.export.take().is_some() {
+            self.ending.send_replace(Ending::All);
         }
+        let tasks = &mut self.tasks;
+        timeout(limit, async { while tasks.join_next().await.is_some() {} }).await.ok();
+        // A task that is aborted counts what it has taken.
+        tasks.shutdown().await;
+        self.load.drop_all();
     }
 }
 
@@ -189,12 +200,15 @@ impl Load {
         }
     }
 
-    /// Drops what waits, at the end.
+    /// Drops and counts what waits, at the end.
     fn drop_all(&self) {
-        if let Self::Lines(log) = self {
-            let lines = log.exported().take(usize::MAX);
-            self.lost(memchr::memchr_iter(b'\n', &lines).count() as u64);
-        }
+        self.lost(match self {
+            Self::Spans(observers) => observers.spans.take(usize::MAX).len() as u64,
+            Self::Lines(log) => {
+                let lines = log.exported().take(usize::MAX);
+                memchr::memchr_iter(b'\n', &lines).count() as u64
+            }
+        });
     }
 
     fn name(&self) -> &'static str {
@@ -234,22 +248,47 @@ impl Failed {
 }
 
 impl Sender {
-    async fn run(self) {
-        let mut waited = Duration::ZERO;
-        loop {
-            sleep(TICK).await;
-            waited += TICK;
-            let (waits, is_enough) = self.load.waiting();
-            if is_enough || waits && waited >= WAIT_MAX {
-                waited = Duration::ZERO;
-                self.flush().await;
-            }
+    /// Sends what waits, again and again, until `ending` says that it has to end. Then it has
+    /// [`LET_GO`] for the rest.
+    async fn run(self, ending: watch::Receiver<Ending>) {
+        let mut told = ending.clone();
+        let over = async {
+            told.wait_for(|ending| *ending != Ending::Not).await.ok();
+            sleep(LET_GO).await;
+        };
+        tokio::select! {
+            () = self.work(ending.clone()) => {}
+            () = over => {}
+        }
+        if *ending.borrow() == Ending::All {
+            self.load.drop_all();
         }
     }
 
-    /// Sends all that waits.
-    async fn flush(&self) {
-        while let Some((message, count)) = self.load.take(&self.export.resource).await {
+    async fn work(&self, mut ending: watch::Receiver<Ending>) {
+        let mut waited = Duration::ZERO;
+        while *ending.borrow_and_update() == Ending::Not {
+            tokio::select! {
+                changed = ending.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+                () = sleep(TICK) => waited += TICK,
+            }
+            let (waits, is_enough) = self.load.waiting();
+            if is_enough || waits && waited >= WAIT_MAX {
+                waited = Duration::ZERO;
+                self.flush(&ending).await;
+            }
+        }
+        self.flush(&ending).await;
+    }
+
+    /// Sends all that waits, unless it is for another collector.
+    async fn flush(&self, ending: &watch::Receiver<Ending>) {
+        while *ending.borrow() != Ending::Held
+            && let Some((message, count)) = self.load.take(&self.export.resource).await
+        {
             let mut batch = Batch { load: &self.load, count };
             batch.count = self.send(message, count).await;
         }

@@ -187,7 +187,7 @@ async fn resolve(
 }
 
 /// How long a process that ends waits until its spans and lines are sent.
-const EXPORT_FINISH_LIMIT: Duration = Duration::from_secs(1);
+const EXPORT_FINISH_LIMIT: Duration = Duration::from_secs(2);
 
 /// Starts the admin interface and the resolver for the workload. Creates the exporters.
 async fn for_others(

@@ -1,4 +1,4 @@
-//! `telemetry.metrics`: Istio's standard metrics.
+//! `telemetry.metrics`: Istio's standard metrics, and the buckets of the proxy's own ones.
 
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub struct Metrics {
     pub unused_after: Option<Duration>,
     /// Changes of metrics, in order.
     pub overrides: Vec<Item<MetricOverride>>,
+    /// Whether the durations of requests to services have exponential buckets.
+    pub exponential_buckets: bool,
 }
 
 /// The description of this workload. `None` means that a part is unknown.

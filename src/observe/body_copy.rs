@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The maximum number of bytes of a body that a tap shows.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// The maximum number of bytes of all copies of the process. Further bytes are not copied.
+/// The maximum number of bytes of all copies of the process. A copy that would need more ends.
 pub const COPIES_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The copy of one body. Clones share it.
@@ -23,6 +23,8 @@ struct Copied {
     bytes: RefCell<Vec<u8>>,
     max: usize,
     message: Cell<u32>,
+    /// Whether the copy has ended for want of room, so that it has no holes.
+    ended: Cell<bool>,
     /// The number of bytes of all copies.
     total: Arc<AtomicUsize>,
 }
@@ -31,7 +33,8 @@ impl BodyCopy {
     /// Creates an empty copy of at most `max` bytes. `total` counts the bytes of all copies.
     pub fn new(max: usize, total: &Arc<AtomicUsize>) -> Self {
         let total = Arc::clone(total);
-        let copied = Copied { bytes: RefCell::default(), max, message: Cell::default(), total };
+        let (message, ended) = (Cell::default(), Cell::default());
+        let copied = Copied { bytes: RefCell::default(), max, message, ended, total };
         Self { copied: Rc::new(copied), message: 0 }
     }
 
@@ -39,6 +42,7 @@ impl BodyCopy {
     pub fn again(&self) -> Self {
         let message = self.copied.message.get() + 1;
         self.copied.message.set(message);
+        self.copied.ended.set(false);
         self.copied.give_back();
         Self { copied: Rc::clone(&self.copied), message }
     }
@@ -46,7 +50,7 @@ impl BodyCopy {
     /// Whether more bytes are wanted.
     pub fn has_room(&self) -> bool {
         let is_last = self.message == self.copied.message.get();
-        is_last && self.copied.bytes.borrow().len() < self.copied.max
+        is_last && !self.copied.ended.get() && self.copied.bytes.borrow().len() < self.copied.max
     }
 
     /// Copies as many of these bytes as have room.
@@ -59,9 +63,15 @@ impl BodyCopy {
         let wanted = bytes.len().min(max - copy.len());
         if total.fetch_add(wanted, Ordering::Relaxed) + wanted > COPIES_BYTES_MAX {
             total.fetch_sub(wanted, Ordering::Relaxed);
+            self.copied.ended.set(true);
             return;
         }
         copy.extend_from_slice(&bytes[..wanted]);
+    }
+
+    /// Whether the copy has ended early, because all copies together have no more room.
+    pub fn has_ended(&self) -> bool {
+        self.copied.ended.get()
     }
 
     /// The bytes so far.
@@ -108,9 +118,13 @@ mod tests {
     fn all_copies_together_are_bounded() {
         let total = Arc::new(AtomicUsize::new(COPIES_BYTES_MAX - 3));
         let copy = BodyCopy::new(100, &total).again();
+        copy.add(b"ab");
         copy.add(b"four");
-        assert!(copy.bytes().is_empty());
-        copy.add(b"abc");
-        assert_eq!(**copy.bytes(), *b"abc");
+        copy.add(b"c");
+        // No byte comes after a hole.
+        assert_eq!((&**copy.bytes(), copy.has_ended(), copy.has_room()), (&b"ab"[..], true, false));
+        let next = copy.again();
+        next.add(b"abc");
+        assert_eq!((&**next.bytes(), next.has_ended()), (&b"abc"[..], false));
     }
 }

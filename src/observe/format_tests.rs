@@ -36,6 +36,7 @@ pub fn record<'a>(target: &'a [u8], endpoint: &'a Address) -> Record<'a> {
         detail: "d",
         request_body: b"",
         response_body: b"",
+        bodies_ended: [false; 2],
         received_bytes: 1,
         sent_bytes: 2,
         request_id: b"id",

@@ -74,6 +74,8 @@ pub struct Record<'a> {
     pub request_body: &'a [u8],
     /// The beginning of the body of the response of an endpoint, for taps.
     pub response_body: &'a [u8],
+    /// Whether the copies of these bodies have ended early, for want of room.
+    pub bodies_ended: [bool; 2],
     /// Body bytes (L4: all bytes) from the client.
     pub received_bytes: u64,
     /// Body bytes (L4: all bytes) to the client.

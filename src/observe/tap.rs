@@ -169,10 +169,13 @@ impl Tap {
                 self.put_fields(&mut line, copy);
             }
         }
-        for (key, body) in
-            [("request_body", record.request_body), ("response_body", record.response_body)]
-        {
+        let bodies =
+            [("request_body", record.request_body), ("response_body", record.response_body)];
+        for ((key, body), ended) in bodies.into_iter().zip(record.bodies_ended) {
             put_body(&mut line, key, &body[..body.len().min(self.bodies)]);
+            if ended && body.len() < self.bodies {
+                line.extend_from_slice(format!(",\"{key}_incomplete\":true").as_bytes());
+            }
         }
         line.extend_from_slice(b"}\n");
         line
@@ -294,7 +297,8 @@ mod tests {
         let address = Address::Tcp("10.0.0.1:80".parse().unwrap());
         let record = record(b"/", &address);
         let (request_body, response_body) = ("ab\u{e9}\n".as_bytes(), &b"\xff\x00"[..]);
-        taps.show(&Record { request_body, response_body, ..record });
+        let bodies_ended = [true, false];
+        taps.show(&Record { request_body, response_body, bodies_ended, ..record });
         let lines = lines.lock().unwrap();
         assert!(lines[0]["request_body"].is_null());
         assert_eq!(
@@ -302,6 +306,10 @@ mod tests {
             (&"ab".into(), &"ab\u{e9}\n".into())
         );
         assert_eq!(lines[2]["response_body_base64"], "/wA=");
+        // The tap of three bytes has all that it wants.
+        let incomplete = |line: usize| lines[line]["request_body_incomplete"].as_bool();
+        assert_eq!([0, 1, 2].map(incomplete), [None, None, Some(true)]);
+        assert!(lines[2]["response_body_incomplete"].is_null());
         drop(open);
         assert!(taps.copies().is_none());
     }

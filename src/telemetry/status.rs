@@ -147,7 +147,7 @@ pub struct Reading {
 }
 
 /// The results of applying configurations.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Reloads {
     /// The number of applied configurations, including the first one.
     pub succeeded: u64,
@@ -213,6 +213,30 @@ impl Status {
     /// Locks the status. Do not hold the guard across an await.
     pub fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of the status without the history of the traffic, for another thread.
+    pub fn copy(&self) -> Known {
+        let known = self.known();
+        Known {
+            snapshot: known.snapshot.clone(),
+            files: Arc::clone(&known.files),
+            workers: Arc::clone(&known.workers),
+            drivers: known.drivers.clone(),
+            draining: known.draining,
+            reloads: known.reloads.clone(),
+            access_log: Arc::clone(&known.access_log),
+            observers: Arc::clone(&known.observers),
+            lookups: known.lookups,
+            key_fetches: known.key_fetches,
+            queries: known.queries,
+            sources: known.sources.clone(),
+            absent: known.absent.clone(),
+            overload: known.overload,
+            history: History::default(),
+            started: known.started,
+            begun: known.begun,
+        }
     }
 
     /// Reads the counters for the history of the traffic. Drops series of Istio's metrics that were

@@ -4,8 +4,8 @@
   tests/probes/otlp.py HTTP-PORT GRPC-PORT [MODE [CERTIFICATE KEY]]
 
 It prints one JSON object per span or log record. MODE: `normal`; `partial` refuses one of each export;
-`error` answers 503; `garbage` answers bytes that are no message; `silent` never answers. With a certificate,
-gRPC has TLS.
+`error` answers 503; `garbage` answers bytes that are no message; `silent` never answers; `slow` takes half a
+second. With a certificate, gRPC has TLS.
 """
 
 import json
@@ -101,6 +101,8 @@ class Http(BaseHTTPRequestHandler):
         assert self.headers["content-type"] == "application/x-protobuf"
         request = kinds[self.path].FromString(body)
         answer = tell(request, "http").SerializeToString()
+        if MODE == "slow":
+            time.sleep(0.5)
         if MODE == "garbage":
             answer = b"<html>\xff"
         self.send_response(503 if MODE == "error" else 200)

@@ -162,7 +162,8 @@ impl Proxy {
         let stream = stream.map_err(|error| format!("connect: {error}"))?;
         stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
         let mut client = Client::over(stream);
-        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let response = client.send(request).try_response(false);
         response.map_err(|read| format!("it ended after {} bytes of its answer", read.len()))
     }

@@ -8,7 +8,7 @@ use crate::support::{eventually, free_listener, free_port};
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 fn ask(port: u16, path: &str, fields: &str) -> Response {
-    Client::connect(port).request(format!("GET {path} HTTP/1.1\r\nHost: admin\r\n{fields}\r\n"))
+    Client::connect(port).request(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"))
 }
 
 #[test]

@@ -91,6 +91,34 @@ fn a_collector_of_grpc_may_have_tls() {
     assert_eq!(collector.spans(1).len(), 1);
 }
 
+/// What the proxy is sending when the collector changes, or when the process ends, is not lost.
+#[test]
+fn lines_in_flight_survive_a_reload_and_the_end() {
+    let Some(slow) = Collector::start("slow") else { return skipped(MISSING) };
+    let Some(other) = Collector::start("normal") else { return skipped(MISSING) };
+    let origin = Origin::saying("x");
+    let port = free_port();
+    let to = |collector: &Collector| {
+        let log = format!("otlp: 'http://127.0.0.1:{}'", collector.http);
+        config(port, &origin.address(), &log)
+    };
+    let mut proxy = Proxy::start(&to(&slow));
+    Client::connect(port).get("good", "/one");
+    // It has them, and answers later.
+    assert_eq!(slow.spans(1)[0]["body"], "GET good/one");
+    proxy.reload(&to(&other));
+    Client::connect(port).get("good", "/two");
+    assert_eq!(other.spans(1)[0]["body"], "GET good/two");
+    proxy.reload(&to(&slow));
+    Client::connect(port).get("good", "/three");
+    assert_eq!(slow.spans(2)[1]["body"], "GET good/three");
+    assert_eq!(proxy.metric("ringway_access_log_dropped_lines_total"), 0.0);
+    proxy.signal(Signal::SIGTERM);
+    assert!(proxy.wait().success());
+    assert!(!proxy.log().contains("dropped"), "{}", proxy.log());
+    assert_eq!((slow.spans(2).len(), other.spans(1).len()), (2, 1));
+}
+
 /// A bad collector costs counted lines, and no request waits.
 #[test]
 fn a_collector_that_is_wrong_or_silent_costs_only_counted_lines() {

@@ -126,11 +126,14 @@ fn shown(event: &Value, headers: &[String]) -> String {
             Value::String(text) => text.clone(),
             _ => match &event[format!("{key}_base64")] {
                 Value::String(text) => format!("base64: {text}"),
-                _ => continue,
+                _ => String::new(),
             },
         };
         for part in body.lines() {
             line.push_str(&format!("    {arrow} | {}\n", plain(part)));
+        }
+        if event[format!("{key}_incomplete")] == true {
+            line.push_str(&format!("    {arrow} (the copy ends early: no room for more)\n"));
         }
     }
     line

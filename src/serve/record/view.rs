@@ -71,6 +71,7 @@ impl<I: Io> ExchangeRecord<I> {
             detail: self.detail.get(),
             request_body: bodies.as_ref().map_or(&[], |bodies| bodies[0].as_slice()),
             response_body: bodies.as_ref().map_or(&[], |bodies| bodies[1].as_slice()),
+            bodies_ended: self.bodies_ended(),
             received_bytes: self.received_bytes.get(),
             sent_bytes: self.sent_bytes.get(),
             request_id: made_id.as_ref().map_or_else(|| part(5), RequestId::as_bytes),
@@ -86,6 +87,12 @@ impl<I: Io> ExchangeRecord<I> {
     /// shows bodies.
     pub fn body_copy(&self, which: usize) -> Option<BodyCopy> {
         self.bodies.as_ref().map(|bodies| bodies[which].again())
+    }
+
+    /// Whether the copies of both bodies have ended early.
+    fn bodies_ended(&self) -> [bool; 2] {
+        let bodies = self.bodies.as_ref();
+        bodies.map_or([false; 2], |bodies| bodies.each_ref().map(BodyCopy::has_ended))
     }
 
     /// Writes the line of the exchange, if the filter of the access log accepts it.

@@ -27,7 +27,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::cells::Count;
+use crate::cells::{Count, Durations};
 use crate::cluster::Service;
 use crate::error::Flag;
 use crate::grpc::Code;
@@ -511,10 +511,21 @@ fn services(page: &mut Page, snapshot: &Snapshot) {
             page.sample(name, &[("service", &service.name), ("flag", &flag.letters())], count);
         }
     }
+    durations(page, &services, snapshot.exponential_buckets);
+}
+
+fn durations(page: &mut Page, services: &[Arc<Service>], exponential: bool) {
     let name = "ringway_service_request_duration_seconds";
     page.family(name, "histogram", "Time from the request head to the end of the response.");
-    for service in &services {
-        page.histogram(name, &[("service", &service.name)], &service.stats, |c| &c.duration);
+    for service in services {
+        let (labels, stats): ([(&str, &dyn Display); 1], _) =
+            ([("service", &service.name)], &service.stats);
+        if exponential {
+            let sum_us = stats.sum(|cells| &cells.duration.sum_us);
+            page.exponential(name, &labels, &Durations::of(stats, |cells| &cells.latency), sum_us);
+        } else {
+            page.histogram(name, &labels, stats, |cells| &cells.duration);
+        }
     }
 }
 

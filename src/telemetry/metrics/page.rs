@@ -3,11 +3,23 @@
 use std::fmt::{self, Display, Write as _};
 
 use super::Format;
-use crate::cells::{Count, Histogram, LATENCY_BUCKETS_MS, PerWorker};
+use crate::cells::{Count, Durations, Histogram, LATENCY_BUCKETS_MS, PerWorker};
 use crate::http2::Flood;
 
 /// A metric of listeners: its kind, name, help and counter.
 pub(super) type Metric<C> = (&'static str, &'static str, &'static str, fn(&C) -> &Count);
+
+/// Upper bounds of exponential buckets, in microseconds: 64, 90, 128, 180 and so on to 67 seconds.
+/// They are bounds of the fine histograms, so no duration is in a wrong bucket.
+const EXPONENTIAL_US: [u64; 41] = {
+    let mut bounds = [0; 41];
+    let mut index = 0;
+    while index < bounds.len() {
+        bounds[index] = [64, 90][index % 2] << (index / 2);
+        index += 1;
+    }
+    bounds
+};
 
 /// The page so far.
 pub(super) struct Page {
@@ -44,9 +56,10 @@ impl Page {
     /// of OpenMetrics are decimal numbers: `1.0`.
     pub(super) fn bound(&self, bound: Option<&f64>) -> String {
         let Some(bound) = bound else { return "+Inf".to_owned() };
+        let text = bound.to_string();
         match self.format {
-            Format::Text => bound.to_string(),
-            Format::OpenMetrics => format!("{bound:?}"),
+            Format::OpenMetrics if !text.contains('.') => text + ".0",
+            _ => text,
         }
     }
 
@@ -131,6 +144,27 @@ impl Page {
     }
 }
 
+impl Page {
+    /// Writes the samples of a histogram of durations with exponential buckets, in seconds.
+    pub(super) fn exponential(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &dyn Display)],
+        durations: &Durations,
+        sum_us: u64,
+    ) {
+        let bucket = format!("{name}_bucket");
+        let (counts, total) = durations.up_to(&EXPONENTIAL_US);
+        let bounds = EXPONENTIAL_US.iter().map(|us| Some(*us as f64 / 1e6)).chain([None]);
+        for (bound, count) in bounds.zip(counts.into_iter().chain([total])) {
+            let bound = self.bound(bound.as_ref());
+            self.sample(&bucket, &[labels, &[("le", &bound)]].concat(), count);
+        }
+        self.sample(&format!("{name}_sum"), labels, sum_us as f64 / 1e6);
+        self.sample(&format!("{name}_count"), labels, total);
+    }
+}
+
 /// Displays a label value with its special characters escaped.
 pub(super) struct Escaped<'a>(pub(super) &'a dyn Display);
 
@@ -145,5 +179,33 @@ impl Display for Escaped<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponential_buckets_count_each_duration_once_at_their_bounds() {
+        let mut page = Page { text: String::new(), format: Format::OpenMetrics };
+        let us = [0, 63, 64, 89, 90, 127, 128, 67_108_863, 67_108_864, u64::MAX];
+        let durations = Durations::of_us(us.map(|us| (us, 1)));
+        page.exponential("d", &[("a", &"b")], &durations, 1_500_000);
+        for line in [
+            "d_bucket{a=\"b\",le=\"0.000064\"} 2",
+            "d_bucket{a=\"b\",le=\"0.00009\"} 4",
+            "d_bucket{a=\"b\",le=\"0.000128\"} 6",
+            "d_bucket{a=\"b\",le=\"0.00018\"} 7",
+            "d_bucket{a=\"b\",le=\"1.048576\"} 7",
+            "d_bucket{a=\"b\",le=\"67.108864\"} 8",
+            "d_bucket{a=\"b\",le=\"+Inf\"} 10",
+            "d_sum{a=\"b\"} 1.5",
+            "d_count{a=\"b\"} 10",
+        ] {
+            assert!(page.text.lines().any(|it| it == line), "{line} in\n{}", page.text);
+        }
+        assert!(EXPONENTIAL_US.is_sorted() && EXPONENTIAL_US[40] == 67_108_864);
+        assert_eq!(page.text.lines().count(), EXPONENTIAL_US.len() + 3);
     }
 }

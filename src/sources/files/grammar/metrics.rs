@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use crate::sources::files::values::{Entries, Placed, TimeOrNone};
 
-/// Istio's standard metrics on the page `/metrics`. The proxy's own metrics are always there.
+/// Istio's standard metrics on the page `/metrics`, and the buckets of the proxy's own metrics,
+/// which are always there.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
@@ -21,6 +22,19 @@ pub struct Metrics {
     pub unused_after: Option<TimeOrNone>,
     /// Changes of Istio's metrics, in order: a later one wins.
     pub overrides: Vec<Placed<MetricOverride>>,
+    /// The buckets of `ringway_service_request_duration_seconds`. Default `fixed`.
+    pub buckets: Buckets,
+}
+
+/// The buckets of the histogram of the durations of requests to services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Buckets {
+    /// The 19 of Envoy and Istio, from 0.5 ms to an hour.
+    #[default]
+    Fixed,
+    /// Two for each power of two, from 64 microseconds to 67 seconds.
+    Exponential,
 }
 
 /// The description of this workload, for the labels of Istio's metrics.

@@ -1,6 +1,6 @@
 //! Lowers `telemetry.metrics:` to the model.
 
-use super::super::grammar::metrics::{self as grammar, MetricMode, MetricName, Metrics};
+use super::super::grammar::metrics::{self as grammar, Buckets, MetricMode, MetricName, Metrics};
 use super::{list, origin, pairs, time_or_none};
 use crate::model::{self, Item, MetricOverride, RequestFact, StandardMetric, TagValue};
 
@@ -16,6 +16,7 @@ pub(super) fn metrics(written: Metrics) -> model::Metrics {
             .into_iter()
             .map(|it| Item::new(change(it.value), origin(it.place)))
             .collect(),
+        exponential_buckets: written.buckets == Buckets::Exponential,
     }
 }
 
