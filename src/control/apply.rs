@@ -422,6 +422,9 @@ impl Applier {
                 continue;
             }
             self.short |= errors.iter().any(BindError::is_shortage);
+            for error in &errors {
+                self.objects.blame(compiled.bind_places.get(&error.bind), error);
+            }
             let line = |error: &BindError| {
                 let place = compiled.bind_places.get(&error.bind).map_or("", String::as_str);
                 format!("{place}: error: {error}\n")

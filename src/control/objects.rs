@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::apply::{Applied, Applier};
+use super::sockets::BindError;
 use crate::sources::Documents;
 use crate::sources::files::diagnostic::{Diagnostic, Place};
 
@@ -22,6 +23,15 @@ pub struct Objects {
     pub used: Arc<Documents>,
     /// Those with the errors of the last try, each with its first error.
     pub blamed: Vec<RefusedObject>,
+}
+
+impl Objects {
+    /// Blames the object at `place` for a listener that cannot be opened.
+    pub fn blame(&mut self, place: Option<&String>, error: &BindError) {
+        if let Some((name, _)) = place.and_then(|place| place.rsplit_once(':')) {
+            self.blamed.push((name.into(), error.to_string()));
+        }
+    }
 }
 
 impl Applier {
