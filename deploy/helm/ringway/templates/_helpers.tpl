@@ -44,7 +44,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $own := (index .Values .Values.mode).config -}}
 {{- $address := .Values.admin.address | replace "::" "[::]" -}}
 {{- $admin := dict "bind" (printf "%s:%d" $address (int .Values.admin.port)) "token" "admin.token" -}}
-{{- mergeOverwrite (deepCopy $own) (dict "admin" $admin) | toYaml -}}
+{{- $made := dict "admin" $admin -}}
+{{- if and .Values.kubernetes.enabled (ne .Values.mode "sidecar") -}}
+{{- $source := dict "kubeconfig" "auto" "secrets" .Values.kubernetes.secrets -}}
+{{- with .Values.kubernetes.namespaces }}{{- $_ := set $source "namespaces" . }}{{- end -}}
+{{- $_ := set $made "sources" (dict "kubernetes" $source "cache" "/var/lib/ringway") -}}
+{{- end -}}
+{{- merge (deepCopy $own) $made | toYaml -}}
 {{- end -}}
 
 {{- /* The pod of the modes gateway and node. */ -}}
