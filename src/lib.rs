@@ -8,6 +8,7 @@
 pub mod cli;
 #[cfg(feature = "uring")]
 pub mod demo;
+pub mod inject;
 pub mod loadgen;
 pub mod simulate;
 // The control thread. It may block, and it never handles a request.

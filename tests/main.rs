@@ -21,6 +21,8 @@ mod floors;
 mod gateway_objects;
 mod hpack_corpus;
 mod http2_format;
+#[cfg(feature = "uring")]
+mod inject;
 mod istio_gateways;
 mod istio_objects;
 mod istio_policies;

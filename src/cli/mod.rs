@@ -5,6 +5,7 @@ mod ca;
 mod check;
 pub mod explain;
 mod generate;
+mod inject;
 mod intercept;
 mod live;
 
@@ -103,6 +104,20 @@ enum Command {
     #[command(after_help = "Examples:\n  ringway intercept up\n  \
         ringway intercept show --tproxy\n  ringway intercept down")]
     Intercept(intercept::InterceptCommand),
+    /// Add the sidecar to the pods of Kubernetes' workloads, in YAML or JSON.
+    #[command(after_help = "Examples:\n  \
+        ringway inject -f deployment.yaml | kubectl apply -f -\n  \
+        kubectl get deployments -n shop -o yaml | ringway inject | kubectl apply -f -\n  \
+        ringway inject -f shop.yaml --image registry.example.com/ringway:1 \\\n    \
+        --exclude-inbound-ports 22,9100\n  \
+        ringway inject --serve 0.0.0.0:8443 --cert tls.crt --key tls.key    # the webhook\n\n\
+        The result is on standard output, and a line for each object on standard error. Other \
+        documents pass unchanged, and so does a pod that has its sidecar.\n\n\
+        Annotations of a pod change the options for it: ringway.io/inject: \"false\" leaves it \
+        out; ringway.io/image, config, secret, admin-port, exclude-inbound-ports, \
+        exclude-outbound-ports, exclude-inbound-cidrs, exclude-outbound-cidrs, cpu, memory, \
+        cpu-limit, memory-limit.")]
+    Inject(inject::InjectArgs),
     /// Try a configuration against failures, on a simulated network in virtual time.
     #[command(after_help = "Examples:\n  ringway simulate -c conf/canary\n  \
         ringway simulate -c conf/canary --scenario conf/scenarios/canary.yaml --svg result.svg\n\n\
@@ -151,6 +166,7 @@ pub fn main() -> ExitCode {
         Command::Man(arguments) => generate::man(&arguments),
         Command::Ca(command) => ca::ca(command),
         Command::Intercept(command) => intercept::intercept(command),
+        Command::Inject(arguments) => inject::inject(&arguments),
         Command::Demo(arguments) => end(crate::demo::run(&arguments)),
         Command::Simulate(arguments) => crate::simulate::run(&arguments),
         Command::Bench(arguments) => bench(&arguments),

@@ -1,0 +1,56 @@
+{{- /* The rights of sources.kubernetes in a namespace. It changes nothing but the status. */ -}}
+{{- define "ringway.rules" }}
+- apiGroups: [""]
+  resources: [services{{ if .Values.kubernetes.secrets }}, secrets{{ end }}]
+  verbs: [get, list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+- apiGroups: [networking.istio.io, security.istio.io, telemetry.istio.io]
+  resources:
+  - virtualservices
+  - destinationrules
+  - serviceentries
+  - workloadentries
+  - gateways
+  - sidecars
+  - peerauthentications
+  - requestauthentications
+  - authorizationpolicies
+  - telemetries
+  verbs: [get, list, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources:
+  - gateways
+  - httproutes
+  - grpcroutes
+  - tlsroutes
+  - tcproutes
+  - backendtlspolicies
+  - referencegrants
+  verbs: [get, list, watch]
+{{- if .Values.kubernetes.status }}
+- apiGroups: [networking.istio.io, security.istio.io, telemetry.istio.io]
+  resources:
+  - virtualservices/status
+  - destinationrules/status
+  - serviceentries/status
+  - workloadentries/status
+  - gateways/status
+  - sidecars/status
+  - peerauthentications/status
+  - requestauthentications/status
+  - authorizationpolicies/status
+  - telemetries/status
+  verbs: [update, patch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources:
+  - gateways/status
+  - httproutes/status
+  - grpcroutes/status
+  - tlsroutes/status
+  - tcproutes/status
+  - backendtlspolicies/status
+  verbs: [update, patch]
+{{- end }}
+{{- end }}
