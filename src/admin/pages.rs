@@ -214,6 +214,7 @@ fn of_service(service: &Service, shifts: Vec<Value>) -> Value {
         "name": service.name,
         "dns": service.dns_name.as_ref().map(ToString::to_string),
         "consul": service.consul_name,
+        "kubernetes": service.slices.as_ref().map(|slices| &slices.name),
         "balance": format!("{:?}", service.policy),
         "locality": service.locality.as_ref().map(ToString::to_string),
         "requests_active": service.stats.sum(|cells| &cells.active),

@@ -7,6 +7,7 @@ mod levels;
 mod load;
 mod locality;
 mod maglev;
+mod position;
 mod takers;
 
 pub use balancer::{Balancer, Candidates};
@@ -14,6 +15,7 @@ pub use key::{HashKey, cookies, hash_key, hash_point, key_point};
 pub use load::{DEFAULT_RTT, EWMA_DECAY, Load};
 pub use locality::{Level, LevelHealth, LevelShare, Locality, OVERPROVISIONING_FACTOR};
 pub use maglev::{Maglev, Member};
+pub use position::{Position, is_within};
 
 /// The load balancing policy.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::balance::{Level, Locality, Policy};
+use crate::balance::{Level, Locality, Policy, Position};
 use crate::cells::PerWorker;
 use crate::grpc::methods::Methods;
 use crate::health::{
@@ -143,6 +143,15 @@ impl fmt::Display for Beside {
     }
 }
 
+/// The endpoints of a service in Kubernetes.
+#[derive(Debug)]
+pub struct Slices {
+    /// The namespace, the name of the service and the name of its port: `shop/web/http`.
+    pub name: Box<str>,
+    /// The zone of this proxy, to compare it with those of later endpoints.
+    pub position: Position,
+}
+
 /// A service: its endpoints, and the settings of connections to them.
 #[derive(Debug)]
 pub struct Service {
@@ -160,6 +169,8 @@ pub struct Service {
     pub dns_name: Option<DnsName>,
     /// The name in Consul. `None` when the endpoints come from elsewhere.
     pub consul_name: Option<Box<str>>,
+    /// The endpoints in Kubernetes. `None` when they come from elsewhere.
+    pub slices: Option<Box<Slices>>,
     /// The source that may replace the endpoints alone. `None` when they come with the rest.
     pub source: Option<Box<str>>,
     /// The zone and the level of all addresses of the DNS name. `None` if the zone is unknown.
@@ -275,6 +286,7 @@ impl Service {
             endpoints: EndpointSet::new(Endpoints::new(vec![endpoint], Vec::new(), &policy).into()),
             dns_name: None,
             consul_name: None,
+            slices: None,
             source: None,
             dns_zone: None,
             egress: self.egress,

@@ -1,27 +1,35 @@
-//! Services that an xDS server or Consul is expected to have. A rule may name one before the server
-//! has sent it, and after the server has removed it.
+//! Services that an xDS server, Consul or Kubernetes is expected to have. A rule may name one
+//! before the server has sent it, and after the server has removed it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::is_address;
-use crate::model::{Action, Endpoints, Item, Model, Origin, Service};
+use super::sources::CLUSTER_DOMAIN;
+use crate::model::{Action, Endpoints, Item, Kubernetes, Model, Origin, Service};
 
 /// Adds a service without endpoints for each name that a rule or a listener refers to and that does
 /// not exist. Requests to it get 503. Does nothing if no xDS server is asked, nor Consul for all
-/// services. Returns the names.
+/// services, nor Kubernetes, whose services have names in the domain of the cluster. Returns the
+/// names.
 pub(super) fn add(model: &mut Arc<Model>) -> Vec<String> {
     let sources = &model.settings.sources;
     let all_of_consul = sources.consul.as_ref().is_some_and(|consul| consul.value.all);
-    if sources.xds.is_none() && !all_of_consul {
+    let all = sources.xds.is_some() || all_of_consul;
+    let domain = sources.kubernetes.as_ref().map(|it| cluster_domain(&it.value));
+    if !all && domain.is_none() {
         return Vec::new();
     }
+    let may_come = |name: &str| all || domain.as_deref().is_some_and(|it| name.ends_with(it));
     let known: HashSet<&str> =
         model.services.iter().map(|service| &*service.value.name.value).collect();
     let mut absent: BTreeMap<&str, &Origin> = BTreeMap::new();
     for reference in references(model) {
         let name = reference.value.as_str();
-        if !name.is_empty() && !name.contains('/') && !is_address(name) && !known.contains(name) {
+        let is_name = !name.is_empty() && !name.contains('/') && !is_address(name);
+        // The port comes after the host.
+        let host = name.split('|').next().unwrap_or_default();
+        if is_name && may_come(host) && !known.contains(name) {
             absent.entry(name).or_insert(&reference.origin);
         }
     }
@@ -43,6 +51,12 @@ pub(super) fn add(model: &mut Arc<Model>) -> Vec<String> {
         Arc::make_mut(model).services.extend(added);
     }
     names
+}
+
+/// The end of the names of services of Kubernetes.
+fn cluster_domain(kubernetes: &Kubernetes) -> String {
+    let domain = kubernetes.cluster_domain.as_ref().map_or(CLUSTER_DOMAIN, |it| &it.value);
+    format!(".svc.{domain}")
 }
 
 /// All references to services.

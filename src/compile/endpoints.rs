@@ -9,11 +9,11 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::Compiler;
-use super::locality::{self, Position};
+use super::locality;
 use super::registry::Registry;
-use crate::balance::{Level, Policy};
+use crate::balance::{Level, Policy, Position};
 use crate::cells::PerWorker;
-use crate::cluster::{Endpoint, Endpoints, Service};
+use crate::cluster::{Endpoint, Endpoints, Service, Slices};
 use crate::health::{HealthState, OutlierGroup, OutlierState, Warmup};
 use crate::model::{self, Endpoints as Written, Item, Origin};
 use crate::net::Address;
@@ -54,6 +54,10 @@ pub(super) fn of_service(
             let known = known.map_or(&[][..], |known| known);
             known.iter().for_each(|endpoint| builder.add_one(None, endpoint, level));
         }
+        Some(Written::Slices(name)) => {
+            let known = compiler.resolutions.slices.get(&*name.value);
+            builder.add_found(known.map_or(&[], |known| known), position);
+        }
         Some(Written::Awaited) | None => {}
     }
     let endpoints = builder.finish(policy);
@@ -85,6 +89,18 @@ pub fn found_in_consul(
     builder.finish(&service.policy)
 }
 
+/// Compiles the endpoints of a port of a service of Kubernetes.
+pub fn found_in_slices(
+    service: &Service,
+    slices: &Slices,
+    found: &[model::Endpoint],
+    registry: &mut Registry,
+) -> Arc<Endpoints> {
+    let mut builder = Builder::new(registry, &service.name, judged(service));
+    builder.add_found(found, &slices.position);
+    builder.finish(&service.policy)
+}
+
 /// Compiles the endpoints that a resource of a server lists. Returns `None` if more of the service
 /// depends on them, so that it must be compiled again.
 pub fn found_in_resource(
@@ -97,7 +113,8 @@ pub fn found_in_resource(
     builder.is_placed = locality::is_placed(written);
     builder.add(None, all, &Position::default());
     let endpoints = builder.finish(&service.policy);
-    (locality::policy(written, &endpoints) == service.locality).then_some(endpoints)
+    (locality::policy(written, &endpoints, &Position::default()) == service.locality)
+        .then_some(endpoints)
 }
 
 fn judged(service: &Service) -> Judged {
@@ -154,6 +171,14 @@ impl<'a> Builder<'a> {
         }
         if let Some(version) = version {
             self.versions.push((version, (first..self.list.len() as u32).collect()));
+        }
+    }
+
+    fn add_found(&mut self, found: &[model::Endpoint], position: &Position) {
+        // The zones of later endpoints are not known yet.
+        self.is_placed = !position.near.is_empty();
+        for endpoint in found {
+            self.add_one(None, endpoint, position.level(endpoint.zone.as_deref(), 0));
         }
     }
 
@@ -328,6 +353,6 @@ fn origin_of(service: &model::Service, index: usize) -> Option<&Origin> {
         Written::Versions(all) => {
             all.iter().flat_map(|(_, its)| its).nth(index).map(|it| &it.origin)
         }
-        Written::Name(_) | Written::Consul(_) | Written::Awaited => None,
+        Written::Name(_) | Written::Consul(_) | Written::Slices(_) | Written::Awaited => None,
     }
 }

@@ -1,25 +1,13 @@
 //! Compiles the preference of a service for near endpoints.
 
 use super::Compiler;
-use crate::balance::{Level, Locality, OVERPROVISIONING_FACTOR};
+use crate::balance::{Locality, OVERPROVISIONING_FACTOR, Position, is_within};
 use crate::cluster::Endpoints;
-use crate::model::{self, Item, Prefer, Zone};
+use crate::model::{self, Item, Prefer};
 
 /// The maximum overprovisioning factor: with it, one healthy endpoint of 100 carries the whole
 /// load. A larger number was probably meant as a percentage.
 const FACTOR_MAX: f64 = 100.0;
-
-/// The zone of this proxy, in the form in which it is compared with the zones of one service's
-/// endpoints.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Position {
-    /// The leading parts of the proxy's zone that are compared. Empty means that zones are ignored.
-    near: Vec<Box<str>>,
-    /// The other zones, in the order in which they get requests.
-    failover: Vec<Zone>,
-    /// Whether any endpoint of the service has a zone or a priority.
-    pub is_used: bool,
-}
 
 /// Determines the position of this proxy for a service. Reports invalid settings.
 pub(super) fn position(compiler: &mut Compiler<'_>, service: &model::Service) -> Position {
@@ -46,34 +34,18 @@ pub(super) fn position(compiler: &mut Compiler<'_>, service: &model::Service) ->
     Position { near, failover: failover.unwrap_or_default(), is_used }
 }
 
-impl Position {
-    /// The level of an endpoint in `zone` with this priority.
-    pub(super) fn level(&self, zone: Option<&str>, priority: u32) -> Level {
-        let common = zone.map_or(0, |zone| {
-            let pairs = zone.split('/').zip(&self.near);
-            pairs.take_while(|(part, own)| **part == ***own).count()
-        });
-        let far = self.near.len() - common;
-        let in_chain = |zone| self.failover.iter().position(|to| is_within(zone, to));
-        let distance = match (far, zone.and_then(in_chain)) {
-            (0, _) => 0,
-            (_, Some(place)) => place + 1,
-            (_, None) => self.failover.len() + far,
-        };
-        Level { priority, distance: distance as u32 }
-    }
-}
-
-/// Whether `zone` equals `of` or is within it.
-fn is_within(zone: &str, of: &str) -> bool {
-    zone.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Compiles the locality policy for `endpoints`. Returns `None` if all have the same level.
-pub(super) fn policy(service: &model::Service, endpoints: &Endpoints) -> Option<Locality> {
+/// Compiles the locality policy for `endpoints`. Returns `None` if all have the same level, and no
+/// other endpoints may replace them alone.
+pub(super) fn policy(
+    service: &model::Service,
+    endpoints: &Endpoints,
+    position: &Position,
+) -> Option<Locality> {
     let mut levels = endpoints.list.iter().map(|endpoint| endpoint.level);
-    let first = levels.next()?;
-    if levels.all(|level| level == first) {
+    let first = levels.next();
+    let may_change = matches!(service.endpoints, Some(model::Endpoints::Slices(_)));
+    let may_differ = may_change && !position.near.is_empty();
+    if !may_differ && levels.all(|level| Some(level) == first) {
         return None;
     }
     let written = service.locality.as_ref().map(|item| &item.value);
@@ -135,43 +107,9 @@ pub(super) fn is_placed(service: &model::Service) -> bool {
         }
         Some(model::Endpoints::Name(_)) => service.dns_zone.is_some(),
         Some(model::Endpoints::Consul(_) | model::Endpoints::Awaited) => false,
+        // Kubernetes tells the zone of each endpoint that has one.
+        Some(model::Endpoints::Slices(_)) => true,
         // The missing list is an error of its own.
         None => true,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_distance_counts_the_parts_that_differ() {
-        let near = |text: &str| text.split('/').map(Into::into).collect();
-        let position = |own: &str, chain: &[&str]| Position {
-            near: near(own),
-            failover: chain.iter().map(|&zone| zone.into()).collect(),
-            is_used: true,
-        };
-        for (own, chain, zone, distance) in [
-            ("eu/a", &[][..], "eu/a", 0),
-            ("eu/a", &[], "eu/a/rack1", 0),
-            ("eu/a", &[], "eu/b", 1),
-            ("eu/a", &[], "eu", 1),
-            ("eu/a", &[], "us/a", 2),
-            ("eu/a", &[], "europe/a", 2),
-            ("eu/a/rack1", &[], "eu/a", 1),
-            ("eu/a/rack1", &[], "eu/b/rack1", 2),
-            ("eu", &[], "eu/b", 0),
-            ("eu/a", &["us", "eu/b"], "eu/a", 0),
-            ("eu/a", &["us", "eu/b"], "us/c", 1),
-            ("eu/a", &["us", "eu/b"], "eu/b", 2),
-            ("eu/a", &["us", "eu/b"], "eu/c", 3),
-            ("eu/a", &["us", "eu/b"], "asia", 4),
-        ] {
-            let level = position(own, chain).level(Some(zone), 7);
-            assert_eq!(level, Level { priority: 7, distance }, "{own} {zone}");
-        }
-        assert_eq!(position("eu/a", &[]).level(None, 0).distance, 2, "an unknown zone is far");
-        assert_eq!(Position::default().level(Some("eu"), 0), Level::default());
     }
 }

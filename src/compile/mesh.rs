@@ -417,6 +417,7 @@ fn passthrough(compiler: &mut Compiler<'_>, name: &str) -> Arc<Service> {
         endpoints: EndpointSet::default(),
         dns_name: None,
         consul_name: None,
+        slices: None,
         source: None,
         dns_zone: None,
         policy: Policy::RoundRobin,

@@ -46,14 +46,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::admin::{AdminPeer, AdminPlan, AdminTls, address as admin_address};
-pub use self::endpoints::{found_at, found_in_consul, found_in_resource};
+pub use self::endpoints::{found_at, found_in_consul, found_in_resource, found_in_slices};
 pub use self::jwt::KeySource;
 use self::registry::Registry;
 pub use self::reserved::{admin_endpoints, reaches};
 pub use self::retries::check_condition;
 pub use self::routes::{check_field, check_host, check_substitution};
 pub use self::slips::Validity;
-pub use self::sources::{ConsulSource, EtcdSource, SourcePlan, XdsSource};
+pub use self::sources::{
+    CLUSTER_DOMAIN, ConsulSource, EtcdSource, KubernetesSource, SourcePlan, XdsSource,
+};
 pub use self::suggestion::{key_suggestion, suggestion, value_suggestion};
 use self::tls::MeshIdentity;
 pub use self::tls::workload::{IssuedBy, WorkloadApi};
@@ -82,6 +84,8 @@ pub struct Resolutions {
     pub key_sets: HashMap<String, Arc<KeySet>>,
     /// The endpoints of the services in Consul.
     pub consul: HashMap<String, Arc<[Endpoint]>>,
+    /// The endpoints of the ports of services of Kubernetes: `NAMESPACE/NAME/PORT`.
+    pub slices: HashMap<Arc<str>, Arc<[Endpoint]>>,
     /// The identity of this workload from each SPIFFE Workload API: that of the configuration in
     /// use, and that of one which waits for its identity.
     pub identities: HashMap<WorkloadApi, Arc<WorkloadIdentity>>,

@@ -50,7 +50,7 @@ pub fn admin_endpoints(service: &Service, admin: &Address, mut found: impl FnMut
                 found(&name.origin, name.value.address.to_string());
             }
         }
-        Some(Endpoints::Consul(_) | Endpoints::Awaited) | None => {}
+        Some(Endpoints::Consul(_) | Endpoints::Slices(_) | Endpoints::Awaited) | None => {}
     }
 }
 

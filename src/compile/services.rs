@@ -9,8 +9,8 @@ use super::{
     Compiler, breaker, endpoints, health, http2, http3, is_token, jwt, locality, outlier, retries,
     standard, tcp, tls,
 };
-use crate::balance::{HashKey, Policy};
-use crate::cluster::{EndpointSet, Protocol, Service};
+use crate::balance::{HashKey, Policy, Position};
+use crate::cluster::{EndpointSet, Protocol, Service, Slices};
 use crate::model::{self, Balance, Endpoints, HashBy, Item, Model, ServiceProtocol};
 use crate::net::{DnsName, Egress};
 use crate::proxy_protocol::SendProxyProtocol;
@@ -79,6 +79,16 @@ fn dns_name(written: &model::Service) -> Option<DnsName> {
     }
 }
 
+/// The endpoints of a service in Kubernetes.
+fn slices(written: &model::Service, position: Position) -> Option<Box<Slices>> {
+    match &written.endpoints {
+        Some(Endpoints::Slices(name)) => {
+            Some(Box::new(Slices { name: name.value.as_str().into(), position }))
+        }
+        _ => None,
+    }
+}
+
 fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -> Service {
     let written = &item.value;
     let name = written.name.value.as_str();
@@ -91,15 +101,14 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
     let outlier = outlier::detection(compiler, written);
     let position = locality::position(compiler, written);
     let endpoints = endpoints::of_service(compiler, item, &policy, &position);
-    let locality = locality::policy(written, &endpoints);
+    let locality = locality::policy(written, &endpoints, &position);
     let place = |zone: &model::Zone| (zone.clone(), position.level(Some(zone), 0));
     let slow_start = outlier::slow_start(compiler, written, &policy);
     let stated = written.health_check.is_some() || outlier.is_some() || slow_start.is_some();
     let liveness = tcp::liveness(compiler, &written.tcp, compiler.egress.liveness);
     let egress = Egress { liveness, ..compiler.egress };
-    let retries = written.retries.as_ref();
     let total = retries::Total::own(written.timeout);
-    let retries = retries.map(|item| retries::policy(compiler, item, total));
+    let retries = written.retries.as_ref().map(|item| retries::policy(compiler, item, total));
     let breaker = written.circuit_breaker.as_ref();
     let breaker = breaker.map(|written| Arc::new(breaker::breaker(compiler, name, written)));
     let concurrency = breaker::concurrency(compiler, name, written).map(Arc::new);
@@ -118,6 +127,7 @@ fn service_of<'a>(compiler: &mut Compiler<'a>, item: &'a Item<model::Service>) -
         endpoints: EndpointSet::new(endpoints),
         dns_name: dns_name(written),
         consul_name: consul_name(written).map(Into::into),
+        slices: slices(written, position.clone()),
         source: source(item),
         policy,
         locality,

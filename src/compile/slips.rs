@@ -62,7 +62,10 @@ fn empty_service(compiler: &mut Compiler<'_>, service: &model::Service) {
                 weightless(compiler, version, list);
             }
         }
-        Some(Endpoints::Name(_) | Endpoints::Consul(_) | Endpoints::Awaited) | None => {}
+        Some(
+            Endpoints::Name(_) | Endpoints::Consul(_) | Endpoints::Slices(_) | Endpoints::Awaited,
+        )
+        | None => {}
     }
 }
 

@@ -129,6 +129,24 @@ impl PartialEq for ConsulSource {
     }
 }
 
+/// The default of `cluster_domain`.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// The objects that are wanted from Kubernetes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KubernetesSource {
+    /// The kubeconfig. `None` means that it is looked for.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig. `None` means its current one.
+    pub context: Option<String>,
+    /// The namespaces, sorted. Empty means all.
+    pub namespaces: Vec<String>,
+    /// Whether Secrets are read.
+    pub secrets: bool,
+    /// The address of the admin interface. No endpoint may have it.
+    pub admin: Option<SocketAddr>,
+}
+
 /// The servers that are asked for more of the configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SourcePlan {
@@ -138,6 +156,8 @@ pub struct SourcePlan {
     pub xds: Option<XdsSource>,
     /// The services in Consul.
     pub consul: Option<Box<ConsulSource>>,
+    /// The objects of Kubernetes.
+    pub kubernetes: Option<Box<KubernetesSource>>,
     /// The directory for the last configuration of the servers.
     pub cache: Option<PathBuf>,
     /// The API that issues the identity of this workload.
@@ -160,13 +180,18 @@ impl SourcePlan {
             let (host, port) = &consul.server;
             format!("Consul at {host}:{port}")
         });
-        etcd.chain(xds).chain(consul).chain(self.identity.iter().map(WorkloadApi::name))
+        let kubernetes = self.kubernetes.iter().map(|kubernetes| kubernetes.name());
+        let servers = etcd.chain(xds).chain(consul).chain(kubernetes);
+        servers.chain(self.identity.iter().map(WorkloadApi::name))
     }
 }
 
 pub(super) fn sources(compiler: &mut Compiler<'_>) -> SourcePlan {
     let written = &compiler.model.settings.sources;
-    let is_alone = written.etcd.is_none() && written.xds.is_none() && written.consul.is_none();
+    let is_alone = written.etcd.is_none()
+        && written.xds.is_none()
+        && written.consul.is_none()
+        && written.kubernetes.is_none();
     if let Some(cache) = written.cache.as_ref().filter(|_| is_alone) {
         let help = "add `etcd: {endpoints: [HOST:PORT]}`, or leave `cache` out";
         compiler.fault_with_help(&cache.origin, "there is no server to cache", help);
@@ -178,8 +203,48 @@ pub(super) fn sources(compiler: &mut Compiler<'_>) -> SourcePlan {
             .consul
             .as_ref()
             .and_then(|consul| consul_source(compiler, consul).map(Box::new)),
+        kubernetes: written
+            .kubernetes
+            .as_ref()
+            .map(|kubernetes| Box::new(kubernetes_source(compiler, kubernetes))),
         cache: written.cache.as_ref().map(|cache| cache.value.clone()),
         identity: compiler.workload_api.clone(),
+    }
+}
+
+impl KubernetesSource {
+    /// A name for the operator.
+    pub fn name(&self) -> String {
+        match &self.kubeconfig {
+            Some(file) => format!("Kubernetes, as {} says", file.display()),
+            None => "Kubernetes".to_owned(),
+        }
+    }
+}
+
+fn kubernetes_source(
+    compiler: &mut Compiler<'_>,
+    written: &Item<model::Kubernetes>,
+) -> KubernetesSource {
+    let kubernetes = &written.value;
+    for namespace in &kubernetes.namespaces {
+        let is_letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if namespace.value.is_empty() || !namespace.value.chars().all(is_letter) {
+            let message = format!("{:?} is not the name of a namespace", namespace.value);
+            let help = "a name has small letters, digits and dashes; no list means all namespaces";
+            compiler.fault_with_help(&namespace.origin, message, help);
+        }
+    }
+    let text = |item: &Item<String>| item.value.clone();
+    let mut namespaces: Vec<String> = kubernetes.namespaces.iter().map(text).collect();
+    namespaces.sort();
+    namespaces.dedup();
+    KubernetesSource {
+        kubeconfig: kubernetes.kubeconfig.as_ref().map(|file| file.value.clone()),
+        context: kubernetes.context.as_ref().map(text),
+        namespaces,
+        secrets: kubernetes.secrets,
+        admin: admin::tcp(compiler.model),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::checks::Checks;
 use super::fallback;
+use super::objects::Objects;
 use super::outliers::Outliers;
 use super::shifts::Shifts;
 use super::sockets::{BindError, Sockets};
@@ -56,6 +57,8 @@ pub struct Applier {
     pub resources: Resources,
     /// The documents of a server that are in use.
     pub documents: Arc<Documents>,
+    /// The objects of Kubernetes that are in use.
+    pub objects: Objects,
     /// The health checks of endpoints.
     pub checks: Checks,
     /// Ends the ejections of outlier detection.
@@ -124,6 +127,9 @@ impl Applier {
             if applied.sources.etcd.is_none() {
                 self.documents = Arc::default();
             }
+            if applied.sources.kubernetes.is_none() {
+                self.objects = Objects::default();
+            }
         }
         self.status.known().reloads.files_differ = !self.tried.is_same_text(&self.loaded);
         applied
@@ -132,11 +138,14 @@ impl Applier {
     /// Reads the files. Adds the documents in use, if the files still name a server.
     fn load(&self) -> Loaded {
         let loaded = files::load(&self.arguments, &ProcessEnvironment);
-        let is_usual = self.documents.texts.is_empty() || loaded.is_faulty();
-        match is_usual || !loaded.has_servers() {
-            true => loaded,
-            false => loaded.with_documents(&self.documents),
+        let is_usual = self.documents.texts.is_empty() && self.objects.used.texts.is_empty();
+        if is_usual || loaded.is_faulty() {
+            return loaded;
         }
+        let none = Documents::default();
+        let documents = if loaded.asks_etcd() { &self.documents } else { &none };
+        let objects = if loaded.asks_kubernetes() { &self.objects.used } else { &none };
+        loaded.with_documents(documents, objects)
     }
 
     /// Applies the files in use with `documents` in the place of the previous ones.
@@ -148,7 +157,7 @@ impl Applier {
             return Err(fault.clone());
         }
         let began = Instant::now();
-        let loaded = Arc::new(self.loaded.with_documents(documents));
+        let loaded = Arc::new(self.loaded.with_documents(documents, &self.objects.used));
         self.version += 1;
         // The warnings about the files are in the log already.
         let of_document = |place: Place| loaded.sources.is_remote(place.file);
@@ -249,7 +258,12 @@ impl Applier {
     }
 
     /// Logs that a configuration was applied, and stores it in the status.
-    fn note_applied(&mut self, snapshot: Arc<Snapshot>, applied: &Applied, began: Instant) {
+    pub(super) fn note_applied(
+        &mut self,
+        snapshot: Arc<Snapshot>,
+        applied: &Applied,
+        began: Instant,
+    ) {
         let mut known = self.status.known();
         known.reloads.last = Some(SystemTime::now());
         known.reloads.succeeded += 1;
@@ -323,7 +337,7 @@ impl Applier {
     }
 
     /// Compiles `loaded` and applies it. Logs the warnings about it for which `warns` is true.
-    async fn try_apply(
+    pub(super) async fn try_apply(
         &mut self,
         loaded: &Loaded,
         warns: impl Fn(&Diagnostic) -> bool,
@@ -385,9 +399,12 @@ impl Applier {
         mut undo: Option<&mut Undo>,
     ) -> Result<(Compiled, Vec<Vec<ListeningSocket>>), String> {
         loop {
-            let Self { resources, version, registry, resolutions, awaited, .. } = self;
+            let Self { resources, version, registry, resolutions, awaited, objects, .. } = self;
             let compiled = files::compile_with(loaded, resources, *version, registry, resolutions)
-                .map_err(|errors| errors.to_string())?;
+                .map_err(|errors| {
+                    objects.blamed = errors.of_documents();
+                    errors.to_string()
+                })?;
             let taking = undo.as_deref_mut();
             if taking.is_some_and(|undo| undo.take_back(resources, &compiled.refusals)) {
                 continue;
@@ -405,6 +422,9 @@ impl Applier {
                 continue;
             }
             self.short |= errors.iter().any(BindError::is_shortage);
+            for error in &errors {
+                self.objects.blame(compiled.bind_places.get(&error.bind), error);
+            }
             let line = |error: &BindError| {
                 let place = compiled.bind_places.get(&error.bind).map_or("", String::as_str);
                 format!("{place}: error: {error}\n")
@@ -467,7 +487,7 @@ impl Applier {
 pub type Refused = (Kind, Box<str>, String);
 
 /// The resources before a change.
-struct Undo {
+pub(super) struct Undo {
     source: &'static str,
     before: Resources,
     refused: Vec<Refused>,

@@ -15,9 +15,11 @@ mod export;
 mod fallback;
 #[cfg(feature = "uring")]
 mod identity;
+mod kubernetes;
 #[cfg(feature = "uring")]
 mod moves;
-pub mod outliers;
+pub mod objects;
+mod outliers;
 mod overload;
 #[cfg(feature = "uring")]
 mod quic_key;
@@ -36,6 +38,7 @@ pub mod sockets;
 mod sources;
 #[cfg(feature = "uring")]
 mod systemd;
+mod trial;
 #[cfg(feature = "uring")]
 mod watch;
 #[cfg(feature = "uring")]

@@ -1,9 +1,11 @@
 //! Changes of the endpoints of resources. They replace the endpoints of a service, and nothing is
 //! compiled again.
 
+use std::sync::Arc;
+
 use super::apply::Applier;
-use crate::compile::{admin_endpoints, found_in_resource};
-use crate::model::{Change, Patch, Precedence, Resource};
+use crate::compile::{admin_endpoints, found_in_resource, found_in_slices};
+use crate::model::{Change, Endpoint, Patch, Precedence, Resource};
 
 impl Applier {
     /// Replaces the endpoints of the services in `changes`, which differ in nothing else. Returns
@@ -33,5 +35,24 @@ impl Applier {
             self.replace_endpoints(&snapshot, index, endpoints);
         }
         true
+    }
+
+    /// Replaces the endpoints of each service with this port of a service of Kubernetes. Nothing
+    /// else changes.
+    pub fn put_slices(&mut self, port: &Arc<str>, endpoints: Arc<[Endpoint]>) {
+        let snapshot = self.status.known().snapshot.clone();
+        if let Some(snapshot) = snapshot {
+            for (index, service) in snapshot.services.iter().enumerate() {
+                let slices = service.slices.as_ref().filter(|slices| *slices.name == **port);
+                if let Some(slices) = slices {
+                    let found = found_in_slices(service, slices, &endpoints, &mut self.registry);
+                    self.replace_endpoints(&snapshot, index, found);
+                }
+            }
+        }
+        match endpoints.is_empty() {
+            true => _ = self.resolutions.slices.remove(port),
+            false => _ = self.resolutions.slices.insert(Arc::clone(port), endpoints),
+        }
     }
 }

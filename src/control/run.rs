@@ -16,6 +16,7 @@ use super::cpus::Cpus;
 use super::descriptors::raise_descriptor_limit;
 use super::export::Exporters;
 use super::identity;
+use super::objects::Objects;
 use super::outliers::{Clock, Outliers};
 use super::overload::{Monitor, READ_INTERVAL};
 use super::quic_key;
@@ -26,21 +27,22 @@ use super::signals::{Signals, Told};
 use super::sockets::Sockets;
 use super::sources::{Change, Sources};
 use super::systemd::{Manager, passed_sockets, watchdog_interval};
+use super::trial::trial;
 use super::watch::Watch;
 use super::workers::{WorkerParts, observers, start_workers};
 use crate::admin::Admin;
 use crate::cells::PerWorker;
 use crate::compile::registry::Registry;
-use crate::compile::{AdminPlan, Compiled, IssuedBy, Resolutions};
+use crate::compile::{AdminPlan, IssuedBy, Resolutions};
 use crate::error::plain;
 use crate::intercept::{Installed, InterceptError};
-use crate::model::{Driver, Model, Resources};
+use crate::model::{Model, Resources};
 use crate::runtime::core::WorkerCells;
 use crate::runtime::memory;
 use crate::snapshot::{DrainStep, OutboundDrain, Overload};
 use crate::sources::files::{self, Loaded, ProcessEnvironment};
 use crate::sources::lookup::Lookups;
-use crate::sources::{Documents, Identities, KeySets, Names, Outward, consul, xds};
+use crate::sources::{Documents, Identities, KeySets, Names, Outward, consul, kubernetes, xds};
 use crate::telemetry::logs::{FINISH_LIMIT, HURRIED_FINISH_LIMIT};
 use crate::telemetry::status::Status;
 use crate::worker::mailbox::{Order, ReportKind};
@@ -109,8 +111,7 @@ async fn serve(
     watch.follow(&loaded.watched(&arguments), loaded.materials.paths());
     let (sender, reports) = mpsc::unbounded_channel();
     let log = Arc::clone(&status.known().access_log);
-    let clock = Clock { began: Instant::now() };
-    let (overload, began) = (&Arc::<Overload>::default(), clock.began);
+    let (overload, began) = (&Arc::<Overload>::default(), Instant::now());
     let parts = WorkerParts { stats: &stats, reports: &sender, status: &status, overload, began };
     let mailboxes = start_workers(workers, places, trial.driver, &parts)?;
     let plan = &trial.control.sources;
@@ -122,7 +123,7 @@ async fn serve(
     let (admin, resolver, exporters) = for_others(&status, &lookups, &first).await?;
     let applier = Applier {
         arguments,
-        outliers: Outliers::new(Arc::clone(&registry.outliers), clock),
+        outliers: Outliers::new(Arc::clone(&registry.outliers), Clock { began }),
         registry,
         sockets: Sockets::new(workers, passed),
         mailboxes,
@@ -132,7 +133,8 @@ async fn serve(
         resolutions: addresses.with(issued, sources.consul.known()),
         resources: Resources::default(),
         documents: Arc::default(),
-        checks: Checks::new(clock),
+        objects: Objects::default(),
+        checks: Checks::new(Clock { began }),
         shifts: Shifts::new(trial.state_dir),
         tried: Arc::clone(&loaded),
         loaded,
@@ -165,7 +167,7 @@ async fn serve(
 
 /// The needs of the first configuration, if it has documents of a server.
 fn first_wanted(loaded: &Loaded, sources: &Sources) -> Option<Applied> {
-    let loaded = loaded.with_documents(sources.first()?);
+    let loaded = loaded.with_documents(sources.first()?, &Documents::default());
     trial(&loaded).ok().map(|trial| trial.control)
 }
 
@@ -198,36 +200,6 @@ async fn for_others(
     let mut resolver = Resolver::new(status.clone(), lookups.clone());
     resolver.serve(control.dns.clone()).await.map_err(RunError::System)?;
     Ok((admin, resolver, Exporters::new(status, lookups)))
-}
-
-/// The parts of the configuration that are needed before the workers start.
-struct Trial {
-    workers: Option<usize>,
-    pin: Option<bool>,
-    driver: Driver,
-    state_dir: Option<PathBuf>,
-    control: Applied,
-}
-
-/// Compiles the configuration once before anything is started, to find all its errors. The snapshot
-/// is dropped, so that it does not occupy memory.
-fn trial(loaded: &Loaded) -> Result<Trial, RunError> {
-    let compiled = files::compile(loaded, 0, &mut Registry::new(1), &Resolutions::new())
-        .map_err(|errors| RunError::Config(errors.to_string()))?;
-    let Compiled { workers, pin, driver, state_dir, .. } = compiled;
-    let Compiled { names, gone_after, key_sources, admin, dns, .. } = compiled;
-    let sources = compiled.sources;
-    if !names.is_empty() || !key_sources.is_empty() {
-        tracing::info!(
-            names = names.len(),
-            key_sets = key_sources.len(),
-            limit = ?FIRST_LOOKUP,
-            "waiting for the addresses of services in DNS and for token keys"
-        );
-    }
-    let files = Arc::default();
-    let control = Applied { names, gone_after, key_sources, admin, files, dns, sources };
-    Ok(Trial { workers, pin, driver, state_dir, control })
 }
 
 struct Control {
@@ -277,6 +249,9 @@ impl Control {
         }
         if let Some(update) = self.sources.take_first_update() {
             self.take_update(update).await;
+        }
+        if let Some(change) = self.sources.kubernetes.take_first() {
+            self.take_kubernetes(change).await;
         }
         if self.applier.status.known().snapshot.is_some() {
             return Ok(());
@@ -372,6 +347,7 @@ impl Control {
                     Change::Documents(documents) => self.take_documents(documents, None).await,
                     Change::Resources(update) => self.take_update(update).await,
                     Change::Consul(change) => self.take_consul(change).await,
+                    Change::Kubernetes(change) => self.take_kubernetes(change).await,
                 },
                 report = self.applier.reports.recv() => {
                     let Some(report) = report else {
@@ -445,6 +421,15 @@ impl Control {
     /// Uses a change in Consul.
     async fn take_consul(&mut self, change: consul::Change) {
         if let Some(applied) = ConsulServices::apply(&mut self.applier, change).await {
+            memory::give_back_with_code();
+            Box::pin(self.use_applied(applied)).await;
+        }
+    }
+
+    /// Uses a change in Kubernetes.
+    async fn take_kubernetes(&mut self, change: kubernetes::Change) {
+        let Self { sources, applier, .. } = self;
+        if let Some(applied) = Box::pin(sources.kubernetes.apply(applier, change)).await {
             memory::give_back_with_code();
             Box::pin(self.use_applied(applied)).await;
         }

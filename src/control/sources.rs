@@ -9,9 +9,10 @@ use tokio::time::sleep;
 
 use super::apply::{Applied, Applier};
 use super::consul::ConsulServices;
+use super::kubernetes::KubernetesObjects;
 use crate::compile::SourcePlan;
 use crate::sources::lookup::Lookups;
-use crate::sources::{Cache, Documents, Etcd, Xds, consul, etcd, xds};
+use crate::sources::{Cache, Documents, Etcd, Xds, consul, etcd, kubernetes, xds};
 use crate::telemetry::status::Status;
 
 /// How long the process waits at its start for a server. After that it uses the copy.
@@ -31,6 +32,8 @@ pub struct Sources {
     xds: Xds,
     /// The services in Consul.
     pub consul: ConsulServices,
+    /// The objects of Kubernetes.
+    pub kubernetes: KubernetesObjects,
     plan: SourcePlan,
     copies: Option<Copies>,
     first: Option<First>,
@@ -48,6 +51,8 @@ pub enum Change {
     Resources(xds::Update),
     /// Services in Consul, or their endpoints.
     Consul(consul::Change),
+    /// Objects of Kubernetes.
+    Kubernetes(kubernetes::Change),
 }
 
 /// The first documents, and the time of their copy if they are a copy.
@@ -87,6 +92,7 @@ impl Sources {
         let etcd = Etcd::new(status.clone(), lookups.clone());
         let xds = Xds::new(status.clone(), lookups.clone());
         let consul = ConsulServices::new(status, lookups);
+        let kubernetes = KubernetesObjects::new(status, lookups);
         let status = status.clone();
         let (copies, first, copy) = (None, None, None);
         let (plan_before, first_update) = (SourcePlan::default(), None);
@@ -95,6 +101,7 @@ impl Sources {
             etcd,
             xds,
             consul,
+            kubernetes,
             plan: plan_before,
             copies,
             first,
@@ -107,6 +114,7 @@ impl Sources {
             sources.first_update = sources.xds.first(FIRST_RESOURCES).await;
         }
         sources.consul.await_first(FIRST_ANSWER).await;
+        sources.kubernetes.await_first().await;
         sources
     }
 
@@ -136,6 +144,7 @@ impl Sources {
         self.etcd.follow(plan.etcd.as_ref());
         self.xds.follow(plan.xds.as_ref(), plan.cache.as_ref());
         self.consul.follow(plan);
+        self.kubernetes.follow(plan);
         let cache = plan.etcd.as_ref().zip(plan.cache.as_ref());
         let cache = cache
             .map(|(source, directory)| Cache::new(directory, etcd::NAME, source.prefix.clone()));
@@ -188,6 +197,7 @@ impl Sources {
             documents = self.etcd.changed() => Change::Documents(documents),
             update = self.xds.changed() => Change::Resources(update),
             change = self.consul.changed() => Change::Consul(change),
+            change = self.kubernetes.changed() => Change::Kubernetes(change),
         }
     }
 

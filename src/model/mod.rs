@@ -69,7 +69,7 @@ pub use settings::{
 };
 pub use shift::{AbortIf, Shift};
 pub use slow_start::SlowStart;
-pub use sources::{Consul, Etcd, Sources, Xds};
+pub use sources::{Consul, Etcd, Kubernetes, Sources, Xds};
 pub use tls::{
     ClientAuth, ClientFiles, ClientTls, Identity, Material, ServerCertificate, ServerTls,
     TlsVersion,

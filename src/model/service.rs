@@ -85,6 +85,9 @@ pub enum Endpoints {
     Name(Item<DnsName>),
     /// The instances of the service with this name in Consul.
     Consul(Item<String>),
+    /// The endpoints of a port of a service of Kubernetes: `NAMESPACE/NAME/PORT`, with the name of
+    /// the port.
+    Slices(Item<String>),
     /// Those that an xDS server will send.
     Awaited,
 }

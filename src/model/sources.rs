@@ -13,6 +13,8 @@ pub struct Sources {
     pub xds: Option<Item<Xds>>,
     /// Services in Consul.
     pub consul: Option<Item<Consul>>,
+    /// Objects of Kubernetes.
+    pub kubernetes: Option<Item<Kubernetes>>,
     /// The directory for the last configuration of the servers.
     pub cache: Option<Item<PathBuf>>,
 }
@@ -32,6 +34,21 @@ pub struct Consul {
     pub service: Service,
     /// Whether instances with warnings get nothing.
     pub only_passing: bool,
+}
+
+/// Objects of Kubernetes. `None` means the default value.
+#[derive(Clone, Debug)]
+pub struct Kubernetes {
+    /// The file that says how the API server is reached. `None` means that it is looked for.
+    pub kubeconfig: Option<Item<PathBuf>>,
+    /// The context of the kubeconfig.
+    pub context: Option<Item<String>>,
+    /// The namespaces. Empty means all.
+    pub namespaces: Vec<Item<String>>,
+    /// The domain of the names of services.
+    pub cluster_domain: Option<Item<String>>,
+    /// Whether Secrets are the certificates of gateways.
+    pub secrets: bool,
 }
 
 /// Documents in etcd. `None` means the default value.

@@ -121,7 +121,7 @@ class Origin(http.server.ThreadingHTTPServer):
     """An origin that answers with its name."""
     daemon_threads = True
 
-    def __init__(self, name):
+    def __init__(self, name, address="127.0.0.1"):
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
@@ -134,7 +134,7 @@ class Origin(http.server.ThreadingHTTPServer):
             def log_message(self, *_):
                 pass
 
-        super().__init__(("127.0.0.1", free_port()), Handler)
+        super().__init__((address, free_port()), Handler)
         self.port = self.server_address[1]
         threading.Thread(target=self.serve_forever, daemon=True).start()
 

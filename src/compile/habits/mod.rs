@@ -310,6 +310,8 @@ const SHAPES: &[Word] = &[
     ("Sources", "", "write `sources: {etcd: {endpoints: [HOST:PORT]}}`"),
     ("Etcd", "", "write `etcd: {endpoints: [{*=HOST:PORT}]}`"),
     ("Consul", "", "write `consul: {address: 127.0.0.1:8500, services: [NAME]}`"),
+    ("Kubernetes", "auto", "write `kubernetes: {kubeconfig: auto}`"),
+    ("Kubernetes", "", "write `kubernetes: {kubeconfig: auto, namespaces: [NAME]}`"),
     ("Xds", "", "write `xds: {address: {=HOST:PORT}}`"),
     ("Udp", "", "write `udp: {idle_timeout: 60s}`"),
     ("Probe", "", "write `{port: 8080, path: /healthz}`"),

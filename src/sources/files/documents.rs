@@ -21,7 +21,7 @@ fn with(documents: &[(&str, &str)]) -> Loaded {
     std::fs::write(directory.path().join("ca.pem"), "-----BEGIN CERTIFICATE-----").unwrap();
     let texts = documents.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
     let documents = Documents { revision: 1, texts, fault: None };
-    load(&[file], &HashMap::new()).with_documents(&documents)
+    load(&[file], &HashMap::new()).with_documents(&documents, &Documents::default())
 }
 
 fn errors(documents: &[(&str, &str)]) -> String {
@@ -53,7 +53,7 @@ fn documents_add_to_files_and_files_come_first() {
     // The model is made again from the texts.
     loaded.release();
     assert_eq!(loaded.model().services.len(), 2);
-    let without = loaded.with_documents(&Documents::default());
+    let without = loaded.with_documents(&Documents::default(), &Documents::default());
     assert_eq!(without.model().services.len(), 1);
     assert_eq!(without.sources.files().len(), 1);
 }

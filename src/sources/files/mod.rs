@@ -131,7 +131,8 @@ impl Loaded {
 
     /// The same files, as they were read, with the documents of a server in the place of earlier
     /// ones.
-    pub fn with_documents(&self, documents: &Documents) -> Self {
+    /// The `objects` are those of Kubernetes.
+    pub fn with_documents(&self, documents: &Documents, objects: &Documents) -> Self {
         let mut loaded = Self {
             sources: self.sources.local(),
             materials: self.materials.clone(),
@@ -145,12 +146,8 @@ impl Loaded {
             model: Mutex::new(None),
         };
         let mut mistakes = Vec::new();
-        for (name, text) in &documents.texts {
-            match loaded.sources.add_remote(name, text) {
-                Some(file) => loaded.documents.push(file),
-                None => mistakes.push(Diagnostic::nowhere("more than 65535 files and documents")),
-            }
-        }
+        loaded.documents = loaded.add_remote(documents, &mut mistakes);
+        loaded.outside.objects = loaded.add_remote(objects, &mut mistakes);
         let tree = loaded.tree(&mut mistakes);
         loaded.names = own::names(&tree);
         let config = decode::decode(tree, &mut mistakes).unwrap_or_default();
@@ -158,9 +155,29 @@ impl Loaded {
         Self { mistakes, model: Mutex::new(Some(Arc::new(model))), ..loaded }
     }
 
-    /// Whether the files name servers that have documents.
-    pub fn has_servers(&self) -> bool {
+    /// Adds documents to the texts. Returns their indices.
+    fn add_remote(&mut self, documents: &Documents, mistakes: &mut Vec<Diagnostic>) -> Vec<u16> {
+        let mut indices = Vec::with_capacity(documents.texts.len());
+        for (name, text) in &documents.texts {
+            match self.sources.add_remote(name, text) {
+                Some(file) => indices.push(file),
+                None => {
+                    mistakes.push(Diagnostic::nowhere("more than 65535 files and documents"));
+                    break;
+                }
+            }
+        }
+        indices
+    }
+
+    /// Whether the files name etcd.
+    pub fn asks_etcd(&self) -> bool {
         self.model().settings.sources.etcd.is_some()
+    }
+
+    /// Whether the files name an API server of Kubernetes.
+    pub fn asks_kubernetes(&self) -> bool {
+        self.model().settings.sources.kubernetes.is_some()
     }
 
     /// Whether the files name an xDS server.

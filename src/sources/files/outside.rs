@@ -4,12 +4,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, SourceMap};
-use super::grammar::sources::Sources;
-use super::grammar::tls::ListenerTls;
+use super::grammar::sources::{GatewayApi, Istio, Sources};
+use super::grammar::tls::{ListenerTls, ServerFiles};
 use super::materials::path_of;
-use super::node::{self, Node};
+use super::node::{self, Kind, Node};
 use super::values::{Entries, OneOrMany, Placed};
 use super::{Parts, lower, read};
+use crate::compile::CLUSTER_DOMAIN;
 use crate::model::Model;
 use crate::sources::{gateway_api, istio, smi};
 
@@ -22,6 +23,8 @@ pub(super) struct Outside {
     istio: Vec<u16>,
     gateway_api: Vec<u16>,
     smi: Vec<u16>,
+    /// The objects of Kubernetes, each with the name of its kind.
+    pub(super) objects: Vec<u16>,
     /// The directories of the files, to watch them for changes.
     pub(super) directories: Vec<PathBuf>,
     /// Whether a file could not be read.
@@ -110,8 +113,8 @@ impl Outside {
         found
     }
 
-    /// Adds the objects of all files to `model`. Those of Istio come first, because the others may
-    /// refer to their services.
+    /// Adds the objects of all files and of Kubernetes to `model`. Those of Istio come first,
+    /// because the others may refer to their services.
     pub(super) fn add(
         &self,
         written: &Sources,
@@ -119,51 +122,116 @@ impl Outside {
         model: &mut Model,
         mistakes: &mut Vec<Diagnostic>,
     ) {
-        let Parts { sources, materials, environment, .. } = parts;
-        let documents = |files: &[u16], mistakes: &mut Vec<Diagnostic>| -> Vec<Node> {
-            let mut documents = Vec::new();
-            for &file in files {
-                documents.extend(node::parse_all(file, sources.text(file), mistakes));
-            }
-            documents.iter_mut().for_each(|node| read::expand(node, *environment, mistakes));
-            documents
-        };
+        let Parts { sources, materials, .. } = parts;
+        let secrets = self.secrets(parts, mistakes);
+        let secrets = lower::certificates(&secrets, sources, materials, mistakes);
         let certificates = |written: &Certificates, mistakes: &mut Vec<Diagnostic>| {
-            lower::certificates(written, sources, materials, mistakes)
+            // Those of the files come first.
+            let mut all = lower::certificates(written, sources, materials, mistakes);
+            all.extend(secrets.iter().cloned());
+            all
         };
-        if let Some(Placed { value: written, .. }) = &written.istio {
+        let kubernetes = written.kubernetes.as_ref().map(|it| &it.value);
+        let of_cluster = kubernetes.and_then(|it| it.cluster_domain.as_ref());
+        let domain = |own: &Option<Placed<String>>| {
+            let domain = own.as_ref().or(of_cluster);
+            domain.map_or(CLUSTER_DOMAIN, |domain| domain.value.as_str()).to_owned()
+        };
+        let istio = written.istio.as_ref().map(|it| it.value.clone());
+        if let Some(written) = istio.or_else(|| kubernetes.map(|_| Istio::default())) {
             let label = |(name, value): &(Placed<String>, Placed<String>)| {
                 (name.value.clone(), value.value.clone())
             };
             let settings = istio::Settings {
                 namespace: or(&written.namespace, "default"),
                 root_namespace: or(&written.root_namespace, "istio-system"),
-                domain: or(&written.domain, "cluster.local"),
+                domain: domain(&written.domain),
                 labels: written.labels.0.iter().map(label).collect(),
                 address: address(&written.address, mistakes),
                 certificates: certificates(&written.certificates, mistakes),
+                has_services: kubernetes.is_some(),
             };
-            let documents = documents(&self.istio, mistakes);
+            let mut documents = documents(parts, &self.istio, mistakes);
+            let is_its = |kind: &str| kind == SERVICES || kind.ends_with(ISTIO);
+            documents.extend(self.remote(sources, is_its, mistakes).into_iter().map(|(_, it)| it));
             istio::add(&documents, settings, sources, model, mistakes);
         }
-        if let Some(Placed { value: written, .. }) = &written.gateway_api {
+        let gateway_api = written.gateway_api.as_ref().map(|it| it.value.clone());
+        if let Some(written) = gateway_api.or_else(|| kubernetes.map(|_| GatewayApi::default())) {
             let settings = gateway_api::Settings {
                 namespace: or(&written.namespace, "default"),
-                domain: or(&written.domain, "cluster.local"),
+                domain: domain(&written.domain),
                 address: address(&written.address, mistakes),
                 classes: written.classes.0.iter().map(|class| class.value.clone()).collect(),
                 certificates: certificates(&written.certificates, mistakes),
             };
-            let documents = documents(&self.gateway_api, mistakes);
+            let mut documents = documents(parts, &self.gateway_api, mistakes);
+            let is_its = |kind: &str| kind.ends_with(GATEWAY_API);
+            documents.extend(self.remote(sources, is_its, mistakes).into_iter().map(|(_, it)| it));
             gateway_api::add(&documents, settings, sources, model, mistakes);
         }
         if let Some(Placed { value: written, .. }) = &written.smi {
             let namespace = or(&written.namespace, "default");
-            let documents = documents(&self.smi, mistakes);
+            let documents = documents(parts, &self.smi, mistakes);
             let account = written.account.as_ref().map(|account| account.value.as_str());
             smi::add(&documents, (&namespace, account), sources, model, mistakes);
         }
     }
+
+    /// The Secrets of Kubernetes, each as the certificate `NAMESPACE/NAME`.
+    fn secrets(&self, parts: &Parts<'_>, mistakes: &mut Vec<Diagnostic>) -> Certificates {
+        let Parts { sources, .. } = parts;
+        let found = self.remote(sources, |kind| kind == SECRETS, mistakes);
+        let secret = |(name, node): (String, Node)| {
+            let Kind::Map(fields) = &node.kind else { return None };
+            let part = |wanted: &str| {
+                let (_, value) = fields.iter().find(|(key, _)| key.text == wanted)?;
+                Some(Placed { place: value.place, value: value.text().to_owned() })
+            };
+            let (cert, key) = (part("cert")?, part("key")?);
+            let files = Box::new(ServerFiles { cert, key, ..ServerFiles::default() });
+            let tls = Placed { place: node.place, value: ListenerTls::Files(files) };
+            Some((Placed { place: node.place, value: name }, tls))
+        };
+        Entries(found.into_iter().filter_map(secret).collect())
+    }
+
+    /// The objects of Kubernetes whose kind is wanted, each with its namespace and name. Their
+    /// texts are literal: they must not read the environment of this process.
+    fn remote(
+        &self,
+        sources: &SourceMap,
+        is_wanted: impl Fn(&str) -> bool,
+        mistakes: &mut Vec<Diagnostic>,
+    ) -> Vec<(String, Node)> {
+        let files = sources.files();
+        let named = |&file: &u16| {
+            let (name, _) = files.get(usize::from(file))?;
+            let (kind, name) = name.strip_prefix("kubernetes:")?.split_once('/')?;
+            is_wanted(kind).then_some((file, name))
+        };
+        let parse = |(file, name): (u16, &str)| {
+            let node = node::parse(file, sources.text(file), mistakes)?;
+            Some((name.to_owned(), node))
+        };
+        self.objects.iter().filter_map(named).filter_map(parse).collect()
+    }
+}
+
+/// The ends of the kinds of Istio and of the Gateway API, and the kinds of Kubernetes itself.
+const ISTIO: &str = ".istio.io";
+const GATEWAY_API: &str = ".gateway.networking.k8s.io";
+const SERVICES: &str = "services";
+const SECRETS: &str = "secrets";
+
+/// The objects in files of this machine, with the values of variables.
+fn documents(parts: &Parts<'_>, files: &[u16], mistakes: &mut Vec<Diagnostic>) -> Vec<Node> {
+    let mut documents = Vec::new();
+    for &file in files {
+        documents.extend(node::parse_all(file, parts.sources.text(file), mistakes));
+    }
+    documents.iter_mut().for_each(|node| read::expand(node, parts.environment, mistakes));
+    documents
 }
 
 fn or(text: &Option<Placed<String>>, default: &str) -> String {

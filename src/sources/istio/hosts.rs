@@ -43,6 +43,8 @@ pub(super) type Labelled = (Item<model::Endpoint>, Vec<(String, String)>);
 pub(super) enum Reached {
     List(Vec<Labelled>),
     Name(Item<DnsName>),
+    /// The endpoints of a port of a service of Kubernetes.
+    Slices(Item<String>),
 }
 
 /// A service of an object.
@@ -134,6 +136,11 @@ impl Hosts {
             names.push(name.to_owned());
         }
         names
+    }
+
+    /// Whether an object has this host already.
+    pub(super) fn has(&self, full: &str) -> bool {
+        self.hosts.contains_key(full)
     }
 
     /// Adds a host of an object.
@@ -485,6 +492,7 @@ fn with_accounts(cx: &mut Context<'_>, host: &Host, service: &mut Service) {
 fn chosen(endpoints: &Reached, labels: Option<&[(Item<String>, Item<String>)]>) -> Endpoints {
     match endpoints {
         Reached::Name(name) => Endpoints::Name(name.clone()),
+        Reached::Slices(port) => Endpoints::Slices(port.clone()),
         Reached::List(list) => {
             let fits = |its: &[(String, String)]| {
                 labels.is_none_or(|wanted| super::has_labels(its, wanted))

@@ -11,6 +11,7 @@ mod http_route;
 mod peer_authentication;
 mod request_authentication;
 mod selector;
+mod service;
 mod service_entry;
 mod telemetry;
 mod text_match;
@@ -43,6 +44,9 @@ const KINDS: [(&str, &str); 9] = [
     ("WorkloadEntry", NETWORKING),
 ];
 
+/// The kinds of Kubernetes: the services, with their endpoints in EndpointSlices.
+const SERVICE: (&str, &str) = ("Service", "");
+
 /// The settings of the source.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -58,6 +62,8 @@ pub struct Settings {
     pub certificates: Vec<(String, Item<ServerTls>)>,
     /// The labels of this workload.
     pub labels: Vec<(String, String)>,
+    /// Whether services of Kubernetes are among the objects.
+    pub has_services: bool,
 }
 
 /// The settings of the source, and the reader that collects mistakes.
@@ -75,7 +81,9 @@ pub fn add(
     mistakes: &mut Vec<Diagnostic>,
 ) {
     let mut reader = Reader::new(sources, mistakes);
-    let objects = objects::objects(&mut reader, documents, &settings.namespace, &KINDS);
+    let mut kinds = KINDS.to_vec();
+    kinds.extend(settings.has_services.then_some(SERVICE));
+    let objects = objects::objects(&mut reader, documents, &settings.namespace, &kinds);
     let mut context = Context { settings, reader };
     let cx = &mut context;
     let of = |kind: &'static str| objects.iter().filter(move |object| object.kind == kind);
@@ -84,6 +92,9 @@ pub fn add(
     let workloads: Vec<_> = workloads.collect();
     for object in of("ServiceEntry") {
         service_entry::service_entry(cx, object, &workloads, &mut hosts);
+    }
+    for object in of("Service") {
+        service::service(cx, object, &mut hosts);
     }
     for object in of("DestinationRule") {
         destination_rule::destination_rule(cx, object, &mut hosts);

@@ -150,6 +150,29 @@ impl Diagnostics {
         });
         Self { list, sources }
     }
+
+    /// The documents of servers with errors: the name of each one, and its first error.
+    pub fn of_documents(&self) -> Vec<(Arc<str>, String)> {
+        let mut found: Vec<(Arc<str>, String)> = Vec::new();
+        for mistake in self.list.iter().filter(|it| it.severity == Severity::Error) {
+            let Some(place) = mistake.place.filter(|it| self.sources.is_remote(it.file)) else {
+                continue;
+            };
+            let Some((name, _)) = self.sources.files().get(usize::from(place.file)) else {
+                continue;
+            };
+            if found.iter().any(|(known, _)| known == name) {
+                continue;
+            }
+            let help = mistake.help.iter().map(|help| format!("; {help}"));
+            let help: String = help.collect();
+            found.push((
+                Arc::clone(name),
+                format!("line {}: {}{help}", place.line, mistake.message),
+            ));
+        }
+        found
+    }
 }
 
 impl fmt::Display for Diagnostics {

@@ -23,6 +23,9 @@ pub struct Sources {
     pub xds: Option<Placed<Xds>>,
     /// Services in Consul, as services of this configuration. Default: none.
     pub consul: Option<Placed<Consul>>,
+    /// Services, EndpointSlices and objects of Istio and the Gateway API in Kubernetes. Default:
+    /// none.
+    pub kubernetes: Option<Placed<Kubernetes>>,
     /// The directory for the last configuration of the servers. The proxy starts with it if no
     /// server answers. Default: none.
     pub cache: Option<Placed<String>>,
@@ -91,6 +94,25 @@ pub struct Consul {
     /// Whether instances with a `warning` get nothing. Default `false`: they get their own weight.
     #[serde(default)]
     pub only_passing: bool,
+}
+
+/// Services, EndpointSlices and objects of Istio and the Gateway API, from an API server of
+/// Kubernetes.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// The file that says how the API server is reached, or `auto`: the file in `$KUBECONFIG`, the
+    /// service account of this pod, or `~/.kube/config`. Default `auto`.
+    pub kubeconfig: Option<Placed<String>>,
+    /// The context of the kubeconfig. Default: its current one.
+    pub context: Option<Placed<String>>,
+    /// The namespaces, one or a list. Default: all.
+    pub namespaces: OneOrMany<Placed<String>>,
+    /// The domain of the names of services: `NAME.NAMESPACE.svc.DOMAIN`. Default `cluster.local`.
+    pub cluster_domain: Option<Placed<String>>,
+    /// Whether Secrets of the type `kubernetes.io/tls` are the certificates of gateways. Default
+    /// false.
+    pub secrets: bool,
 }
 
 /// Documents of this grammar in etcd.

@@ -6,13 +6,16 @@ use super::super::grammar::sources as grammar;
 use super::super::materials::path_of;
 use super::super::values::Placed;
 use super::{Lower, list, origin, settings, tls};
-use crate::model::{Consul, Endpoints, Etcd, Item, Items, Service, ServiceProtocol, Sources, Xds};
+use crate::model::{
+    Consul, Endpoints, Etcd, Item, Items, Kubernetes, Service, ServiceProtocol, Sources, Xds,
+};
 
 pub(super) fn sources(lower: &mut Lower<'_>, written: grammar::Sources) -> Sources {
     Sources {
         etcd: written.etcd.map(|etcd| etcd_of(lower, etcd)),
         xds: written.xds.map(|xds| xds_of(lower, xds)),
         consul: written.consul.map(|consul| consul_of(lower, consul)),
+        kubernetes: written.kubernetes.map(|kubernetes| kubernetes_of(lower, kubernetes)),
         cache: written.cache.map(|directory| {
             let place = directory.place;
             Item::new(path_of(lower.sources, &directory), origin(place))
@@ -72,6 +75,25 @@ pub(super) fn add_consul_services(
             }
         }
     }
+}
+
+/// The word for a kubeconfig that is looked for.
+const AUTO: &str = "auto";
+
+fn kubernetes_of(lower: &Lower<'_>, written: Placed<grammar::Kubernetes>) -> Item<Kubernetes> {
+    let Placed { place, value } = written;
+    let file = value.kubeconfig.filter(|file| file.value != AUTO);
+    let kubernetes = Kubernetes {
+        kubeconfig: file.map(|file| {
+            let place = file.place;
+            Item::new(path_of(lower.sources, &file), origin(place))
+        }),
+        context: value.context.map(Into::into),
+        namespaces: list(value.namespaces.0),
+        cluster_domain: value.cluster_domain.map(Into::into),
+        secrets: value.secrets,
+    };
+    Item::new(kubernetes, origin(place))
 }
 
 fn etcd_of(lower: &mut Lower<'_>, written: Placed<grammar::Etcd>) -> Item<Etcd> {
