@@ -1,6 +1,7 @@
 //! The admin interface on the control thread: readiness, metrics and configuration.
 
 mod access;
+mod compress;
 mod dashboard;
 mod listen;
 mod pages;
@@ -161,5 +162,6 @@ fn router(status: Status, peers: Peers, token: Token) -> Router {
         .route("/traffic", get(peers::traffic))
         .with_state(status)
         .route("/mesh", get(peers::mesh).with_state(peers))
+        .layer(middleware::from_fn(compress::compress))
         .layer(middleware::from_fn_with_state(token, access::check))
 }

@@ -110,7 +110,7 @@ fn each_mistake_has_its_place_and_its_correction() {
         (
             format!(
                 "---\nkind: Other\n---\n{}",
-                POD.replace("spec:\n", "spec:\n  hostNetwork: true\n")
+                POD.replace("spec:\n", "spec:\n  hostNetwork: yes\n")
             ),
             "pods.yaml:9:16: error: Pod web has the network of its node",
             "ringway.io/inject: \"false\"",

@@ -199,7 +199,7 @@ impl<'s> Work<'s> {
     /// Reports everything that a sidecar cannot work with.
     fn check(&mut self, spec: &Node, settings: &Settings, title: &str) {
         let opt_out = format!("write the annotation {PREFIX}{INJECT}: \"false\" for this pod");
-        if let Some(host) = child(spec, "hostNetwork").filter(|it| it.text() == "true") {
+        if let Some(host) = child(spec, "hostNetwork").filter(|it| is_true(it)) {
             let message =
                 format!("{title} has the network of its node, whose traffic would be captured");
             self.mistake(host.place, message, opt_out.as_str());
@@ -320,7 +320,12 @@ fn map(key: String, value: Node) -> Node {
 
 /// Whether a pod has the network of its node.
 pub(super) fn is_on_host(pod: &Node) -> bool {
-    child(pod, "spec").is_some_and(|spec| text(spec, "hostNetwork") == "true")
+    child(pod, "spec").and_then(|spec| child(spec, "hostNetwork")).is_some_and(is_true)
+}
+
+/// Whether Kubernetes, which reads YAML 1.1, takes a value for true.
+fn is_true(node: &Node) -> bool {
+    ["true", "yes", "on", "y"].contains(&node.text().to_ascii_lowercase().as_str())
 }
 
 /// The value of a key.

@@ -1,6 +1,6 @@
 //! The admin interface on a Unix socket, with TLS, and of several proxies on one page.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::support::http::Client;
 use crate::support::origin::Origin;
+use crate::support::peers::curl;
 use crate::support::pki::{Pki, Wanted};
 use crate::support::proxy::Proxy;
 use crate::support::{eventually, free_listener, free_port};
@@ -209,6 +210,65 @@ fn silent_clients_of_tls_make_room() {
         let is_open = last.read(&mut [0]).is_err_and(|it| it.kind() == ErrorKind::WouldBlock);
         (answered && is_open).then_some(())
     });
+}
+
+/// Clients that accept gzip get it, except those of a tap.
+#[test]
+fn pages_are_packed_for_those_who_accept_it() {
+    let (port, web) = (free_port(), free_port());
+    let bind = format!("bind: '127.0.0.1:{port}'");
+    let proxy = Proxy::start_on(directory(&bind, web, "127.0.0.1:9", "gate"), port);
+    let at = |page: &str| format!("http://127.0.0.1:{port}{page}");
+    let head = |page: &str| curl(&["-s", "-D", "-", "-o", "/dev/null", "--compressed", &at(page)]);
+    for page in ["/metrics", "/config", "/services"] {
+        let plain = curl(&["-s", &at(page)]);
+        let packed = curl(&["-s", "--compressed", &at(page)]);
+        // Counters and times differ.
+        let lines = |text: &str| text.lines().count();
+        assert_eq!(lines(&packed), lines(&plain), "{page}");
+        let head = head(page).to_ascii_lowercase();
+        assert_eq!(head.contains("content-encoding: gzip"), plain.len() >= 1024, "{page}: {head}");
+    }
+    assert!(head("/metrics").to_ascii_lowercase().contains("content-encoding: gzip"));
+    let asked = "GET /tap HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n";
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(asked.as_bytes()).unwrap();
+    let mut first = [0; 1024];
+    let length = stream.read(&mut first).unwrap();
+    let head = String::from_utf8_lossy(&first[..length]).to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200") && !head.contains("content-encoding"), "{head}");
+    drop(proxy);
+}
+
+/// The control thread answers others while a long page is rendered.
+#[test]
+fn a_long_page_holds_up_nobody() {
+    let (port, web) = (free_port(), free_port());
+    let directory = tempfile::tempdir().unwrap();
+    write(directory.path(), &format!("bind: '127.0.0.1:{port}'"));
+    let mut config = format!("listeners: {{web: {{bind: 127.0.0.1:{web}}}}}\nroutes:\n");
+    (0..1000).for_each(|number| config += &format!("  h{number}: [{{to: s{number}}}]\n"));
+    config += "services:\n";
+    (0..1000).for_each(|it| config += &format!("  s{it}: {{endpoints: ['127.0.0.1:9']}}\n"));
+    std::fs::write(directory.path().join("ringway.yaml"), config).unwrap();
+    let proxy = Proxy::start_on(directory, port);
+    let mut client = Client::connect(port);
+    for page in ["/services", "/metrics"] {
+        let asked = format!("GET {page} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        eventually("answers before the page", || {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.write_all(asked.as_bytes()).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let mut answers = 0;
+            while stream.read(&mut [0]).is_err_and(|it| it.kind() == ErrorKind::WouldBlock) {
+                assert_eq!(client.get("localhost", "/ready").status, 200);
+                answers += 1;
+            }
+            // Some may come before the proxy has read what was asked.
+            (answers > 5).then_some(())
+        });
+    }
+    drop(proxy);
 }
 
 #[test]

@@ -44,7 +44,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $own := (index .Values .Values.mode).config -}}
 {{- $address := .Values.admin.address | replace "::" "[::]" -}}
 {{- $admin := dict "bind" (printf "%s:%d" $address (int .Values.admin.port)) "token" "admin.token" -}}
-{{- mergeOverwrite (deepCopy $own) (dict "admin" $admin) | toYaml -}}
+{{- $made := dict "admin" $admin -}}
+{{- if and .Values.kubernetes.enabled (ne .Values.mode "sidecar") -}}
+{{- $source := dict "kubeconfig" "auto" "secrets" .Values.kubernetes.secrets -}}
+{{- with .Values.kubernetes.namespaces }}{{- $_ := set $source "namespaces" . }}{{- end -}}
+{{- $_ := set $made "sources" (dict "kubernetes" $source "cache" "/var/lib/ringway") -}}
+{{- end -}}
+{{- merge (deepCopy $own) $made | toYaml -}}
 {{- end -}}
 
 {{- /* The pod of the modes gateway and node. */ -}}
@@ -159,6 +165,11 @@ spec:
       readOnly: true
     - name: state
       mountPath: /var/lib/ringway
+    {{- range $index, $name := .Values.secrets }}
+    - name: secret-{{ $index }}
+      mountPath: /etc/ringway-secrets/{{ $name }}
+      readOnly: true
+    {{- end }}
   volumes:
   # One directory. A key that everybody can read is refused, so its group can.
   - name: config
@@ -169,6 +180,10 @@ spec:
       - secret: {name: {{ include "ringway.configName" . }}}
   - name: state
     emptyDir: {sizeLimit: 64Mi}
+  {{- range $index, $name := .Values.secrets }}
+  - name: secret-{{ $index }}
+    secret: {secretName: {{ $name }}, defaultMode: 288}
+  {{- end }}
   {{- with .Values.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
