@@ -1,6 +1,6 @@
 //! Applies objects of Kubernetes and their endpoints, and keeps a copy of them on the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +76,13 @@ impl KubernetesObjects {
 
     /// Applies a change. Changed endpoints replace the previous ones, and nothing else.
     pub async fn apply(&mut self, applier: &mut Applier, change: Change) -> Option<Applied> {
+        if change.is_first {
+            // Another API server may have been followed before.
+            let told: HashSet<&Arc<str>> = change.ports.iter().map(|(port, _)| port).collect();
+            let known = applier.resolutions.slices.keys();
+            let gone: Vec<Arc<str>> = known.filter(|port| !told.contains(port)).cloned().collect();
+            gone.iter().for_each(|port| applier.put_slices(port, Arc::default()));
+        }
         for (port, endpoints) in change.ports {
             applier.put_slices(&port, endpoints);
         }

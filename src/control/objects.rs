@@ -28,7 +28,8 @@ pub struct Objects {
 impl Objects {
     /// Blames the object at `place` for a listener that cannot be opened.
     pub fn blame(&mut self, place: Option<&String>, error: &BindError) {
-        if let Some((name, _)) = place.and_then(|place| place.rsplit_once(':')) {
+        // A line and a column come after the name.
+        if let Some(name) = place.and_then(|place| place.rsplitn(3, ':').nth(2)) {
             self.blamed.push((name.into(), error.to_string()));
         }
     }

@@ -451,6 +451,9 @@ impl Control {
         self.lookups.outward().set_mark(dns.mark);
         self.sources.follow(&applied.sources);
         self.applier.resolutions.consul = self.sources.consul.known();
+        if applied.sources.kubernetes.is_none() {
+            self.applier.resolutions.slices.clear();
+        }
         let api = applied.sources.identity.as_ref();
         self.applier.resolutions.identities.retain(|by, _| Some(by) == api);
         let known = api.and_then(|api| self.applier.resolutions.identities.get(api));

@@ -46,6 +46,8 @@ pub struct Change {
     pub ports: Vec<Port>,
     /// All objects, if one of them has changed.
     pub documents: Option<Arc<Documents>>,
+    /// Whether this is the first change of this API server, with all endpoints.
+    pub is_first: bool,
     /// Everything, if it is time for a copy.
     pub copy: Option<Arc<Documents>>,
 }
@@ -156,9 +158,10 @@ async fn publish(shared: Shared, sender: mpsc::UnboundedSender<Change>) {
             () = sleep_until(deadline) => {}
         }
     }
-    let (mut due, mut copy_due) = (Some(Instant::now()), None);
+    let (mut due, mut copy_due, mut is_first) = (Some(Instant::now()), None, true);
     loop {
-        let mut change = Change::default();
+        let mut change = Change { is_first, ..Change::default() };
+        is_first = false;
         {
             let mut inner = shared.lock();
             let store = &mut inner.store;

@@ -148,15 +148,16 @@ impl Shared {
     /// Notes a failure.
     pub(super) fn failed(&self, watched: &Watched, Failed { why, is_refused }: Failed) {
         let place = watched.namespace.as_ref().map(|it| format!(" in {it}")).unwrap_or_default();
-        let why = format!("{}{place}: {why}", watched.kind.title());
         let is_new = {
             let mut inner = self.lock();
             inner.untried.remove(watched);
             let is_first = inner.failing.is_empty();
-            let before = inner.failing.insert(watched.clone(), why.clone());
-            // Each refusal is told; a server that is away is told once.
-            is_first || (is_refused && before.as_ref() != Some(&why))
+            // Each reason of a refusal is told once; a server that is away is told once.
+            let is_known = inner.failing.values().any(|known| known.ends_with(&why));
+            is_first || (is_refused && !is_known)
         };
+        let why = format!("{}{place}: {why}", watched.kind.title());
+        self.lock().failing.insert(watched.clone(), why.clone());
         self.changed.notify_one();
         let mut known = self.status.known();
         let Some(state) = known.sources.get_mut(NAME) else { return };

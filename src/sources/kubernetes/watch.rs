@@ -28,6 +28,9 @@ const FIRST_SILENCE: Duration = Duration::from_secs(10);
 /// When a kind that does not exist is looked for again.
 const ABSENT: Duration = Duration::from_secs(60);
 
+/// A watch that lasts longer than this works.
+const STEADY: Duration = Duration::from_secs(2);
+
 /// The shortest time between two requests.
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -62,6 +65,8 @@ fn refused(why: String) -> Failed {
 #[derive(PartialEq)]
 enum End {
     Usual,
+    /// The version is too old.
+    TooOld,
     /// The kind does not exist.
     Absent,
 }
@@ -89,30 +94,30 @@ impl Follower {
         let mut pause = Pause::up_to(PAUSE_MAX);
         loop {
             let began = Instant::now();
+            let ended = Box::pin(self.session()).await;
+            // What ends soon after each beginning is asked less and less often.
+            if began.elapsed() > STEADY {
+                pause.reset();
+            }
             let jitter = 0.5 + fastrand::f64() / 2.0;
-            match Box::pin(self.session()).await {
-                Ok(End::Usual) => {
-                    pause.reset();
-                    sleep(INTERVAL.saturating_sub(began.elapsed())).await;
-                }
+            let wait = match ended {
+                Ok(End::Usual) => INTERVAL.saturating_sub(began.elapsed()),
+                Ok(End::TooOld) => pause.take(),
                 Ok(End::Absent) if self.seems_lost() => {
                     let why = format!("the kind is gone; its objects stay in use for {LOST:?}");
                     self.shared.failed(&self.watched, refused(why));
-                    sleep(pause.take().mul_f64(jitter)).await;
+                    pause.take()
                 }
                 Ok(End::Absent) => {
-                    pause.reset();
                     self.shared.absent(&self.watched);
-                    sleep(ABSENT.mul_f64(jitter)).await;
+                    ABSENT
                 }
                 Err(failed) => {
-                    if began.elapsed() > PAUSE_MAX {
-                        pause.reset();
-                    }
                     self.shared.failed(&self.watched, failed);
-                    sleep(pause.take().mul_f64(jitter)).await;
+                    pause.take()
                 }
-            }
+            };
+            sleep(wait.mul_f64(jitter)).await;
         }
     }
 
@@ -131,9 +136,9 @@ impl Follower {
         match answer.status {
             200 => self.follow(answer).await,
             404 if self.watched.kind.is_custom => Ok(End::Absent),
-            410 => {
+            410 if !begins => {
                 self.version = None;
-                Ok(End::Usual)
+                Ok(End::TooOld)
             }
             // The API server is older than streams of all objects.
             400 | 422 | 500.. if begins => {
@@ -168,7 +173,7 @@ impl Follower {
                 200 => {}
                 404 if self.watched.kind.is_custom => return Ok(End::Absent),
                 // The list has changed too much since its first page.
-                410 => return Ok(End::Usual),
+                410 => return Ok(End::TooOld),
                 _ => {
                     self.can_stream = true;
                     return Err(refusal(answer).await);
@@ -207,7 +212,7 @@ impl Follower {
             match event {
                 Event::TooOld => {
                     self.version = None;
-                    return Ok(End::Usual);
+                    return Ok(End::TooOld);
                 }
                 // The etcd of the API server is older than streams of all objects.
                 Event::Error(_) if first.as_ref().is_some_and(HashMap::is_empty) => {
