@@ -118,6 +118,10 @@ impl SettingsArgs {
 
 pub(super) fn inject(arguments: &InjectArgs) -> ExitCode {
     let InjectArgs { serve, cert, key, .. } = arguments;
+    if let Err((message, help)) = arguments.settings.settings().resources.check() {
+        eprintln!("error: {message}\n  help: {help}");
+        return ExitCode::FAILURE;
+    }
     if let (Some(address), Some(cert), Some(key)) = (serve, cert, key) {
         let serving = Serving { address: *address, certificate: cert.clone(), key: key.clone() };
         return match inject::serve(&serving, arguments.settings.settings()) {
@@ -150,6 +154,9 @@ fn inject_texts(arguments: &InjectArgs) -> ExitCode {
                 failed |= done.is_none();
                 let done = done.unwrap_or_default();
                 // Two files are two documents.
+                if !out.is_empty() && !out.ends_with('\n') {
+                    out.push('\n');
+                }
                 if !out.is_empty() && !done.trim_start().starts_with("---") {
                     out.push_str("---\n");
                 }

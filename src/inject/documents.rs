@@ -72,8 +72,20 @@ fn document<'s>(text: &str, settings: &'s Settings) -> (String, Work<'s>) {
     work.object(&root, &[]);
     let done = match work.edits.is_empty() {
         true => unchanged,
-        false => edit::splice(text, &root, &work.edits)
-            .unwrap_or_else(|| rewritten(text, root, &work.edits)),
+        false => match edit::splice(text, &root, &work.edits) {
+            Some(done) => done,
+            None => {
+                let place = root.place;
+                let (done, is_json) = rewritten(text, root, &work.edits);
+                if !is_json {
+                    let message = "this document is printed again, without its comments";
+                    let help = "write it in blocks, without braces, and each line stays";
+                    let warning = Diagnostic::at(place, message).help(help).warning();
+                    work.mistakes.push(warning);
+                }
+                done
+            }
+        },
     };
     (done, work)
 }
@@ -108,17 +120,18 @@ fn may_have_pods(text: &str, root: Option<&Node>) -> bool {
     word.is_none_or(|word| is_known(word.trim().trim_matches(['"', '\''])))
 }
 
-/// The document, written again in its format.
-fn rewritten(text: &str, mut root: Node, edits: &[edit::Edit]) -> String {
+/// The document, written again in its format, and whether it is JSON.
+fn rewritten(text: &str, mut root: Node, edits: &[edit::Edit]) -> (String, bool) {
     edit::apply(&mut root, edits);
     let begin = text.trim_start_matches('\u{feff}').trim_start();
     if begin.starts_with('{') && serde_json::from_str::<serde_json::Value>(begin).is_ok() {
         let second = text.lines().nth(1).unwrap_or_default();
         let step = second.len() - second.trim_start_matches(' ').len();
-        return format!("{}\n", print::json(&root, if step == 0 { 2 } else { step }));
+        let printed = print::json(&root, if step == 0 { 2 } else { step });
+        return (format!("{printed}\n"), true);
     }
     let mark = if begin.starts_with("---") { "---\n" } else { "" };
-    format!("{mark}{}", print::yaml(&root, 0))
+    (format!("{mark}{}", print::yaml(&root, 0)), false)
 }
 
 /// One line for each object, for people.

@@ -68,33 +68,44 @@ pub(super) fn apply(root: &mut Node, edits: &[Edit]) {
 /// if the text is not written in blocks, where lines can be added.
 pub(super) fn splice(text: &str, root: &Node, edits: &[Edit]) -> Option<String> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let mut added: Vec<(usize, String)> = Vec::new();
+    // The index of a line, the new lines before it, and whether they replace it.
+    let mut added: Vec<(usize, String, bool)> = Vec::new();
     for edit in edits {
         let node = find(root, &edit.path)?;
-        let (line, text) = match (&node.kind, &edit.added) {
+        let (line, text, replaces) = match (&node.kind, &edit.added) {
             (Kind::Map(entries), Added::Entry(name, value)) => {
-                let (first, _) = entries.first()?;
-                let (line, indent) = start(&lines, first.place.line, first.place.column, "")?;
-                (line, print::entry(name, value, indent))
+                let old = entries.iter().find(|(key, _)| key.text == *name);
+                let (key, _) = old.or(entries.first())?;
+                let (line, indent) = start(&lines, key.place.line, key.place.column, "")?;
+                let comment = match old {
+                    Some(_) => comment_of_nothing(lines.get(line)?, indent)?,
+                    None => String::new(),
+                };
+                (line, comment + &print::entry(name, value, indent), old.is_some())
             }
             (Kind::List(items), Added::Items(new)) => {
                 let place = items.first()?.place;
                 let (line, indent) = start(&lines, place.line, place.column, "-")?;
-                (line, new.iter().map(|item| print::item(item, indent)).collect())
+                (line, new.iter().map(|item| print::item(item, indent)).collect(), false)
             }
             _ => return None,
         };
-        added.push((line, text));
+        added.push((line, text, replaces));
     }
-    added.sort_by_key(|(line, _)| *line);
+    // Several edits may begin at one line. The one that replaces it is the last.
+    added.sort_by_key(|(line, _, replaces)| (*line, *replaces));
     let ends = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let mut out = String::with_capacity(text.len() + 4096);
     let mut added = added.into_iter().peekable();
     for (number, line) in lines.iter().enumerate() {
-        while let Some((_, text)) = added.next_if(|(at, _)| *at == number) {
+        let mut stays = true;
+        while let Some((_, text, replaces)) = added.next_if(|(at, ..)| *at == number) {
             out.push_str(&text.replace('\n', ends));
+            stays &= !replaces;
         }
-        out.push_str(line);
+        if stays {
+            out.push_str(line);
+        }
     }
     // The safest proof that the lines are in the right places is to read them.
     let mut mistakes = Vec::new();
@@ -113,6 +124,21 @@ fn start(lines: &[&str], line: u32, column: u32, mark: &str) -> Option<(usize, u
     let before = &text[..end];
     let indent = before.len() - before.trim_start_matches(' ').len();
     (before.trim_matches(' ') == mark).then_some((index, indent))
+}
+
+/// The comment of a line that has a key without content, as a line of its own.
+fn comment_of_nothing(line: &str, indent: usize) -> Option<String> {
+    let line = line.trim_end();
+    let (line, comment) = match line.find(" #") {
+        Some(at) => (&line[..at], line[at..].trim_start()),
+        None => (line, ""),
+    };
+    let (_, value) = line.split_once(':')?;
+    if !["", "{}", "[]", "~", "null"].contains(&value.trim()) {
+        return None;
+    }
+    let margin = " ".repeat(indent);
+    Some(if comment.is_empty() { String::new() } else { format!("{margin}{comment}\n") })
 }
 
 /// Whether two trees have the same values, wherever they are.

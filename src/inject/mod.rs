@@ -3,6 +3,7 @@
 //! A document gets lines, and keeps all others as they are. Only if its text has no blocks to which
 //! lines can be added, it is written again. A document without pods passes byte for byte.
 
+mod connections;
 mod containers;
 mod documents;
 mod edit;

@@ -74,7 +74,17 @@ fn literal(text: &str, indent: usize) -> Option<String> {
 
 /// A text in double quotes. JSON and YAML write it alike.
 pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let json = serde_json::Value::from(text).to_string();
+    // JSON permits a few characters that YAML does not.
+    let odd = |c: char| c.is_control() || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    if !json.contains(odd) {
+        return json;
+    }
+    let escaped = |c: char| match odd(c) {
+        true => format!("\\u{:04x}", c as u32),
+        false => c.to_string(),
+    };
+    json.chars().map(escaped).collect()
 }
 
 fn key_text(key: &str) -> String {

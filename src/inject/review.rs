@@ -13,6 +13,9 @@ use crate::sources::yaml::node::{Key, Kind, Node};
 /// The maximum number of characters of a warning that Kubernetes shows whole.
 const WARNING_CHARS_MAX: usize = 256;
 
+/// The maximum number of characters of a line of the log.
+const TOLD_CHARS_MAX: usize = 2048;
+
 /// The answer to a review, and its outcome in the log.
 #[derive(Debug)]
 pub struct Answer {
@@ -38,6 +41,7 @@ pub fn review(body: &[u8], settings: &Settings) -> Result<Answer, String> {
         return Err("the request has no uid".to_owned());
     };
     let (mut response, told) = answer(request, settings);
+    let told = visible(&told);
     response["uid"] = uid.into();
     let body = json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response,
@@ -87,6 +91,18 @@ fn title(request: &Value) -> String {
     let namespace = request["namespace"].as_str().unwrap_or_default();
     let kind = request["kind"]["kind"].as_str().unwrap_or_default();
     format!("{kind} {namespace}/{name}")
+}
+
+/// A text as one line of the log. Its parts come from a client, and nothing has checked them.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(TOLD_CHARS_MAX));
+    for c in text.chars().take(TOLD_CHARS_MAX) {
+        match c.is_control() || c == '\u{2028}' || c == '\u{2029}' {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    shown
 }
 
 fn sentence(mistake: &Diagnostic) -> String {
@@ -220,6 +236,20 @@ mod tests {
         let mut service = request(json!({"spec": {}}));
         service["kind"]["kind"] = "Service".into();
         assert_eq!(reviewed(service), json!({"uid": "u-1", "allowed": true}));
+    }
+
+    #[test]
+    fn a_name_cannot_forge_a_line_of_the_log() {
+        let mut object = pod(json!({"ringway.io/cpu": "much\nINFO injected: Pod shop/b"}));
+        object["metadata"]["generateName"] = "web-\nINFO injected: Pod shop/a\u{1b}[2K".into();
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": request(object),
+        });
+        let told = super::review(review.to_string().as_bytes(), &Settings::default()).unwrap().told;
+        assert!(told.starts_with("refused: Pod shop/web-\\nINFO"), "{told}");
+        assert!(!told.contains(char::is_control), "{told}");
+        assert!(visible(&"a".repeat(100_000)).len() <= TOLD_CHARS_MAX);
     }
 
     #[test]

@@ -1,16 +1,15 @@
 //! The webhook: HTTPS that answers AdmissionReviews.
 
-use std::future::Future as _;
+use std::future::IntoFuture as _;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -18,15 +17,11 @@ use axum::{Router, serve as serve_http};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
-use tokio::time::Sleep;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Semaphore, oneshot};
 
+use super::connections::Incoming;
 use super::review::review;
 use super::settings::Settings;
 use crate::compile::check_certificate;
@@ -38,17 +33,14 @@ use crate::tls::PROVIDER;
 /// a review may have two.
 const REVIEW_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The maximum number of connections, with those in their handshake.
-const CONNECTIONS_MAX: usize = 256;
+/// A larger review needs one of [`LARGE_MAX`] places.
+const SMALL_BYTES_MAX: u64 = 128 * 1024;
 
-/// How long a handshake may take.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+/// The maximum number of large reviews at a time. They bound the memory.
+const LARGE_MAX: usize = 16;
 
-/// How long a connection may be silent. The API server keeps connections for its next reviews.
-const SILENCE_LIMIT: Duration = Duration::from_secs(120);
-
-/// The pause after a connection could not be accepted, for example for want of descriptors.
-const PAUSE: Duration = Duration::from_millis(500);
+/// How long requests may take to end after SIGTERM.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often the files of the certificate are read again.
 const RENEWAL: Duration = Duration::from_secs(2);
@@ -88,24 +80,74 @@ async fn run(serving: &Serving, settings: Settings) -> Result<(), String> {
     let mut int = signal(SignalKind::interrupt()).map_err(cannot)?;
     let renewing = tokio::spawn(renew(serving.clone(), files, Arc::clone(&config)));
     tracing::info!("the webhook is listening on {bound}");
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let incoming = Incoming { socket, config, room, handshakes: JoinSet::new() };
+    let incoming = Incoming::new(socket, config);
+    let hook = Hook { settings, large: Semaphore::new(LARGE_MAX), work: Semaphore::new(1) };
     let router = Router::new()
         .route("/inject", post(answer))
         .route("/ready", get(|| async { "ready\n" }))
         .route("/live", get(|| async { "live\n" }))
         .layer(DefaultBodyLimit::max(REVIEW_BYTES_MAX))
-        .with_state(Arc::new(settings));
-    let ended = serve_http(incoming, router).with_graceful_shutdown(async move {
-        tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+        .with_state(Arc::new(hook));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = serve_http(incoming, router).with_graceful_shutdown(async {
+        stopped.await.ok();
     });
-    let ended = ended.await.map_err(|error| plain(&error));
+    let mut server = pin!(server.into_future());
+    let ended = tokio::select! {
+        ended = &mut server => ended,
+        () = told(&mut term, &mut int) => {
+            drop(stop);
+            // A client that does not finish its request must not keep the process.
+            tokio::select! {
+                ended = &mut server => ended,
+                () = tokio::time::sleep(END_LIMIT) => Ok(()),
+                () = told(&mut term, &mut int) => Ok(()),
+            }
+        }
+    };
     renewing.abort();
-    ended
+    ended.map_err(|error| plain(&error))
 }
 
-async fn answer(State(settings): State<Arc<Settings>>, body: Bytes) -> Response {
-    match review(&body, &settings) {
+/// Waits for SIGTERM or SIGINT.
+async fn told(term: &mut Signal, int: &mut Signal) {
+    tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+}
+
+/// The state of the webhook.
+struct Hook {
+    settings: Settings,
+    /// Places for the bodies of large reviews.
+    large: Semaphore,
+    /// One large review is worked on at a time.
+    work: Semaphore,
+}
+
+async fn answer(State(hook): State<Arc<Hook>>, request: Request) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
+    let is_small = length.is_some_and(|length| length <= SMALL_BYTES_MAX);
+    let permit = if is_small { None } else { hook.large.try_acquire().ok() };
+    if !is_small && permit.is_none() {
+        tracing::warn!("too many large reviews at a time");
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many large reviews\n").into_response();
+    }
+    let body = match Bytes::from_request(request, &()).await {
+        Ok(body) => body,
+        Err(refused) => return refused.into_response(),
+    };
+    let done = match is_small {
+        true => review(&body, &hook.settings),
+        // Small reviews do not wait for a large one.
+        false => {
+            let _turn = hook.work.acquire().await;
+            let shared = Arc::clone(&hook);
+            let done = tokio::task::spawn_blocking(move || review(&body, &shared.settings)).await;
+            done.unwrap_or_else(|error| Err(error.to_string()))
+        }
+    };
+    drop(permit);
+    match done {
         Ok(answer) => {
             tracing::info!("{}", answer.told);
             ([(header::CONTENT_TYPE, "application/json")], answer.body.to_string()).into_response()
@@ -167,107 +209,5 @@ async fn renew(serving: Serving, mut files: Files, config: Arc<RwLock<Arc<Server
             }
             Err(_) => {}
         }
-    }
-}
-
-/// The connections of the webhook, after their handshakes.
-struct Incoming {
-    socket: TcpListener,
-    config: Arc<RwLock<Arc<ServerConfig>>>,
-    room: Arc<Semaphore>,
-    handshakes: JoinSet<io::Result<Connection>>,
-}
-
-impl axum::serve::Listener for Incoming {
-    type Io = Connection;
-    type Addr = ();
-
-    async fn accept(&mut self) -> (Connection, ()) {
-        loop {
-            let room = Arc::clone(&self.room);
-            let accepted = async {
-                // Only closing the semaphore is an error.
-                let permit = room.acquire_owned().await.map_err(io::Error::other)?;
-                Ok::<_, io::Error>((self.socket.accept().await?.0, permit))
-            };
-            tokio::select! {
-                accepted = accepted => match accepted {
-                    Ok((stream, permit)) => {
-                        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
-                        let tls = TlsAcceptor::from(Arc::clone(&config));
-                        drop(config);
-                        self.handshakes.spawn(handshake(tls, stream, permit));
-                    }
-                    Err(error) => {
-                        let error = plain(&error);
-                        tracing::warn!(%error, "the webhook cannot accept a connection");
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                },
-                // A failed handshake must not hide the next one that ends.
-                Some(ended) = self.handshakes.join_next() => {
-                    if let Ok(Ok(connection)) = ended {
-                        return (connection, ());
-                    }
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-async fn handshake(
-    tls: TlsAcceptor,
-    stream: TcpStream,
-    permit: OwnedSemaphorePermit,
-) -> io::Result<Connection> {
-    stream.set_nodelay(true).ok();
-    let done = tokio::time::timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await;
-    let stream = done.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    let silence = Box::pin(tokio::time::sleep(SILENCE_LIMIT));
-    Ok(Connection { stream, silence, _permit: permit })
-}
-
-/// A connection that ends when its client is silent for too long.
-struct Connection {
-    stream: TlsStream<TcpStream>,
-    silence: Pin<Box<Sleep>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if read.is_ready() {
-            let end = tokio::time::Instant::now() + SILENCE_LIMIT;
-            self.silence.as_mut().reset(end);
-            return read;
-        }
-        self.silence.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

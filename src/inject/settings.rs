@@ -56,6 +56,43 @@ pub struct Resources {
     pub memory_limit: String,
 }
 
+impl Resources {
+    /// Compares the requests with their limits.
+    ///
+    /// # Errors
+    /// If Kubernetes would refuse them: the message, and the advice.
+    pub fn check(&self) -> Result<(), (String, String)> {
+        let pairs =
+            [("cpu", &self.cpu, &self.cpu_limit), ("memory", &self.memory, &self.memory_limit)];
+        for (name, request, limit) in pairs {
+            if amount(request) > amount(limit) {
+                let message = format!("the proxy requests {name} {request}, its limit is {limit}");
+                return Err((message, format!("raise {name}-limit, or request less")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The number of a quantity, for comparisons.
+fn amount(quantity: &str) -> f64 {
+    let end = quantity.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(quantity.len());
+    let (number, unit) = quantity.split_at(end);
+    let units = [
+        ("m", 1e-3),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+    ];
+    let factor = units.iter().find(|(name, _)| *name == unit).map_or(1.0, |(_, factor)| *factor);
+    number.parse::<f64>().unwrap_or_default() * factor
+}
+
 impl Default for Resources {
     fn default() -> Self {
         let [cpu, memory, cpu_limit, memory_limit] =

@@ -121,6 +121,16 @@ fn each_mistake_has_its_place_and_its_correction() {
             "--user",
         ),
         (
+            POD.replace("image: web:1", "securityContext: {runAsUser: 0x539}"),
+            "the user 1337 is that of the proxy",
+            "--user",
+        ),
+        (
+            POD.replace("spec:\n", "spec:\n  hostNetwork: True\n"),
+            "has the network of its node",
+            "ringway.io/inject: \"false\"",
+        ),
+        (
             POD.replace("image: web:1", "ports: [{containerPort: 9900}]"),
             "port 9900 is that of the proxy's admin interface",
             "ringway.io/admin-port",
@@ -174,6 +184,21 @@ fn each_wrong_annotation_has_its_correction() {
             "there is no annotation ringway.io/cpus",
             "did you mean \"cpu\"",
         ),
+        (
+            annotated("ringway.io/memory: 1Gi"),
+            "the proxy requests memory 1Gi, its limit is 256Mi",
+            "raise memory-limit",
+        ),
+        (
+            annotated("ringway.io/cpu: lots").replace("annotations", "labels"),
+            "the label ringway.io/cpu is not read",
+            "write it as an annotation",
+        ),
+        (
+            annotated("ringway.io/inject: maybe").replace("annotations", "labels"),
+            "ringway.io/inject is \"maybe\"",
+            "write \"true\"",
+        ),
         (annotated("ringway.io/cpu: lots"), "cannot be \"lots\"", "500m"),
         (
             annotated("ringway.io/exclude-outbound-cidrs: 10.0.0.1/8"),
@@ -198,6 +223,83 @@ fn words_of_other_meshes_get_a_warning() {
     let warnings = injected(&text).warnings.to_string();
     assert!(warnings.contains("warning: sidecar.istio.io/inject is not read here"), "{warnings}");
     assert!(warnings.contains("write ringway.io/exclude-inbound-ports: \"22\""), "{warnings}");
+}
+
+#[test]
+fn labels_count_too() {
+    let off = POD.replace("metadata:\n", "metadata:\n  labels: {ringway.io/inject: \"false\"}\n");
+    let done = injected(&off);
+    assert_eq!(done.text, off);
+    let istio = off.replace("ringway.io/inject", "sidecar.istio.io/inject");
+    let warnings = injected(&istio).warnings.to_string();
+    assert!(warnings.contains("warning: sidecar.istio.io/inject is not read here"), "{warnings}");
+}
+
+#[test]
+fn an_image_of_another_proxy_is_not_recommended() {
+    let annotation = "metadata:\n  annotations: {sidecar.istio.io/proxyImage: istio/proxyv2}\n";
+    let warnings = injected(&POD.replace("metadata:\n", annotation)).warnings.to_string();
+    assert!(warnings.contains("write ringway.io/image: with an image of Ringway"), "{warnings}");
+}
+
+#[test]
+fn entries_without_content_are_replaced_in_their_place() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web # a\n  annotations: {} # b\nspec:\n  \
+        initContainers:\n  volumes: []\n  containers: # c\n  - name: web\n    image: !!str 12\n    \
+        args: []\n";
+    for text in [text.to_owned(), text.replace('\n', "\r\n")] {
+        let done = injected(&text);
+        assert_eq!(done.warnings.to_string(), "");
+        for line in text.lines() {
+            let is_replaced = ["annotations:", "initContainers:", "volumes:"]
+                .iter()
+                .any(|name| line.trim_start().starts_with(name));
+            assert!(is_replaced || done.text.lines().any(|it| it == line), "{line}\n{}", done.text);
+        }
+        for name in ["\n  # b", "\n  annotations:", "\n  initContainers:", "\n  volumes:"] {
+            assert_eq!(done.text.matches(name).count(), 1, "{name}\n{}", done.text);
+        }
+        assert_eq!(injected(&done.text).text, done.text);
+    }
+}
+
+#[test]
+fn a_document_that_is_printed_again_gets_a_warning() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n\
+        spec: {containers: [{name: b, image: !!str 12, args: [\"\\x7f\"]}]} # a comment\n";
+    let done = injected(text);
+    let warnings = done.warnings.to_string();
+    assert!(warnings.contains("printed again, without its comments"), "{warnings}");
+    for part in ["image: \"12\"\n", "\"\\u007f\"\n"] {
+        assert!(done.text.contains(part), "{part}\n{}", done.text);
+    }
+}
+
+#[test]
+fn a_pod_with_its_sidecar_is_checked_all_the_same() {
+    let settings = Settings { user: 2000, admin_port: 9901, ..Settings::default() };
+    let done = inject("pods.yaml", POD, &settings).unwrap().text;
+    assert_eq!(injected(&done).text, done);
+    let later = |container: &str| {
+        done.replace("  containers:\n", &format!("  containers:\n  - {container}\n"))
+    };
+    for (container, message) in [
+        ("name: istio-proxy", "sidecar of Istio"),
+        ("{name: a, securityContext: {runAsUser: 2000}}", "the user 2000 is that of the proxy"),
+        ("{name: a, ports: [{containerPort: 9901}]}", "port 9901 is that of the proxy's admin"),
+    ] {
+        let told = mistake(&later(container));
+        assert!(told.contains(message), "{message}:\n{told}");
+    }
+    injected(&later("{name: a, ports: [{containerPort: 9900}]}"));
+}
+
+#[test]
+fn a_kind_with_pods_that_is_not_known_says_so() {
+    let rollout = POD.replace("v1\nkind: Pod", "argoproj.io/v1alpha1\nkind: Rollout");
+    let rollout = rollout.replace("spec:\n", "spec: {template: {spec: {containers: []}}}\nx:\n");
+    let said = summary(&injected(&rollout).reports);
+    assert!(said.contains("it has pods, but this kind is not known here"), "{said}");
 }
 
 #[test]

@@ -95,7 +95,12 @@ impl<'s> Work<'s> {
         let title = title(object, kind);
         let group = version.split_once('/').map_or("", |(group, _)| group);
         let Some((_, wanted, template)) = KINDS.iter().find(|(name, ..)| *name == kind) else {
-            return self.unchanged(title, "it has no pods");
+            let has_pods = find(object, &["spec", "template", "spec"].map(str::to_owned)).is_some();
+            let reason = match has_pods {
+                true => "it has pods, but this kind is not known here",
+                false => "it has no pods",
+            };
+            return self.unchanged(title, reason);
         };
         if *wanted != group {
             return self.unchanged(title, &format!("its apiVersion is {version}"));
@@ -124,14 +129,18 @@ impl<'s> Work<'s> {
             let help = "write `spec: {containers: [{name: NAME, image: IMAGE}]}`";
             return self.mistakes.push(Diagnostic::at(pod.place, message).help(help));
         };
-        let named = |name: &str| containers_of(spec).any(|it| text(it, "name") == name);
-        if named(PROXY) {
-            return self.unchanged(title, "it has its sidecar");
+        let proxy = containers_of(spec).find(|it| text(it, "name") == PROXY);
+        match proxy {
+            // Another webhook may have added a container after the sidecar.
+            Some(proxy) => self.check(spec, &of_sidecar(settings.clone(), proxy), &title, true),
+            None => self.check(spec, &settings, &title, false),
         }
-        self.check(spec, &settings, &title);
         let errors = self.mistakes[before..].iter();
         if errors.filter(|it| it.severity == Severity::Error).count() > 0 {
             return;
+        }
+        if proxy.is_some() {
+            return self.unchanged(title, "it has its sidecar");
         }
         self.add(pod, spec, path, &settings);
         self.reports.push(Report { title, outcome: Outcome::Injected });
@@ -158,33 +167,34 @@ impl<'s> Work<'s> {
 
     /// The settings with those of the pod's annotations, and whether the pod wants a sidecar.
     fn settings_of(&mut self, pod: &Node) -> (Settings, bool) {
-        let (mut settings, mut wanted) = (self.settings.clone(), true);
+        let (mut settings, mut wanted, mut amount) = (self.settings.clone(), true, None);
+        for (name, place, value) in entries(pod, "labels") {
+            self.habit(name, place, value.text());
+            let Some(word) = name.strip_prefix(PREFIX) else { continue };
+            match word {
+                INJECT => wanted &= self.is_wanted(value),
+                _ if ANNOTATIONS.contains(&word) => {
+                    let message = format!("the label {name} is not read");
+                    self.mistake(place, message, "write it as an annotation");
+                }
+                _ => {}
+            }
+        }
         for (name, place, value) in annotations(pod) {
             let shown = value.text();
-            if let Some((_, ours)) = HABITS.iter().find(|(theirs, _)| *theirs == name) {
-                let message = format!("{name} is not read here");
-                let help = match *ours {
-                    INJECT if ["false", "disabled"].contains(&shown) => {
-                        format!("write {PREFIX}{INJECT}: \"false\" for a pod without a sidecar")
-                    }
-                    INJECT => continue,
-                    ours => format!("write {PREFIX}{ours}: \"{shown}\""),
-                };
-                self.mistakes.push(Diagnostic::at(place, message).help(help).warning());
+            if self.habit(name, place, shown) {
                 continue;
             }
             let Some(word) = name.strip_prefix(PREFIX) else { continue };
-            match (word, shown) {
-                (INJECT, "false" | "disabled") => wanted = false,
-                (INJECT, "true" | "enabled") | (STATUS, _) => {}
-                (INJECT, _) => {
-                    let message = format!("{PREFIX}{INJECT} is {}", value.describe());
-                    self.mistake(value.place, message, "write \"true\" or \"false\"");
-                }
+            match word {
+                INJECT => wanted &= self.is_wanted(value),
+                STATUS => {}
                 _ if ANNOTATIONS.contains(&word) => {
                     if let Err(help) = settings.set(word, shown) {
                         let message = format!("{name} cannot be {}", value.describe());
                         self.mistake(value.place, message, help);
+                    } else if ["cpu", "cpu-limit", "memory", "memory-limit"].contains(&word) {
+                        amount = Some(value.place);
                     }
                 }
                 _ => {
@@ -193,11 +203,46 @@ impl<'s> Work<'s> {
                 }
             }
         }
+        if let (Some(place), Err((message, help))) = (amount, settings.resources.check()) {
+            self.mistake(place, message, help);
+        }
         (settings, wanted)
     }
 
+    /// Warns of an annotation or label of another mesh. Returns whether it is one.
+    fn habit(&mut self, name: &str, place: Place, shown: &str) -> bool {
+        let Some((_, ours)) = HABITS.iter().find(|(theirs, _)| *theirs == name) else {
+            return false;
+        };
+        let help = match *ours {
+            INJECT if ["false", "disabled"].contains(&shown) => {
+                format!("write {PREFIX}{INJECT}: \"false\" for a pod without a sidecar")
+            }
+            INJECT => return true,
+            // The image of another proxy would not read our arguments.
+            "image" => format!("write {PREFIX}image: with an image of Ringway"),
+            ours => format!("write {PREFIX}{ours}: \"{shown}\""),
+        };
+        let message = format!("{name} is not read here");
+        self.mistakes.push(Diagnostic::at(place, message).help(help).warning());
+        true
+    }
+
+    /// Whether the value of `inject` asks for a sidecar.
+    fn is_wanted(&mut self, value: &Node) -> bool {
+        match value.text() {
+            "false" | "disabled" => return false,
+            "true" | "enabled" => {}
+            _ => {
+                let message = format!("{PREFIX}{INJECT} is {}", value.describe());
+                self.mistake(value.place, message, "write \"true\" or \"false\"");
+            }
+        }
+        true
+    }
+
     /// Reports everything that a sidecar cannot work with.
-    fn check(&mut self, spec: &Node, settings: &Settings, title: &str) {
+    fn check(&mut self, spec: &Node, settings: &Settings, title: &str, has_sidecar: bool) {
         let opt_out = format!("write the annotation {PREFIX}{INJECT}: \"false\" for this pod");
         if let Some(host) = child(spec, "hostNetwork").filter(|it| is_true(it)) {
             let message =
@@ -214,22 +259,29 @@ impl<'s> Work<'s> {
             let message = format!("{title} has no containers");
             self.mistake(spec.place, message, "write `containers: [{name: NAME, image: IMAGE}]`");
         }
-        for node in std::iter::once(spec).chain(containers_of(spec)) {
-            let user = child(node, "securityContext").and_then(|it| child(it, "runAsUser"));
-            if let Some(user) = user.filter(|it| it.text() == settings.user.to_string()) {
-                let message = format!(
-                    "the user {} is that of the proxy, whose traffic is not captured",
-                    settings.user
-                );
-                self.mistake(user.place, message, "choose another number here, or for --user");
-            }
-        }
-        for container in containers_of(spec) {
+        let is_ours = |it: &&Node| has_sidecar && [PROXY, INIT].contains(&text(it, "name"));
+        let others: Vec<&Node> = containers_of(spec).filter(|it| !is_ours(it)).collect();
+        self.check_users(spec, &others, settings.user);
+        for container in others {
             self.check_container(container, settings, &opt_out);
+        }
+        if has_sidecar {
+            return;
         }
         for volume in list(spec, "volumes").iter().filter(|it| text(it, "name") == VOLUME) {
             let message = format!("{title} has a volume {VOLUME} of its own");
             self.mistake(volume.place, message, "give it another name");
+        }
+    }
+
+    fn check_users(&mut self, spec: &Node, containers: &[&Node], own: u32) {
+        for node in std::iter::once(spec).chain(containers.iter().copied()) {
+            let user = child(node, "securityContext").and_then(|it| child(it, "runAsUser"));
+            if let Some(user) = user.filter(|it| number(it.text()) == Some(u64::from(own))) {
+                let message =
+                    format!("the user {own} is that of the proxy, whose traffic is not captured");
+                self.mistake(user.place, message, "choose another number here, or for --user");
+            }
         }
     }
 
@@ -247,7 +299,8 @@ impl<'s> Work<'s> {
         for port in list(container, "ports") {
             let number = child(port, "containerPort");
             let admin = settings.admin_port;
-            if let Some(number) = number.filter(|it| it.text() == admin.to_string()) {
+            if let Some(number) = number.filter(|it| self::number(it.text()) == Some(admin.into()))
+            {
                 let message = format!("port {admin} is that of the proxy's admin interface, too");
                 let help = format!(
                     "write another port for admin.bind, and the annotation {PREFIX}admin-port"
@@ -323,6 +376,35 @@ pub(super) fn is_on_host(pod: &Node) -> bool {
     child(pod, "spec").and_then(|spec| child(spec, "hostNetwork")).is_some_and(is_true)
 }
 
+/// The settings of a sidecar that is there.
+fn of_sidecar(mut settings: Settings, proxy: &Node) -> Settings {
+    let user = child(proxy, "securityContext").and_then(|it| child(it, "runAsUser"));
+    if let Some(user) = user.and_then(|it| number(it.text())?.try_into().ok()) {
+        settings.user = user;
+    }
+    let port = list(proxy, "ports").first().and_then(|it| child(it, "containerPort"));
+    if let Some(port) = port.and_then(|it| number(it.text())?.try_into().ok()) {
+        settings.admin_port = port;
+    }
+    settings
+}
+
+/// A whole number, as YAML 1.1 writes it: 1337, 1_337, 0x539, 02471.
+fn number(text: &str) -> Option<u64> {
+    let text = text.replace('_', "");
+    let text = text.strip_prefix('+').unwrap_or(&text);
+    let read = |digits: &str, radix| u64::from_str_radix(digits, radix).ok();
+    for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
+        if let Some(digits) = text.strip_prefix(prefix) {
+            return read(digits, radix);
+        }
+    }
+    match text.strip_prefix('0') {
+        Some(digits) if !digits.is_empty() => read(digits, 8),
+        _ => read(text, 10),
+    }
+}
+
 /// Whether Kubernetes, which reads YAML 1.1, takes a value for true.
 fn is_true(node: &Node) -> bool {
     ["true", "yes", "on", "y"].contains(&node.text().to_ascii_lowercase().as_str())
@@ -353,7 +435,12 @@ fn containers_of(spec: &Node) -> impl Iterator<Item = &Node> {
 
 /// The annotations of an object or template: the name, its place, and the value.
 fn annotations(node: &Node) -> Vec<(&str, Place, &Node)> {
-    match child(node, "metadata").and_then(|it| child(it, "annotations")).map(|it| &it.kind) {
+    entries(node, "annotations")
+}
+
+/// The entries of a map in the metadata.
+fn entries<'n>(node: &'n Node, name: &str) -> Vec<(&'n str, Place, &'n Node)> {
+    match child(node, "metadata").and_then(|it| child(it, name)).map(|it| &it.kind) {
         Some(Kind::Map(entries)) => {
             entries.iter().map(|(key, value)| (&*key.text, key.place, value)).collect()
         }

@@ -92,11 +92,28 @@ fn several_files_become_one_text() {
 }
 
 #[test]
+fn files_without_a_last_newline_stay_apart() {
+    let place = tempfile::tempdir().unwrap();
+    let service = "apiVersion: v1\nkind: Service\nspec:\n  type: ClusterIP";
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: b}\nspec:\n  containers:\n  - name: b\n";
+    for (first, second) in [(service, pod), (service, &format!("---\n{pod}")), ("{}", pod)] {
+        let [a, b] = ["a.yaml", "b.yaml"].map(|name| place.path().join(name));
+        std::fs::write(&a, first).unwrap();
+        std::fs::write(&b, second).unwrap();
+        let done = run(&["-f", a.to_str().unwrap(), "-f", b.to_str().unwrap()], "");
+        assert_eq!(done.code, 0, "{}", done.said);
+        let start = format!("{first}\n---\napiVersion: v1\nkind: Pod\n");
+        assert!(done.out.starts_with(&start), "{}", done.out);
+    }
+}
+
+#[test]
 fn wrong_usage_is_told() {
     let cases = [
         (&["-f", "/does/not/exist.yaml"][..], 1, "cannot read /does/not/exist.yaml"),
         (&["--user", "0"], 2, "--user"),
         (&["--cpu", "many"], 2, "write a quantity"),
+        (&["--memory", "1Gi"], 1, "raise memory-limit"),
         (&["--exclude-inbound-ports", "http"], 2, "write 8080"),
         (&["--config", "No_Name"], 2, "write the name of an object"),
     ];

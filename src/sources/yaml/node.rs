@@ -147,8 +147,9 @@ impl<'t> Reader<'t, '_> {
             return Err(Diagnostic::at(place, "nested too deeply"));
         }
         let kind = match event {
-            Event::Scalar(text, style, _, _) => {
-                let plain = style == ScalarStyle::Plain;
+            Event::Scalar(text, style, _, tag) => {
+                let is_text = tag.is_some_and(|tag| tag.suffix == "str");
+                let plain = style == ScalarStyle::Plain && !is_text;
                 match &*text {
                     "" | "~" | "null" if plain => Kind::Null,
                     _ => Kind::Scalar { text: text.into_owned(), plain },

@@ -13,7 +13,6 @@
   - serviceentries
   - workloadentries
   - gateways
-  - sidecars
   - peerauthentications
   - requestauthentications
   - authorizationpolicies
@@ -24,9 +23,6 @@
   - gateways
   - httproutes
   - grpcroutes
-  - tlsroutes
-  - tcproutes
-  - backendtlspolicies
   - referencegrants
   verbs: [get, list, watch]
 {{- if .Values.kubernetes.status }}
@@ -37,7 +33,6 @@
   - serviceentries/status
   - workloadentries/status
   - gateways/status
-  - sidecars/status
   - peerauthentications/status
   - requestauthentications/status
   - authorizationpolicies/status
@@ -48,9 +43,6 @@
   - gateways/status
   - httproutes/status
   - grpcroutes/status
-  - tlsroutes/status
-  - tcproutes/status
-  - backendtlspolicies/status
   verbs: [update, patch]
 {{- end }}
 {{- end }}
