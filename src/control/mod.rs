@@ -15,9 +15,11 @@ mod export;
 mod fallback;
 #[cfg(feature = "uring")]
 mod identity;
+#[cfg(feature = "uring")]
 mod kubernetes;
 #[cfg(feature = "uring")]
 mod moves;
+#[cfg(feature = "uring")]
 pub mod objects;
 mod outliers;
 mod overload;
@@ -38,6 +40,7 @@ pub mod sockets;
 mod sources;
 #[cfg(feature = "uring")]
 mod systemd;
+#[cfg(feature = "uring")]
 mod trial;
 #[cfg(feature = "uring")]
 mod watch;
