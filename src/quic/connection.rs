@@ -16,6 +16,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::Clock;
 use super::endpoint::Endpoint;
+use super::settings::MoreStreams;
 use crate::time::Time;
 
 pub use quinn_proto::Side;
@@ -31,6 +32,8 @@ pub struct Connection {
     /// Wakes the task that sends the datagrams and handles the events.
     driver: RefCell<Option<Waker>>,
     is_drained: Cell<bool>,
+    /// What the peer may open when it uses its streams. `None` if it may do so already.
+    more: Cell<Option<MoreStreams>>,
 }
 
 /// The reason why a connection has ended.
@@ -110,17 +113,18 @@ impl Connection {
         inner: quinn_proto::Connection,
         handle: ConnectionHandle,
         endpoint: Rc<Endpoint>,
-        clock: Clock,
         now: Time,
+        more: Option<MoreStreams>,
     ) -> Rc<Self> {
         Rc::new(Self {
             inner: RefCell::new(inner),
             handle,
+            clock: endpoint.clock,
             endpoint,
-            clock,
             heard: Cell::new(now),
             driver: RefCell::default(),
             is_drained: Cell::new(false),
+            more: Cell::new(more),
         })
     }
 
@@ -292,7 +296,17 @@ impl Connection {
 
     /// Takes the next stream that the peer has opened.
     pub fn accept(&self, dir: Dir) -> Option<StreamId> {
-        self.inner.borrow_mut().streams().accept(dir)
+        let mut inner = self.inner.borrow_mut();
+        let id = inner.streams().accept(dir)?;
+        if let Some(more) = self.more.get()
+            && inner.streams().remote_open_streams(Dir::Bi) >= more.from
+        {
+            self.more.set(None);
+            inner.set_max_concurrent_streams(Dir::Bi, more.max.into());
+            drop(inner);
+            self.wake();
+        }
+        Some(id)
     }
 
     /// Reads at most `bytes_max` bytes. `Ok(None)` is the end of the stream.

@@ -16,7 +16,7 @@ use super::Clock;
 use super::connection::Connection;
 use super::ids::{Ids, Place};
 use super::keys::Keys;
-use super::settings::{ClientQuic, ServerQuic};
+use super::settings::{ClientQuic, MoreStreams, ServerQuic};
 use crate::runtime::udp::Incoming;
 use crate::time::Time;
 
@@ -28,7 +28,7 @@ pub struct Endpoint {
     inner: RefCell<quinn_proto::Endpoint>,
     /// The open connections, by their handle.
     connections: RefCell<FxHashMap<usize, Weak<Connection>>>,
-    clock: Clock,
+    pub(super) clock: Clock,
 }
 
 /// A client's attempt to open a connection. It must be given back to its endpoint.
@@ -82,14 +82,14 @@ impl Endpoint {
         let mut seed = [0; 32];
         random.fill(&mut seed);
         config.rng_seed(Some(seed));
-        let server = server.map(|server| Arc::clone(&server.0));
+        let server = server.map(|server| Arc::clone(&server.config));
         let inner = quinn_proto::Endpoint::new(Arc::new(config), server, may_probe, None);
         Rc::new(Self { inner: RefCell::new(inner), connections: RefCell::default(), clock })
     }
 
     /// Replaces the settings for later connections. `None` means that no more are accepted.
     pub fn set_server(&self, server: Option<&ServerQuic>) {
-        self.inner.borrow_mut().set_server_config(server.map(|server| Arc::clone(&server.0)));
+        self.inner.borrow_mut().set_server_config(server.map(|server| Arc::clone(&server.config)));
     }
 
     /// Takes a received datagram. Writes the bytes of an answer to `out`.
@@ -127,10 +127,10 @@ impl Endpoint {
         out: &mut Vec<u8>,
     ) -> Result<Rc<Connection>, Option<Transmit>> {
         let at = self.clock.instant(now);
-        let server = Some(Arc::clone(&server.0));
-        let accepted = self.inner.borrow_mut().accept(*attempt.0, at, out, server);
+        let config = Some(Arc::clone(&server.config));
+        let accepted = self.inner.borrow_mut().accept(*attempt.0, at, out, config);
         let (handle, connection) = accepted.map_err(|error| error.response)?;
-        Ok(self.adopt(handle, connection, now))
+        Ok(self.adopt(handle, connection, now, server.more))
     }
 
     /// Begins to open a connection to `to`. `name` is the server name for TLS.
@@ -147,7 +147,7 @@ impl Endpoint {
         let at = self.clock.instant(now);
         let connected = self.inner.borrow_mut().connect(at, client.config.clone(), to, name);
         let (handle, connection) = connected.map_err(|error| error.to_string())?;
-        Ok(self.adopt(handle, connection, now))
+        Ok(self.adopt(handle, connection, now, None))
     }
 
     fn adopt(
@@ -155,8 +155,9 @@ impl Endpoint {
         handle: ConnectionHandle,
         connection: quinn_proto::Connection,
         now: Time,
+        more: Option<MoreStreams>,
     ) -> Rc<Connection> {
-        let connection = Connection::new(connection, handle, Rc::clone(self), self.clock, now);
+        let connection = Connection::new(connection, handle, Rc::clone(self), now, more);
         self.connections.borrow_mut().insert(handle.0, Rc::downgrade(&connection));
         connection
     }

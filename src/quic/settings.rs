@@ -13,7 +13,15 @@ use super::keys::Keys;
 
 /// How many unidirectional streams a peer may open: its control stream, two for QPACK, and some
 /// that are ignored (RFC 9114 6.2).
-const UNI_STREAMS_MAX: u32 = 16;
+const UNI_STREAMS_MAX: u32 = 8;
+
+/// How many streams a client may open at first. quinn-proto keeps a place of 42 bytes for each
+/// stream that is allowed, in hash maps of 56, 112 or 224 places, so an idle connection with few of
+/// them is 8 KB smaller.
+const STREAMS_AT_FIRST: u32 = 40;
+
+/// A client may open more when it has so many open.
+const STREAMS_FOR_MORE: u64 = 10;
 
 /// The bytes that a handshake may take before its keys are there: certificates of a long chain.
 const CRYPTO_BUFFER_BYTES: usize = 64 * 1024;
@@ -71,7 +79,7 @@ impl Transport {
     fn config(&self) -> TransportConfig {
         let mut config = TransportConfig::default();
         config
-            .max_concurrent_bidi_streams(self.streams_max.into())
+            .max_concurrent_bidi_streams(self.streams_max.min(STREAMS_AT_FIRST).into())
             .max_concurrent_uni_streams(UNI_STREAMS_MAX.into())
             .stream_receive_window(self.stream_window_bytes.into())
             .receive_window(self.window_bytes.into())
@@ -91,7 +99,27 @@ fn idle(timeout: Duration) -> Option<IdleTimeout> {
 
 /// The settings with which a listener accepts QUIC connections.
 #[derive(Clone, Debug)]
-pub struct ServerQuic(pub(super) Arc<ServerConfig>);
+pub struct ServerQuic {
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) more: Option<MoreStreams>,
+}
+
+/// How many streams a peer may open when it uses those that it may open at first.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MoreStreams {
+    /// It may open more when this many are open.
+    pub from: u64,
+    /// Then it may have this many open.
+    pub max: u32,
+}
+
+impl MoreStreams {
+    /// `None` if a peer may open all of `streams_max` at first.
+    fn new(streams_max: u32) -> Option<Self> {
+        let more = Self { from: STREAMS_FOR_MORE, max: streams_max };
+        (streams_max > STREAMS_AT_FIRST).then_some(more)
+    }
+}
 
 impl ServerQuic {
     /// Compiles the settings. `tls` must support TLS 1.3.
@@ -116,7 +144,7 @@ impl ServerQuic {
             tokens.lifetime(TOKEN_LIFETIME).sent(TOKENS_SENT).log(Arc::new(AnyToken));
             config.validation_token_config(tokens);
         }
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: Arc::new(config), more: MoreStreams::new(transport.streams_max) })
     }
 }
 

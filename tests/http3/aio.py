@@ -159,6 +159,21 @@ async def hundred_streams(port):
         expect("100 streams", [answer.length for answer in answers], [1000 + n for n in range(100)])
 
 
+async def more_streams(port):
+    """A client that uses the streams that it may open at first may open more."""
+    async with client(port) as it:
+        await it.ask("/hello")
+        at_first = it._quic._remote_max_streams_bidi
+        expect("few streams at first", at_first < 60, True)
+        waiting = [it.begin("POST", "/sum", end=False)[0] for _ in range(12)]
+        async with asyncio.timeout(10):
+            while it._quic._remote_max_streams_bidi < 100:
+                await it.ping()
+        for stream in waiting:
+            it._quic.reset_stream(stream, 0x10c)
+        it.transmit()
+
+
 async def priorities(port):
     """A response of low urgency waits for a large one, until PRIORITY_UPDATE makes it urgent.
 
@@ -287,4 +302,4 @@ async def wait_until(holds):
         await asyncio.sleep(0.01)
 
 
-CASES = [messages, priorities, hundred_streams, key_update, migration, nat_rebinding, version_negotiation, resumption]
+CASES = [messages, priorities, hundred_streams, more_streams, key_update, migration, nat_rebinding, version_negotiation, resumption]

@@ -73,7 +73,7 @@ def replace(path, text):
 async def metric(admin, name):
     """The sum of a metric of the proxy."""
     reader, writer = await asyncio.open_connection("127.0.0.1", admin)
-    writer.write(b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+    writer.write(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
     page = (await reader.read()).decode()
     writer.close()
     lines = [line.split() for line in page.splitlines() if line.startswith(name)]

@@ -186,7 +186,7 @@ async def rapid_reset(world):
             stream, _ = it.begin("GET", "/hello")
             it._quic.reset_stream(stream, 0x10c)
             it.transmit()
-            if n % 50 == 49:
+            if n % 20 == 19:  # aioquic also resets streams that it may not open yet
                 try:
                     await asyncio.wait_for(it.ping(), 2)
                 except (ConnectionError, asyncio.TimeoutError):
