@@ -75,7 +75,7 @@ pub(super) fn splice(text: &str, root: &Node, edits: &[Edit]) -> Option<String> 
         let (line, text, replaces) = match (&node.kind, &edit.added) {
             (Kind::Map(entries), Added::Entry(name, value)) => {
                 let old = entries.iter().find(|(key, _)| key.text == *name);
-                let (key, _) = old.or(entries.first())?;
+                let (key, _) = old.or_else(|| entries.first())?;
                 let (line, indent) = start(&lines, key.place.line, key.place.column, "")?;
                 let comment = match old {
                     Some(_) => comment_of_nothing(lines.get(line)?, indent)?,

@@ -244,7 +244,8 @@ fn an_image_of_another_proxy_is_not_recommended() {
 
 #[test]
 fn entries_without_content_are_replaced_in_their_place() {
-    let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web # a\n  annotations: {} # b\nspec:\n  \
+    let text = "apiVersion: v1\nkind: Pod\nmetadata:\n  \
+        name: web # a\n  annotations: {} # b\nspec:\n  \
         initContainers:\n  volumes: []\n  containers: # c\n  - name: web\n    image: !!str 12\n    \
         args: []\n";
     for text in [text.to_owned(), text.replace('\n', "\r\n")] {
