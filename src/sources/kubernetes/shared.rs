@@ -69,15 +69,17 @@ impl Shared {
         !self.lock().store.keys(watched).is_empty()
     }
 
-    /// Uses all objects of a kind.
-    pub(super) fn replace(&self, watched: &Watched, all: HashMap<Box<str>, Kept>) {
+    /// Uses all objects of a kind. They may be a sign of life.
+    pub(super) fn replace(&self, watched: &Watched, all: HashMap<Box<str>, Kept>, is_life: bool) {
         {
             let mut inner = self.lock();
             inner.store.replace(watched, all);
             inner.untried.remove(watched);
             inner.of_copy.remove(watched);
         }
-        self.heard(watched);
+        if is_life {
+            self.heard(watched);
+        }
         self.changed.notify_one();
     }
 
@@ -96,7 +98,7 @@ impl Shared {
 
     /// Notes that the API server does not have a kind.
     pub(super) fn absent(&self, watched: &Watched) {
-        self.replace(watched, HashMap::new());
+        self.replace(watched, HashMap::new(), true);
     }
 
     /// Notes an object that cannot be used. Its last content stays.

@@ -38,6 +38,12 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const PAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const PAGE_OBJECTS: usize = 500;
 
+/// The maximum number of pages of a list.
+const PAGES_MAX: usize = 1_000;
+
+/// What an API server answers that is busy, or a proxy in front of one that is away.
+const BUSY: [u16; 4] = [429, 502, 503, 504];
+
 /// How long the last objects stay when the API server seems to have lost them all.
 const LOST: Duration = Duration::from_secs(60);
 
@@ -82,12 +88,17 @@ pub(super) struct Follower {
     can_stream: bool,
     /// Since when all objects seem to be lost.
     lost: Option<Instant>,
+    /// How often in a row the API server said that the version is too old.
+    too_old: u32,
+    /// When it has last told something of this kind.
+    told: Instant,
 }
 
 impl Follower {
     /// Creates a follower. `seen` is the largest version that is known already.
     pub(super) fn new(shared: Shared, watched: Watched, seen: u64) -> Self {
-        Self { shared, watched, version: None, seen, can_stream: true, lost: None }
+        let (version, lost, told) = (None, None, Instant::now());
+        Self { shared, watched, version, seen, can_stream: true, lost, too_old: 0, told }
     }
 
     pub(super) async fn run(mut self) -> Infallible {
@@ -96,7 +107,7 @@ impl Follower {
             let began = Instant::now();
             let ended = Box::pin(self.session()).await;
             // What ends soon after each beginning is asked less and less often.
-            if began.elapsed() > STEADY {
+            if began.elapsed() > STEADY && self.too_old < 2 {
                 pause.reset();
             }
             let jitter = 0.5 + fastrand::f64() / 2.0;
@@ -136,16 +147,30 @@ impl Follower {
         match answer.status {
             200 => self.follow(answer).await,
             404 if self.watched.kind.is_custom => Ok(End::Absent),
-            410 if !begins => {
-                self.version = None;
-                Ok(End::TooOld)
-            }
+            410 => self.too_old(begins),
             // The API server is older than streams of all objects.
             400 | 422 | 500.. if begins => {
                 self.can_stream = false;
                 Ok(End::Usual)
             }
-            _ => Err(refusal(answer).await),
+            // The version may be the reason, so all objects are read again.
+            status => {
+                if !BUSY.contains(&status) {
+                    self.version = None;
+                }
+                Err(refusal(answer).await)
+            }
+        }
+    }
+
+    /// The API server has forgotten the version. That is usual once, but no answer to a request for
+    /// all objects, and not again and again.
+    fn too_old(&mut self, begins: bool) -> Result<End, Failed> {
+        self.version = None;
+        self.too_old += 1;
+        match begins || self.too_old > 1 {
+            true => Err(refused("status 410 again and again: the version is too old".to_owned())),
+            false => Ok(End::TooOld),
         }
     }
 
@@ -163,7 +188,7 @@ impl Follower {
     /// Reads a list, page by page.
     async fn list(&mut self) -> Result<End, Failed> {
         let (mut all, mut next) = (HashMap::new(), None::<String>);
-        loop {
+        for _ in 0..PAGES_MAX {
             let mut query = format!("limit={PAGE_OBJECTS}");
             if let Some(next) = &next {
                 query.push_str(&format!("&continue={}", escaped(next)));
@@ -173,7 +198,7 @@ impl Follower {
                 200 => {}
                 404 if self.watched.kind.is_custom => return Ok(End::Absent),
                 // The list has changed too much since its first page.
-                410 => return Ok(End::TooOld),
+                410 => return self.too_old(next.is_none()),
                 _ => {
                     self.can_stream = true;
                     return Err(refusal(answer).await);
@@ -192,28 +217,37 @@ impl Follower {
                 return Ok(End::Usual);
             }
         }
+        Err(refused(format!("a list of more than {PAGES_MAX} pages")))
     }
 
     /// Follows a watch to its end.
     async fn follow(&mut self, mut answer: Answer) -> Result<End, Failed> {
+        let has_version = self.version.is_some();
+        let ended = self.events(&mut answer).await;
+        // A version that does not exist yet, or that is none, is answered with silence, with
+        // errors or with nonsense, and would be for ever. A connection that breaks off says nothing
+        // about it.
+        let is_wrong = ended.as_ref().is_err_and(|failed| failed.is_refused);
+        if has_version && (is_wrong || self.told.elapsed() >= SILENCE) {
+            self.version = None;
+        }
+        ended
+    }
+
+    async fn events(&mut self, answer: &mut Answer) -> Result<End, Failed> {
         let mut first = self.version.is_none().then(HashMap::new);
         let mut is_silent = true;
-        if first.is_none() {
+        if first.is_none() && self.too_old < 2 {
             self.shared.heard(&self.watched);
         }
         loop {
-            let patience = if first.is_some() { FIRST_SILENCE } else { SILENCE };
-            let Some(line) = self.next(&mut answer, patience, first.is_some()).await? else {
-                break;
-            };
+            let Some(line) = self.next(answer, first.is_some()).await? else { break };
             let (event, version) = event::line(self.watched.kind, &line).map_err(refused)?;
             drop(line);
             is_silent = false;
+            self.told = Instant::now();
             match event {
-                Event::TooOld => {
-                    self.version = None;
-                    return Ok(End::TooOld);
-                }
+                Event::TooOld => return self.too_old(first.is_some()),
                 // The etcd of the API server is older than streams of all objects.
                 Event::Error(_) if first.as_ref().is_some_and(HashMap::is_empty) => {
                     self.can_stream = false;
@@ -237,6 +271,7 @@ impl Follower {
             if let Some(version) = version {
                 self.note(version);
             }
+            self.too_old = 0;
             self.shared.heard(&self.watched);
         }
         if first.is_some() {
@@ -254,10 +289,19 @@ impl Follower {
     async fn next(
         &mut self,
         answer: &mut Answer,
-        patience: Duration,
         is_first: bool,
     ) -> Result<Option<Vec<u8>>, Failed> {
-        let began = Instant::now();
+        if self.too_old > 0 && !is_first {
+            let began = Instant::now();
+            let line = answer.line(STEADY).await;
+            if line.is_ok() || began.elapsed() < STEADY {
+                return Ok(line?);
+            }
+            // The version is good after all.
+            self.too_old = 0;
+            self.shared.heard(&self.watched);
+        }
+        let (began, patience) = (Instant::now(), if is_first { FIRST_SILENCE } else { SILENCE });
         let line = answer.line(patience).await;
         if is_first && line.is_err() && began.elapsed() >= patience {
             self.can_stream = false;
@@ -296,7 +340,9 @@ impl Follower {
             self.seen = 0;
         }
         self.lost = None;
-        self.shared.replace(&self.watched, all);
+        self.told = Instant::now();
+        // While each version is too old at once, this is no sign of life.
+        self.shared.replace(&self.watched, all, self.too_old < 2);
         self.note(version);
         Ok(())
     }
