@@ -87,7 +87,7 @@ fn readdress(
 ) {
     let index = snapshot.services.iter().position(|service| *service.name == *name).unwrap();
     let addresses: Vec<SocketAddr> = addresses.iter().map(|it| it.parse().unwrap()).collect();
-    let endpoints = found_at(&snapshot.services[index], &addresses, registry);
+    let endpoints = found_at(&snapshot.services[index], &addresses, None, registry);
     let changed = snapshot.replace_endpoints(index, endpoints);
     worker.endpoints_changed(snapshot.version, index, &changed);
 }
@@ -192,7 +192,7 @@ fn a_worker_that_is_not_told_notices_with_its_next_request() {
         assert_eq!(ask(&client, &stream, "slow").await, "10.0.2.1:80");
         let index = snapshot.services.iter().position(|service| &*service.name == "slow").unwrap();
         let new: SocketAddr = "10.0.2.2:80".parse().unwrap();
-        let endpoints = found_at(&snapshot.services[index], &[new], &mut registry);
+        let endpoints = found_at(&snapshot.services[index], &[new], None, &mut registry);
         assert_eq!(endpoints.list[0].address, Address::Tcp(new));
         snapshot.replace_endpoints(index, endpoints);
         assert_eq!(ask(&client, &stream, "slow").await, "10.0.2.2:80");

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::Compiler;
 use super::locality;
 use super::registry::Registry;
+use super::reserved::reaches;
+use super::{Compiler, admin_address};
 use crate::balance::{Level, Policy, Position};
 use crate::cells::PerWorker;
 use crate::cluster::{Endpoint, Endpoints, Service, Slices};
@@ -33,6 +34,7 @@ pub(super) fn of_service(
         outliers: written.outlier_detection.as_ref().map(|_| compiler.registry.outlier_group(name)),
         slow_start: written.slow_start.is_some(),
     };
+    let admin = admin_address(compiler.model);
     let mut builder = Builder::new(compiler.registry, name, judged);
     builder.is_placed = position.is_used;
     match &written.endpoints {
@@ -46,7 +48,8 @@ pub(super) fn of_service(
             let known = compiler.resolutions.names.get(&name.value);
             let zone = written.dns_zone.as_deref();
             let level = position.level(zone, 0);
-            builder.add_addresses(known.map_or(&[], Vec::as_slice), zone.map(|zone| (zone, level)));
+            let addresses = usable(known.map_or(&[], Vec::as_slice), admin.as_ref());
+            builder.add_addresses(addresses, zone.map(|zone| (zone, level)));
         }
         Some(Written::Consul(name)) => {
             let known = compiler.resolutions.consul.get(&name.value);
@@ -65,16 +68,30 @@ pub(super) fn of_service(
     endpoints
 }
 
-/// Compiles the endpoints of a service in DNS. They have the addresses `addresses`.
+/// The addresses of a name that are not the admin interface. The owner of a name in DNS could read
+/// and change this process through a route to it.
+fn usable<'a>(
+    addresses: &'a [SocketAddr],
+    admin: Option<&'a Address>,
+) -> impl Iterator<Item = &'a SocketAddr> {
+    addresses.iter().filter(move |address| match admin {
+        Some(Address::Tcp(admin)) => !reaches(**address, *admin),
+        Some(Address::Unix(_)) | None => true,
+    })
+}
+
+/// Compiles the endpoints of a service in DNS. They have the addresses `addresses`, without that of
+/// the admin interface `admin`.
 pub fn found_at(
     service: &Service,
     addresses: &[SocketAddr],
+    admin: Option<&Address>,
     registry: &mut Registry,
 ) -> Arc<Endpoints> {
     let mut builder = Builder::new(registry, &service.name, judged(service));
     let zone = service.dns_zone.as_ref().map(|(zone, level)| (&**zone, *level));
     builder.is_placed = zone.is_some();
-    builder.add_addresses(addresses, zone);
+    builder.add_addresses(usable(addresses, admin), zone);
     builder.finish(&service.policy)
 }
 
@@ -182,8 +199,11 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn add_addresses(&mut self, addresses: &[SocketAddr], zone: Option<(&str, Level)>) {
-        self.list.reserve_exact(addresses.len());
+    fn add_addresses<'s>(
+        &mut self,
+        addresses: impl Iterator<Item = &'s SocketAddr>,
+        zone: Option<(&str, Level)>,
+    ) {
         for address in addresses {
             let address = Address::Tcp(*address);
             let (name, level) = zone.unzip();

@@ -144,7 +144,7 @@ impl Applier {
         }
         let none = Documents::default();
         let documents = if loaded.asks_etcd() { &self.documents } else { &none };
-        let objects = if loaded.asks_kubernetes() { &self.objects.used } else { &none };
+        let objects = if loaded.asks_kubernetes() { &self.objects.in_order } else { &none };
         loaded.with_documents(documents, objects)
     }
 
@@ -157,7 +157,7 @@ impl Applier {
             return Err(fault.clone());
         }
         let began = Instant::now();
-        let loaded = Arc::new(self.loaded.with_documents(documents, &self.objects.used));
+        let loaded = Arc::new(self.loaded.with_documents(documents, &self.objects.in_order));
         self.version += 1;
         // The warnings about the files are in the log already.
         let of_document = |place: Place| loaded.sources.is_remote(place.file);
@@ -290,7 +290,8 @@ impl Applier {
         if let Some(snapshot) = snapshot {
             for (index, service) in snapshot.services.iter().enumerate() {
                 if service.dns_name.as_ref() == Some(&name) {
-                    let found = found_at(service, &addresses, &mut self.registry);
+                    let found =
+                        found_at(service, &addresses, self.admin.as_ref(), &mut self.registry);
                     self.replace_endpoints(&snapshot, index, found);
                 }
             }

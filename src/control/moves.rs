@@ -1,11 +1,37 @@
 //! Changes of the endpoints of resources. They replace the endpoints of a service, and nothing is
 //! compiled again.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::apply::Applier;
 use crate::compile::{admin_endpoints, found_in_resource, found_in_slices};
 use crate::model::{Change, Endpoint, Patch, Precedence, Resource};
+use crate::snapshot::Snapshot;
+
+/// The services of a snapshot by their ports in Kubernetes. Without this, each changed port would
+/// look at all services.
+#[derive(Default)]
+pub struct PortIndex {
+    version: u64,
+    services: HashMap<Box<str>, Vec<usize>>,
+}
+
+impl PortIndex {
+    /// The indices of the services with this port.
+    fn services(&mut self, snapshot: &Snapshot, port: &str) -> Vec<usize> {
+        if self.version != snapshot.version {
+            self.version = snapshot.version;
+            self.services.clear();
+            for (index, service) in snapshot.services.iter().enumerate() {
+                if let Some(slices) = &service.slices {
+                    self.services.entry((*slices.name).into()).or_default().push(index);
+                }
+            }
+        }
+        self.services.get(port).cloned().unwrap_or_default()
+    }
+}
 
 impl Applier {
     /// Replaces the endpoints of the services in `changes`, which differ in nothing else. Returns
@@ -42,9 +68,9 @@ impl Applier {
     pub fn put_slices(&mut self, port: &Arc<str>, endpoints: Arc<[Endpoint]>) {
         let snapshot = self.status.known().snapshot.clone();
         if let Some(snapshot) = snapshot {
-            for (index, service) in snapshot.services.iter().enumerate() {
-                let slices = service.slices.as_ref().filter(|slices| *slices.name == **port);
-                if let Some(slices) = slices {
+            for index in self.objects.ports.services(&snapshot, port) {
+                let service = &snapshot.services[index];
+                if let Some(slices) = &service.slices {
                     let found = found_in_slices(service, slices, &endpoints, &mut self.registry);
                     self.replace_endpoints(&snapshot, index, found);
                 }

@@ -22,6 +22,7 @@ pub mod workload;
 pub mod xds;
 pub mod yaml;
 
+pub(crate) use self::istio::in_place_of_refused;
 pub use consul::Consul;
 pub use dial::{Connection, authority, dial};
 pub use dns::Names;

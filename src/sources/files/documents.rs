@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use super::{Loaded, compile, load, warnings};
-use crate::compile::Resolutions;
+use crate::cluster::Endpoints;
 use crate::compile::registry::Registry;
+use crate::compile::{Compiled, Resolutions, found_at};
+use crate::net::{Address, DnsName, Families};
 use crate::sources::documents::Documents;
 
 const FILES: &str = "
@@ -119,4 +121,85 @@ fn a_document_has_the_text_of_a_certificate_and_its_key_is_not_shown() {
     let lines = |text: &str| text.lines().count();
     assert!(shown[1].1.contains("BEGIN CERTIFICATE") && !shown[1].1.contains(&secret));
     assert_eq!(lines(&shown[1].1), lines(&text), "lines keep their numbers");
+}
+
+const CLUSTER: &str = "
+listeners: {web: {bind: 127.0.0.1:1}}
+routes: {a: [{to: web.shop.svc.cluster.local}]}
+admin: {bind: 127.0.0.1:9900}
+sources: {kubernetes: {namespaces: [shop]}}
+";
+
+const SERVICE: &str = r#"{"apiVersion": "v1", "kind": "Service",
+    "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {"ports": [{"name": "http", "port": 80}]}}"#;
+
+fn with_objects(objects: &[(&str, &str)], resolutions: &Resolutions) -> Result<Compiled, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.yaml");
+    std::fs::write(&file, CLUSTER).unwrap();
+    let texts = objects.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
+    let objects = Documents { revision: 1, texts, fault: None };
+    let loaded = load(&[file], &HashMap::new()).with_documents(&Documents::default(), &objects);
+    assert!(loaded.asks_kubernetes());
+    compile(&loaded, 1, &mut Registry::new(1), resolutions).map_err(|errors| errors.to_string())
+}
+
+#[test]
+fn objects_that_take_the_host_of_a_service_or_choose_its_pods_are_refused() {
+    const SERVICE_ENTRY: &str = "kubernetes:serviceentries.networking.istio.io/evil/a";
+    const RULE: &str = "kubernetes:destinationrules.networking.istio.io/shop/web";
+    let service = ("kubernetes:services/shop/web", SERVICE);
+    let entry = |host: &str| {
+        format!(
+            "{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: a, \
+             namespace: evil}}, spec: {{hosts: [{host}], resolution: STATIC, ports: [{{number: 80, \
+             name: http, protocol: HTTP}}], endpoints: [{{address: 10.9.9.9}}]}}}}"
+        )
+    };
+    for host in ["web.shop.svc.cluster.local", "web.shop.svc", "web.shop"] {
+        let entry = entry(host);
+        let found = with_objects(&[(SERVICE_ENTRY, &entry), service], &Resolutions::new());
+        let errors = found.err().unwrap();
+        assert!(errors.starts_with(SERVICE_ENTRY) && errors.contains("comes first"), "{errors}");
+    }
+    let found =
+        with_objects(&[(SERVICE_ENTRY, &entry("other.shop")), service], &Resolutions::new());
+    assert!(found.is_ok());
+    let rule = |subset: &str| {
+        format!(
+            "{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: web, \
+             namespace: shop}}, spec: {{host: web, subsets: [{subset}]}}}}"
+        )
+    };
+    let labelled = rule("{name: v2, labels: {version: v2}}");
+    let errors = with_objects(&[(RULE, &labelled), service], &Resolutions::new()).err().unwrap();
+    assert!(errors.starts_with(RULE), "{errors}");
+    assert!(errors.contains("make a Service with `selector: {version: v2}`"), "{errors}");
+    let whole = rule("{name: all}");
+    assert!(with_objects(&[(RULE, &whole), service], &Resolutions::new()).is_ok());
+}
+
+#[test]
+fn a_name_does_not_reach_the_admin_interface() {
+    let external = r#"{"apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"externalName": "x.example", "ports": [{"name": "http", "port": 9900}]}}"#;
+    let mut resolutions = Resolutions::new();
+    let name = DnsName { address: "x.example:9900".into(), families: Families::Any };
+    let addresses = ["127.0.0.1:9900", "10.0.0.1:9900"].map(|it| it.parse().unwrap());
+    resolutions.names.insert(name, addresses.to_vec());
+    let objects = [("kubernetes:services/shop/web", external)];
+    let compiled = with_objects(&objects, &resolutions).unwrap();
+    let service = &compiled.snapshot.services[0];
+    let shown = |endpoints: &Endpoints| -> Vec<String> {
+        endpoints.list.iter().map(|it| it.address.to_string()).collect()
+    };
+    assert_eq!(shown(&service.endpoints.load()), ["10.0.0.1:9900"]);
+    // The addresses of a later answer.
+    let admin = Address::Tcp("127.0.0.1:9900".parse().unwrap());
+    let found = found_at(service, &addresses, Some(&admin), &mut Registry::new(1));
+    assert_eq!(shown(&found), ["10.0.0.1:9900"]);
+    let found = found_at(service, &addresses, None, &mut Registry::new(1));
+    assert_eq!(found.list.len(), 2);
 }

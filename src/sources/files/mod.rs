@@ -53,6 +53,7 @@ pub struct Loaded {
     unread: bool,
     names: habits::Names,
     outside: outside::Outside,
+    asks_kubernetes: bool,
     /// The model. `None` after [`Loaded::release`].
     model: Mutex<Option<Arc<Model>>>,
 }
@@ -143,6 +144,7 @@ impl Loaded {
             unread: self.unread,
             names: self.names.clone(),
             outside: self.outside.clone(),
+            asks_kubernetes: self.asks_kubernetes,
             model: Mutex::new(None),
         };
         let mut mistakes = Vec::new();
@@ -177,7 +179,7 @@ impl Loaded {
 
     /// Whether the files name an API server of Kubernetes.
     pub fn asks_kubernetes(&self) -> bool {
-        self.model().settings.sources.kubernetes.is_some()
+        self.asks_kubernetes
     }
 
     /// Whether the files name an xDS server.
@@ -233,9 +235,22 @@ fn load_with(
     let outside = outside::Outside::read(&config.sources, &mut sources, &mut mistakes, &mut short);
     let parts = Parts { sources: &sources, materials: &materials, outside: &outside, environment };
     let model = Arc::new(parts.model(config, &mut mistakes));
+    let asks_kubernetes = model.settings.sources.kubernetes.is_some();
     let model = Mutex::new(Some(model));
     let documents = Vec::new();
-    Loaded { sources, materials, layers, documents, mistakes, short, unread, names, outside, model }
+    Loaded {
+        sources,
+        materials,
+        layers,
+        documents,
+        mistakes,
+        short,
+        unread,
+        names,
+        outside,
+        asks_kubernetes,
+        model,
+    }
 }
 
 /// The parts of a configuration that lowering needs beside the grammar.

@@ -1,8 +1,10 @@
 //! AuthorizationPolicy: which requests to this workload are allowed.
 
 mod conditions;
+mod refused;
 
 use self::conditions::{Conditions, conditions};
+pub(crate) use self::refused::in_place_of_refused;
 use super::selector::reach;
 use super::{Context, at};
 use crate::model::{

@@ -60,6 +60,13 @@ pub(super) struct Host {
     pub(super) accounts: Accounts,
 }
 
+impl Host {
+    /// Whether it is a Service of Kubernetes with EndpointSlices.
+    fn is_of_slices(&self) -> bool {
+        self.ports.iter().any(|port| matches!(port.endpoints, Reached::Slices(_)))
+    }
+}
+
 /// The SPIFFE IDs of the service accounts of endpoints.
 #[derive(Clone, Debug)]
 pub(super) enum Accounts {
@@ -143,11 +150,26 @@ impl Hosts {
         self.hosts.contains_key(full)
     }
 
+    /// The Service of Kubernetes that has `name` as a shorter name.
+    fn shortened(&self, name: &str) -> Option<&Host> {
+        let Self { namespace, domain, .. } = self;
+        let full = match (name.ends_with(".svc"), name.contains('.')) {
+            (true, _) => format!("{name}.{domain}"),
+            (false, true) => format!("{name}.svc.{domain}"),
+            (false, false) => format!("{name}.{namespace}.svc.{domain}"),
+        };
+        self.hosts.get(&full).filter(|host| host.is_of_slices())
+    }
+
     /// Adds a host of an object.
     pub(super) fn add(&mut self, cx: &mut Context<'_>, name: &Item<String>, host: Host) {
-        if let Some(first) = self.hosts.get(&name.value) {
+        if let Some(first) = self.hosts.get(&name.value).or_else(|| self.shortened(&name.value)) {
             let message = format!("{} has the host {:?}, too", first.title, name.value);
-            cx.reader.item(name, message, "take it out of one of them");
+            let help = match first.is_of_slices() {
+                true => "a Service of Kubernetes comes first: write another host",
+                false => "take it out of one of them",
+            };
+            cx.reader.item(name, message, help);
             return;
         }
         self.hosts.insert(name.value.clone(), host);
@@ -365,9 +387,13 @@ impl Hosts {
     /// The services of all hosts, with a service for each subset.
     pub(super) fn services(&self, cx: &mut Context<'_>) -> Vec<Item<Service>> {
         let mut services = Vec::new();
+        let mut refused = HashSet::new();
         for (full, host) in &self.hosts {
             let rule = self.rule(full);
             let single = host.ports.len() == 1;
+            if let Some(rule) = rule.filter(|_| host.is_of_slices()) {
+                refuse_labels(cx, host, rule, &mut refused);
+            }
             for port in &host.ports {
                 let base = service_name(full, port, single);
                 let whole = service(host, port, base.clone());
@@ -415,7 +441,9 @@ impl Hosts {
                 if !single && index == 0 {
                     names.extend(std::iter::once(full.clone()).chain(self.aliases(full)));
                 }
-                names.retain(|name| !is_taken(name) && !is_taken(full));
+                // Another host may have a shorter name of this one.
+                let is_other = |name: &String| name != full && self.hosts.contains_key(name);
+                names.retain(|name| !is_taken(name) && !is_taken(full) && !is_other(name));
                 let mut names = names.into_iter().map(|name| Item::new(name, host.origin.clone()));
                 let Some(first) = names.next() else { continue };
                 let to = Item::new(service_name(full, port, single), host.origin.clone());
@@ -486,6 +514,34 @@ fn with_accounts(cx: &mut Context<'_>, host: &Host, service: &mut Service) {
             }
         }
     }
+}
+
+/// Refuses subsets with labels of a Service, because EndpointSlices do not have the labels of pods.
+/// Without this, requests to a subset would go to all versions. A rule for a wildcard may be here
+/// for several hosts; `refused` has its title then.
+fn refuse_labels(
+    cx: &mut Context<'_>,
+    host: &Host,
+    rule: &RuleOfHost,
+    refused: &mut HashSet<String>,
+) {
+    let Some(subset) = rule.subsets.iter().find(|subset| !subset.labels.is_empty()) else { return };
+    if !refused.insert(rule.title.clone()) {
+        return;
+    }
+    let name = &subset.name.value;
+    let labels =
+        subset.labels.iter().map(|(name, value)| format!("{}: {}", name.value, value.value));
+    let labels = labels.collect::<Vec<_>>().join(", ");
+    cx.reader.object.clone_from(&rule.title);
+    let message = format!(
+        "the subset {name:?} has labels, but the EndpointSlices of {} do not have those of pods",
+        host.title
+    );
+    let help = format!(
+        "make a Service with `selector: {{{labels}}}`, send requests to it, and take the subset out"
+    );
+    cx.reader.item(&subset.name, message, help);
 }
 
 /// The endpoints that have the `labels` of a subset. `None` means all.

@@ -21,10 +21,11 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub(crate) use self::authorization_policy::in_place_of_refused;
 use self::gateway::Gateways;
 use self::hosts::Hosts;
 use crate::model::{Item, Model, Origin, Place, ServerTls};
-use crate::sources::objects::{self, Reader};
+use crate::sources::objects::{self, Object, Reader};
 use crate::sources::yaml::diagnostic::{Diagnostic, SourceMap};
 use crate::sources::yaml::node::Node;
 
@@ -90,11 +91,17 @@ pub fn add(
     let mut hosts = Hosts::new(&cx.settings, &model.services);
     let workloads = of("WorkloadEntry").filter_map(|object| service_entry::workload(cx, object));
     let workloads: Vec<_> = workloads.collect();
-    for object in of("ServiceEntry") {
+    // The files of this machine come first, then Services: an object of a tenant must not take the
+    // host of another one's Service.
+    let of_files = |object: &&Object| !sources.is_remote(object.place.file);
+    for object in of("ServiceEntry").filter(of_files) {
         service_entry::service_entry(cx, object, &workloads, &mut hosts);
     }
     for object in of("Service") {
         service::service(cx, object, &mut hosts);
+    }
+    for object in of("ServiceEntry").filter(|object| !of_files(object)) {
+        service_entry::service_entry(cx, object, &workloads, &mut hosts);
     }
     for object in of("DestinationRule") {
         destination_rule::destination_rule(cx, object, &mut hosts);

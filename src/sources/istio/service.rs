@@ -6,7 +6,7 @@ use crate::model::Item;
 use crate::net::{DnsName, Families};
 use crate::sources::objects::{Fields, Object};
 
-/// Reads a Service and adds its host. A ServiceEntry for the same host comes first.
+/// Reads a Service and adds its host. A ServiceEntry in a file for the same host comes first.
 pub(super) fn service(cx: &mut Context<'_>, object: &Object, hosts: &mut Hosts) {
     let Some(mut spec) = cx.reader.spec(object) else { return };
     let origin = at(object.place);
