@@ -466,7 +466,7 @@ impl<'a> Compiler<'a> {
         let Ok(service) = services.binary_search_by(|service| (*service.name).cmp(name)) else {
             let known: Vec<&str> = services.iter().map(|service| &*service.name).collect();
             let from_xds = self.model.settings.sources.xds.is_some();
-            let whole = absent::whole_name(&self.model, name);
+            let whole = absent::whole_name(self.model, name);
             let whole = whole.map(|whole| format!("write the whole name: `to: {whole}`"));
             let help = whole.unwrap_or_else(|| match known.is_empty() {
                 _ if from_xds && !version.is_empty() => format!(
