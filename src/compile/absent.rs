@@ -59,6 +59,15 @@ fn cluster_domain(kubernetes: &Kubernetes) -> String {
     format!(".svc.{domain}")
 }
 
+/// The whole name of a service of Kubernetes that is written as `NAME.NAMESPACE` or
+/// `NAME.NAMESPACE.svc`. `None` if Kubernetes is not asked, or the name has another form.
+pub(super) fn whole_name(model: &Model, name: &str) -> Option<String> {
+    let kubernetes = &model.settings.sources.kubernetes.as_ref()?.value;
+    let (service, namespace) = name.strip_suffix(".svc").unwrap_or(name).split_once('.')?;
+    let is_whole = !service.is_empty() && !namespace.is_empty() && !namespace.contains('.');
+    is_whole.then(|| format!("{service}.{namespace}{}", cluster_domain(kubernetes)))
+}
+
 /// All references to services.
 fn references(model: &Model) -> impl Iterator<Item = &Item<String>> {
     let rules = model.routes.iter().flat_map(|routes| &routes.value.rules);

@@ -466,14 +466,16 @@ impl<'a> Compiler<'a> {
         let Ok(service) = services.binary_search_by(|service| (*service.name).cmp(name)) else {
             let known: Vec<&str> = services.iter().map(|service| &*service.name).collect();
             let from_xds = self.model.settings.sources.xds.is_some();
-            let help = match known.is_empty() {
+            let whole = absent::whole_name(&self.model, name);
+            let whole = whole.map(|whole| format!("write the whole name: `to: {whole}`"));
+            let help = whole.unwrap_or_else(|| match known.is_empty() {
                 _ if from_xds && !version.is_empty() => format!(
                     "a cluster of xDS has no versions: write `to: {name}`, or \
                      `to: {name}|{version}` if the server calls it {text}"
                 ),
                 true => format!("write `services: {{{name}: {{endpoints: [IP:PORT]}}}}`"),
                 false => other_name(text, services).unwrap_or_else(|| suggestion(name, &known)),
-            };
+            });
             let message = format!("there is no service {name:?}");
             self.unknown(&reference.origin, ("services", name), message, help);
             return None;

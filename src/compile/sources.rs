@@ -213,6 +213,11 @@ pub(super) fn sources(compiler: &mut Compiler<'_>) -> SourcePlan {
 }
 
 impl KubernetesSource {
+    /// Whether the objects come from the same server.
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        self.kubeconfig == other.kubeconfig && self.context == other.context
+    }
+
     /// A name for the operator.
     pub fn name(&self) -> String {
         match &self.kubeconfig {

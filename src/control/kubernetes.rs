@@ -1,6 +1,7 @@
 //! Applies objects of Kubernetes and their endpoints, and keeps a copy of them on the disk.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub struct KubernetesObjects {
     status: Status,
     kubernetes: Kubernetes,
     copies: Option<Copies>,
+    /// The source whose copies are written, and the directory.
+    place: Option<(KubernetesSource, PathBuf)>,
     first: Option<Change>,
     /// The refused objects, each with the reason.
     refused: BTreeMap<Arc<str>, String>,
@@ -29,23 +32,32 @@ impl KubernetesObjects {
     /// Creates a source without an API server.
     pub fn new(status: &Status, lookups: &Lookups) -> Self {
         let kubernetes = Kubernetes::new(status.clone(), lookups.clone());
-        let refused = BTreeMap::new();
-        Self { status: status.clone(), kubernetes, copies: None, first: None, refused }
+        let (refused, status) = (BTreeMap::new(), status.clone());
+        Self { status, kubernetes, copies: None, place: None, first: None, refused }
     }
 
     /// Follows the API server of `plan` from now on.
     pub fn follow(&mut self, plan: &SourcePlan) {
         let source = plan.kubernetes.as_deref();
-        let cache = source.zip(plan.cache.as_ref());
-        let cache = cache.map(|(source, directory)| Cache::new(directory, NAME, owner(source)));
-        let is_same_cache = self.copies.as_ref().map(|copies| &copies.cache) == cache.as_ref();
-        if !is_same_cache {
-            self.copies = cache.map(Copies::new);
+        let place = source.cloned().zip(plan.cache.clone());
+        let is_new = !self.kubernetes.follows(source);
+        if place != self.place {
+            let owner = place.as_ref().map(|(source, place)| (owner(source), place));
+            let cache = owner.map(|(owner, place)| Cache::new(place, NAME, owner));
+            if self.copies.as_ref().map(|copies| &copies.cache) != cache.as_ref() {
+                self.copies = cache.map(Copies::new);
+                self.kubernetes.tell_copies(self.copies.is_some());
+            }
+            self.place = place;
         }
-        if !self.kubernetes.follows(source) {
-            let copy = self.copies.as_ref().and_then(|copies| read(&copies.cache));
-            self.kubernetes.follow(source, copy.as_ref().map(|(copy, _)| copy));
-            if let Some(state) = self.status.known().sources.get_mut(NAME) {
+        if is_new {
+            let wanted = source.filter(|source| !self.kubernetes.is_same_server(source));
+            let copies = wanted.and(self.copies.as_ref());
+            let copy = copies.and_then(|copies| read(&copies.cache));
+            let texts = copy.as_ref().map(|(copy, _)| copy);
+            if self.kubernetes.follow(source, texts)
+                && let Some(state) = self.status.known().sources.get_mut(NAME)
+            {
                 state.copied = copy.map(|(_, copied)| copied);
             }
         }
@@ -86,8 +98,10 @@ impl KubernetesObjects {
         for (port, endpoints) in change.ports {
             applier.put_slices(&port, endpoints);
         }
-        if let (Some(copy), Some(copies)) = (change.copy, &self.copies) {
-            copies.put(copy);
+        if let (Some(mut copy), Some(copies)) = (change.copy, &self.copies) {
+            // A text that is refused is not kept, but the one that is in use.
+            copy.texts.extend(applier.objects.used.texts.iter().cloned());
+            copies.put(Arc::new(copy));
         }
         let documents = change.documents?;
         if !applier.loaded.asks_kubernetes() {
@@ -118,7 +132,9 @@ impl KubernetesObjects {
 /// The server and the part of it that is read. A copy of another one is not used.
 fn owner(source: &KubernetesSource) -> String {
     let context = source.context.as_deref().unwrap_or_default();
-    format!("{} {context} {}", source.name(), source.namespaces.join(" "))
+    let (name, namespaces) = (source.name(), source.namespaces.join(" "));
+    let secrets = if source.secrets { " with secrets" } else { "" };
+    format!("{name} {context} {} {namespaces}{secrets}", Kubernetes::server(source))
 }
 
 fn read(cache: &Cache) -> Option<(Documents, std::time::SystemTime)> {

@@ -102,7 +102,11 @@ impl Cache {
             "revision": documents.revision,
             "documents": texts,
         });
-        self.replace(text.to_string().as_bytes())
+        let text = text.to_string();
+        if text.len() as u64 > COPY_BYTES_MAX {
+            return Err(format!("a copy of more than {COPY_BYTES_MAX} bytes is not written"));
+        }
+        self.replace(text.as_bytes())
             .map_err(|error| format!("cannot write {}: {}", self.path.display(), plain(&error)))
     }
 

@@ -42,13 +42,13 @@ impl Loaded {
     /// The names and texts of the files. Private keys in documents of a server are hidden.
     fn without_keys(&self) -> Texts {
         let texts = self.sources.shared();
-        let has_key = |(file, (_, text)): (u16, &(Arc<str>, Arc<str>))| {
-            self.sources.is_remote(file) && text.contains(KEY_END)
+        let has_key = |(file, (name, text)): (u16, &(Arc<str>, Arc<str>))| {
+            self.sources.is_remote(file) && (text.contains(KEY_END) || name.starts_with(SECRETS))
         };
         if !(0..).zip(texts.iter()).any(has_key) {
             return texts;
         }
-        let shown = texts.iter().map(|(name, text)| (Arc::clone(name), keyless(text).into()));
+        let shown = texts.iter().map(|(name, text)| (Arc::clone(name), keyless(name, text).into()));
         Arc::new(shown.collect())
     }
 }
@@ -56,12 +56,16 @@ impl Loaded {
 /// The ends of the first and the last line of a private key in PEM.
 const KEY_END: &str = "PRIVATE KEY-----";
 
+/// The beginning of the names of Secrets. A key there is a line, even one that is no PEM.
+const SECRETS: &str = "kubernetes:secrets/";
+
 /// The text without its private keys. Lines keep their numbers.
-fn keyless(text: &str) -> String {
-    let mut within = false;
+fn keyless(name: &str, text: &str) -> String {
+    let (mut within, is_secret) = (false, name.starts_with(SECRETS));
     let lines = text.split('\n').map(|line| {
         let edges = line.matches(KEY_END).count();
-        let hide = within || edges > 0;
+        let is_key = is_secret && line.trim_start().starts_with("\"key\":");
+        let hide = within || edges > 0 || is_key;
         within ^= edges % 2 == 1;
         if hide { HIDDEN } else { line }
     });

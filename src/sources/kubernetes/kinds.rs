@@ -76,6 +76,11 @@ impl Kind {
         self.version().rsplit_once('/').map_or("", |(group, _)| group)
     }
 
+    /// Whether its objects restrict who may do what. Nothing is served without them.
+    pub(super) fn is_policy(&self) -> bool {
+        self.path == SECURITY
+    }
+
     /// The name for the operator, as `kubectl` takes it: `virtualservices.networking.istio.io`.
     pub(super) fn title(&self) -> String {
         match self.group() {

@@ -6,22 +6,24 @@ mod access;
 mod client;
 mod event;
 mod kinds;
+mod publish;
 mod shared;
 mod slices;
 mod store;
 mod watch;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
 
 use self::kinds::{Kind, OBJECTS, SECRETS, SERVICES, SLICES};
-use self::shared::Shared;
+use self::publish::Publisher;
+use self::shared::{Beginning, Shared};
 use self::store::{Port, Store, Watched};
 use self::watch::Follower;
+use super::dial::authority;
 use super::documents::Documents;
 use super::lookup::Lookups;
 use crate::compile::KubernetesSource;
@@ -29,15 +31,6 @@ use crate::telemetry::status::{SourceState, Status};
 
 /// The name of this kind of source.
 pub const NAME: &str = "kubernetes";
-
-/// How long changed objects are collected before they are applied. Endpoints do not wait.
-const QUIET: Duration = Duration::from_millis(100);
-
-/// The shortest time between two copies.
-const COPY_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How long the first answers are awaited.
-const FIRST: Duration = Duration::from_secs(3);
 
 /// A change in Kubernetes.
 #[derive(Debug, Default)]
@@ -48,8 +41,8 @@ pub struct Change {
     pub documents: Option<Arc<Documents>>,
     /// Whether this is the first change of this API server, with all endpoints.
     pub is_first: bool,
-    /// Everything, if it is time for a copy.
-    pub copy: Option<Arc<Documents>>,
+    /// The endpoints for the copy, if it is time for one.
+    pub copy: Option<Documents>,
 }
 
 /// Follows an API server on the control thread.
@@ -57,12 +50,15 @@ pub struct Kubernetes {
     status: Status,
     lookups: Lookups,
     running: Option<Running>,
+    /// Whether there is a place for copies.
+    copies: Arc<AtomicBool>,
     sender: mpsc::UnboundedSender<Change>,
     changes: mpsc::UnboundedReceiver<Change>,
 }
 
 struct Running {
     source: KubernetesSource,
+    shared: Shared,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -76,7 +72,7 @@ impl Kubernetes {
     /// Creates a source without an API server.
     pub fn new(status: Status, lookups: Lookups) -> Self {
         let (sender, changes) = mpsc::unbounded_channel();
-        Self { status, lookups, running: None, sender, changes }
+        Self { status, lookups, running: None, copies: Arc::default(), sender, changes }
     }
 
     /// Whether exactly this source is followed.
@@ -84,33 +80,61 @@ impl Kubernetes {
         self.running.as_ref().map(|running| &running.source) == source
     }
 
-    /// Follows this source from now on. It begins with the objects of `copy`.
-    pub fn follow(&mut self, source: Option<&KubernetesSource>, copy: Option<&Documents>) {
-        self.running = None;
-        // The objects of another server have nothing to do with this one.
+    /// Whether the objects of this source come from the server that is followed.
+    pub fn is_same_server(&self, source: &KubernetesSource) -> bool {
+        let running = self.running.as_ref().map(|running| &running.source);
+        running.is_some_and(|running| running.is_same_server(source))
+    }
+
+    /// The address of the server. Empty if it is not known.
+    pub fn server(source: &KubernetesSource) -> String {
+        let access = access::load(source);
+        access.map(|access| authority(&access.host, access.port)).unwrap_or_default()
+    }
+
+    /// Begins or ends to tell copies.
+    pub fn tell_copies(&self, is_wanted: bool) {
+        self.copies.store(is_wanted, Relaxed);
+        if let Some(running) = &self.running {
+            running.shared.lock().store.set_uncopied();
+            running.shared.changed.notify_one();
+        }
+    }
+
+    /// Follows this source from now on. It begins with the objects of `copy`, else with those that
+    /// are in use. Returns whether it begins with the copy.
+    pub fn follow(&mut self, source: Option<&KubernetesSource>, copy: Option<&Documents>) -> bool {
+        let before = self.running.take();
+        // What is not taken yet is told again.
         (self.sender, self.changes) = mpsc::unbounded_channel();
         let Some(source) = source else {
             self.status.known().sources.remove(NAME);
-            return;
+            return false;
         };
-        let keys = match source.namespaces.is_empty() {
-            true => "all namespaces".to_owned(),
-            false => source.namespaces.join(" "),
-        };
-        let state = SourceState { name: NAME, keys, ..SourceState::default() };
-        self.status.known().sources.insert(NAME, state);
         let watched = watched(source);
+        let is_same = before.as_ref().is_some_and(|before| before.source.is_same_server(source));
+        let all = || watched.iter().cloned().collect();
+        let copy = copy.filter(|_| !is_same);
+        let beginning = match (&before, copy) {
+            (_, Some(copy)) => {
+                Beginning { store: Store::read(copy, &watched), known: all(), of_copy: all() }
+            }
+            (Some(before), None) => before.shared.hand_over(&watched, is_same),
+            (None, None) => Beginning::default(),
+        };
+        drop(before);
+        self.show(source, is_same);
         let seen = copy.map_or(0, |copy| copy.revision);
-        let store = copy.map(Store::read).unwrap_or_default();
         let shared = Shared::new(
             self.status.clone(),
             self.lookups.clone(),
             Arc::new(source.clone()),
-            store,
+            beginning,
             &watched,
-            copy.is_some(),
+            Arc::clone(&self.copies),
         );
-        let publisher = tokio::spawn(publish(shared.clone(), self.sender.clone()));
+        let publisher = Publisher::new(shared.clone(), self.sender.clone());
+        let publisher = tokio::spawn(publisher.run());
         let follow = |watched| {
             let follower = Follower::new(shared.clone(), watched, seen);
             tokio::spawn(async move {
@@ -118,7 +142,21 @@ impl Kubernetes {
             })
         };
         let tasks = std::iter::once(publisher).chain(watched.into_iter().map(follow)).collect();
-        self.running = Some(Running { source: source.clone(), tasks });
+        self.running = Some(Running { source: source.clone(), shared, tasks });
+        copy.is_some()
+    }
+
+    fn show(&self, source: &KubernetesSource, is_same: bool) {
+        let keys = match source.namespaces.is_empty() {
+            true => "all namespaces".to_owned(),
+            false => source.namespaces.join(" "),
+        };
+        let mut known = self.status.known();
+        let state = known.sources.entry(NAME).or_default();
+        if !is_same {
+            *state = SourceState { name: NAME, ..SourceState::default() };
+        }
+        state.keys = keys;
     }
 
     /// Waits for a change.
@@ -146,59 +184,4 @@ fn watched(source: &KubernetesSource) -> Vec<Watched> {
         all
     };
     kinds.flat_map(of_kind).collect()
-}
-
-/// Tells changes: the first ones when each kind has been asked for, and later ones as they come.
-async fn publish(shared: Shared, sender: mpsc::UnboundedSender<Change>) {
-    let deadline = Instant::now() + FIRST;
-    let mut revision = 0;
-    while !shared.lock().untried.is_empty() && Instant::now() < deadline {
-        tokio::select! {
-            () = shared.changed.notified() => {}
-            () = sleep_until(deadline) => {}
-        }
-    }
-    let (mut due, mut copy_due, mut is_first) = (Some(Instant::now()), None, true);
-    loop {
-        let mut change = Change { is_first, ..Change::default() };
-        is_first = false;
-        {
-            let mut inner = shared.lock();
-            let store = &mut inner.store;
-            change.ports = store.take_ports(shared.source.admin);
-            let now = Instant::now();
-            if store.has_new_texts() && due.is_none() {
-                due = Some(now + QUIET);
-            }
-            if due.is_some_and(|due| due <= now) {
-                revision += 1;
-                change.documents = Some(Arc::new(store.take_documents(revision)));
-                due = None;
-            }
-            if store.is_uncopied() && copy_due.is_none() {
-                copy_due = Some(now + COPY_INTERVAL);
-            }
-        }
-        let is_change = change.documents.is_some() || !change.ports.is_empty();
-        if is_change && sender.send(change).is_err() {
-            return;
-        }
-        if copy_due.is_some_and(|due| due <= Instant::now()) {
-            copy_due = None;
-            let version = shared.version_seen();
-            let copy = Some(Arc::new(shared.lock().store.copy(version)));
-            sender.send(Change { copy, ..Change::default() }).ok();
-        }
-        let next = [due, copy_due].into_iter().flatten().min();
-        let alarm = async {
-            match next {
-                Some(next) => sleep_until(next).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = shared.changed.notified() => {}
-            () = alarm => {}
-        }
-    }
 }

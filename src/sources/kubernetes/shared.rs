@@ -1,6 +1,7 @@
 //! The state that the followers of all kinds share.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -24,6 +25,18 @@ pub(super) struct Shared {
     pub(super) source: Arc<KubernetesSource>,
     inner: Arc<Mutex<Inner>>,
     pub(super) changed: Arc<Notify>,
+    /// Whether there is a place for copies.
+    pub(super) copies: Arc<AtomicBool>,
+}
+
+/// What a source begins with.
+#[derive(Default)]
+pub(super) struct Beginning {
+    pub(super) store: Store,
+    /// The kinds that are in the store.
+    pub(super) known: HashSet<Watched>,
+    /// The kinds that have objects of a copy.
+    pub(super) of_copy: HashSet<Watched>,
 }
 
 /// The objects, and which followers have what.
@@ -31,10 +44,29 @@ pub(super) struct Inner {
     pub(super) store: Store,
     /// The kinds about which nothing is known yet, neither objects nor a failure.
     pub(super) untried: HashSet<Watched>,
+    all: HashSet<Watched>,
+    /// The kinds that were never listed, nor absent, nor in the copy.
+    unknown: HashSet<Watched>,
     /// The kinds that fail now, each with the reason.
     failing: HashMap<Watched, String>,
+    /// The kinds that cannot be reached, of those that fail.
+    away: HashSet<Watched>,
+    /// The last sign of life of each kind that is there.
+    heard: HashMap<Watched, Instant>,
     /// The kinds that have objects of a copy.
     of_copy: HashSet<Watched>,
+}
+
+impl Inner {
+    /// The kinds of policies of which nothing is known.
+    pub(super) fn unknown_policies(&self) -> impl Iterator<Item = &Watched> {
+        self.unknown.iter().filter(|watched| watched.kind.is_policy())
+    }
+
+    /// Why a kind fails.
+    pub(super) fn why(&self, watched: &Watched) -> &str {
+        self.failing.get(watched).map_or("no answer", String::as_str)
+    }
 }
 
 impl Shared {
@@ -42,15 +74,33 @@ impl Shared {
         status: Status,
         lookups: Lookups,
         source: Arc<KubernetesSource>,
-        store: Store,
+        beginning: Beginning,
         watched: &[Watched],
-        is_copy: bool,
+        copies: Arc<AtomicBool>,
     ) -> Self {
+        let Beginning { store, known, of_copy } = beginning;
         let all: HashSet<Watched> = watched.iter().cloned().collect();
-        let of_copy = if is_copy { all.clone() } else { HashSet::new() };
-        let inner = Inner { store, untried: all, failing: HashMap::new(), of_copy };
+        let (now, untried) = (Instant::now(), all.clone());
+        let unknown = all.difference(&known).cloned().collect();
+        let heard = all.iter().map(|watched| (watched.clone(), now)).collect();
+        let (failing, away) = (HashMap::new(), HashSet::new());
+        let inner = Inner { store, untried, all, unknown, failing, away, heard, of_copy };
         let inner = Arc::new(Mutex::new(inner));
-        Self { status, lookups, source, inner, changed: Arc::default() }
+        Self { status, lookups, source, inner, changed: Arc::default(), copies }
+    }
+
+    /// The state for a source that takes the place of this one. Nothing is known of kinds of
+    /// another server, but the last objects stay until it tells its own.
+    pub(super) fn hand_over(&self, watched: &[Watched], is_same: bool) -> Beginning {
+        let mut inner = self.lock();
+        let store = std::mem::take(&mut inner.store).again(watched);
+        let covered = |from: &HashSet<Watched>| -> HashSet<Watched> {
+            let is_among = |one: &&Watched| from.iter().any(|other| other.covers(one));
+            watched.iter().filter(is_among).cloned().collect()
+        };
+        let listed: HashSet<Watched> = inner.all.difference(&inner.unknown).cloned().collect();
+        let known = if is_same { covered(&listed) } else { HashSet::new() };
+        Beginning { store, known, of_copy: covered(&inner.of_copy) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -75,6 +125,7 @@ impl Shared {
             let mut inner = self.lock();
             inner.store.replace(watched, all);
             inner.untried.remove(watched);
+            inner.unknown.remove(watched);
             inner.of_copy.remove(watched);
         }
         if is_life {
@@ -99,6 +150,8 @@ impl Shared {
     /// Notes that the API server does not have a kind.
     pub(super) fn absent(&self, watched: &Watched) {
         self.replace(watched, HashMap::new(), true);
+        // It has no age.
+        self.lock().heard.remove(watched);
     }
 
     /// Notes an object that cannot be used. Its last content stays.
@@ -126,15 +179,19 @@ impl Shared {
 
     /// Notes a sign of life.
     pub(super) fn heard(&self, watched: &Watched) {
-        let (is_connected, is_of_copy, error) = {
+        let (is_connected, is_of_copy, error, heard) = {
             let mut inner = self.lock();
             inner.failing.remove(watched);
+            inner.away.remove(watched);
+            inner.heard.insert(watched.clone(), Instant::now());
             let error = inner.failing.values().next().cloned();
-            (inner.failing.is_empty(), !inner.of_copy.is_empty(), error)
+            // The state is as old as its oldest kind.
+            let heard = inner.heard.values().min().copied();
+            (inner.failing.is_empty(), !inner.of_copy.is_empty(), error, heard)
         };
         let mut known = self.status.known();
         let Some(state) = known.sources.get_mut(NAME) else { return };
-        state.heard = Some(Instant::now());
+        state.heard = heard;
         state.error = error.unwrap_or_default();
         if !is_of_copy {
             state.copied = None;
@@ -153,10 +210,14 @@ impl Shared {
         let is_new = {
             let mut inner = self.lock();
             inner.untried.remove(watched);
-            let is_first = inner.failing.is_empty();
             // Each reason of a refusal is told once; a server that is away is told once.
-            let is_known = inner.failing.values().any(|known| known.ends_with(&why));
-            is_first || (is_refused && !is_known)
+            if is_refused {
+                inner.away.remove(watched);
+                !inner.failing.values().any(|known| known.ends_with(&why))
+            } else {
+                let is_first = inner.away.is_empty();
+                inner.away.insert(watched.clone()) && is_first
+            }
         };
         let why = format!("{}{place}: {why}", watched.kind.title());
         self.lock().failing.insert(watched.clone(), why.clone());

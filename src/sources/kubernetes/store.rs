@@ -26,6 +26,36 @@ pub(super) enum Kept {
     Text(Arc<str>),
 }
 
+impl Watched {
+    /// Whether all objects of `other` are among these.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let is_all = self.namespace.is_none();
+        self.kind == other.kind && (is_all || self.namespace == other.namespace)
+    }
+}
+
+/// The kinds that are watched, by their names, each with its namespaces.
+struct Scope<'a>(HashMap<String, Vec<Option<&'a str>>>);
+
+impl<'a> Scope<'a> {
+    fn new(watched: &'a [Watched]) -> Self {
+        let mut scope: HashMap<_, Vec<_>> = HashMap::new();
+        for Watched { kind, namespace } in watched {
+            scope.entry(kind.title()).or_default().push(namespace.as_deref());
+        }
+        Self(scope)
+    }
+
+    /// Whether the document `name` is the text of a watched object.
+    fn has(&self, name: &str) -> bool {
+        let parts = name.strip_prefix("kubernetes:").and_then(|name| name.split_once('/'));
+        let Some((kind, key)) = parts else { return false };
+        let its = key.split('/').next();
+        let namespaces = self.0.get(kind).into_iter().flatten();
+        namespaces.into_iter().any(|namespace| namespace.is_none() || *namespace == its)
+    }
+}
+
 /// The endpoints of a port: `NAMESPACE/NAME/PORT`.
 pub(super) type Port = (Arc<str>, Arc<[Endpoint]>);
 
@@ -33,7 +63,7 @@ pub(super) type Port = (Arc<str>, Arc<[Endpoint]>);
 #[derive(Default)]
 pub(super) struct Store {
     /// The slices, by `NAMESPACE/NAME`.
-    slices: HashMap<Box<str>, Slice>,
+    slices: HashMap<Box<str>, Arc<Slice>>,
     /// The slices of each service, by `NAMESPACE/NAME`.
     of_service: HashMap<Box<str>, BTreeSet<Box<str>>>,
     /// The last endpoints of each port, by service.
@@ -63,12 +93,12 @@ impl Store {
     pub(super) fn put(&mut self, kind: &Kind, key: &str, kept: Kept) {
         match kept {
             Kept::Slice(slice) => {
-                if self.slices.get(key) == Some(&slice) {
+                if self.slices.get(key).is_some_and(|known| **known == slice) {
                     return;
                 }
                 self.uncopied = true;
                 let service = service_of(key, &slice);
-                let before = self.slices.insert(key.into(), slice);
+                let before = self.slices.insert(key.into(), Arc::new(slice));
                 let before = before.map(|before| service_of(key, &before));
                 if let Some(before) = before.filter(|before| *before != service) {
                     self.leave(key, before);
@@ -143,6 +173,7 @@ impl Store {
         for service in std::mem::take(&mut self.changed) {
             let keys = self.of_service.get(&service);
             let its = keys.into_iter().flatten().filter_map(|key| self.slices.get(key));
+            let its = its.map(|slice| &**slice);
             let names: BTreeSet<&str> = its.clone().flat_map(Slice::ports).collect();
             let before = self.ports.remove(&service).unwrap_or_default();
             let mut now = Vec::with_capacity(names.len());
@@ -186,24 +217,27 @@ impl Store {
         Documents { revision, texts: texts.collect(), fault: None }
     }
 
-    /// Everything, for the copy on the disk.
-    pub(super) fn copy(&mut self, revision: u64) -> Documents {
+    /// All slices, for the copy on the disk.
+    pub(super) fn take_copy(&mut self) -> Slices {
         self.uncopied = false;
-        let mut texts: Vec<_> =
-            self.texts.iter().map(|(n, text)| (n.clone(), text.clone())).collect();
-        for (key, slice) in &self.slices {
-            // A slice has only names and addresses, so it can be written.
-            let text = serde_json::to_string(slice).unwrap_or_default();
-            texts.push((document(&SLICES, key).into(), text.into()));
-        }
-        Documents { revision, texts, fault: None }
+        self.slices.iter().map(|(key, slice)| (key.clone(), Arc::clone(slice))).collect()
     }
 
-    /// Begins with a copy.
-    pub(super) fn read(copy: &Documents) -> Self {
-        let mut store = Self::default();
+    /// Notes that there is no copy.
+    pub(super) fn set_uncopied(&mut self) {
+        self.uncopied = true;
+    }
+
+    /// Begins with the watched objects of a copy.
+    pub(super) fn read(copy: &Documents, watched: &[Watched]) -> Self {
+        let (mut store, scope) = (Self::default(), Scope::new(watched));
         let prefix = document(&SLICES, "");
+        let mut is_whole = true;
         for (name, text) in &copy.texts {
+            if !scope.has(name) {
+                is_whole = false;
+                continue;
+            }
             match name.strip_prefix(&prefix) {
                 None => _ = store.texts.insert(name.clone(), text.clone()),
                 Some(key) => {
@@ -213,16 +247,44 @@ impl Store {
                 }
             }
         }
-        (store.texts_changed, store.uncopied) = (true, false);
+        (store.texts_changed, store.uncopied) = (true, !is_whole);
         store
     }
+
+    /// Keeps the watched objects, and tells all of them once more.
+    pub(super) fn again(mut self, watched: &[Watched]) -> Self {
+        let scope = Scope::new(watched);
+        let mut store = Self::default();
+        self.texts.retain(|name, _| scope.has(name));
+        store.texts = self.texts;
+        for (key, slice) in self.slices {
+            if scope.has(&document(&SLICES, &key)) {
+                let service = service_of(&key, &slice);
+                store.of_service.entry(service.clone()).or_default().insert(key.clone());
+                store.changed.insert(service);
+                store.slices.insert(key, slice);
+            }
+        }
+        (store.texts_changed, store.uncopied) = (true, true);
+        store
+    }
+}
+
+/// Slices with their names.
+pub(super) type Slices = Vec<(Box<str>, Arc<Slice>)>;
+
+/// The slices as documents. They have only names and addresses, so they can be written.
+pub(super) fn documents(slices: Slices, revision: u64) -> Documents {
+    let text = |slice: &Slice| serde_json::to_string(slice).unwrap_or_default().into();
+    let texts = slices.iter().map(|(key, slice)| (document(&SLICES, key).into(), text(slice)));
+    Documents { revision, texts: texts.collect(), fault: None }
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::super::kinds::{OBJECTS, SERVICES};
+    use super::super::kinds::{OBJECTS, SECRETS, SERVICES};
     use super::*;
 
     fn slice(service: &str, port: &str, ips: &[&str]) -> Kept {
@@ -293,16 +355,48 @@ mod tests {
         assert_eq!(ports(&mut store), ["b/x/="]);
     }
 
+    fn watched(kind: &'static Kind, namespace: Option<&str>) -> Watched {
+        Watched { kind, namespace: namespace.map(Into::into) }
+    }
+
+    /// The copy of a store whose texts are all in use.
+    fn copy(store: &mut Store) -> Documents {
+        let mut copy = documents(store.take_copy(), 7);
+        copy.texts.extend(store.texts.iter().map(|(name, text)| (name.clone(), text.clone())));
+        copy
+    }
+
     #[test]
     fn a_copy_is_read_as_it_was_written() {
         let mut store = Store::default();
         store.put(&SLICES, "a/x-1", slice("x", "http", &["10.0.0.1", "fd00::1"]));
         store.put(&SERVICES, "a/x", Kept::Text("{}".into()));
-        let copy = store.copy(7);
+        let copy = copy(&mut store);
         assert!(!store.is_uncopied());
-        let mut read = Store::read(&copy);
+        let all = [watched(&SLICES, None), watched(&SERVICES, Some("a"))];
+        let mut read = Store::read(&copy, &all);
         assert_eq!(ports(&mut read), ["a/x/http=10.0.0.1:80"]);
         assert_eq!(read.take_documents(7), store.take_documents(7));
         assert!(!read.is_uncopied());
+    }
+
+    #[test]
+    fn only_watched_objects_of_a_copy_or_of_the_state_before_are_used() {
+        let mut store = Store::default();
+        for (kind, key) in [(&SERVICES, "a/x"), (&SERVICES, "b/x"), (&SECRETS, "a/key")] {
+            store.put(kind, key, Kept::Text("{}".into()));
+        }
+        store.put(&SLICES, "a/x-1", slice("x", "", &["10.0.0.1"]));
+        store.put(&SLICES, "b/x-1", slice("x", "", &["10.0.0.2"]));
+        ports(&mut store);
+        let all = [watched(&SLICES, Some("a")), watched(&SERVICES, Some("a"))];
+        let copy = copy(&mut store);
+        for mut found in [Store::read(&copy, &all), store.again(&all)] {
+            assert!(found.is_uncopied() && found.has_new_texts());
+            assert_eq!(ports(&mut found), ["a/x/=10.0.0.1:80"]);
+            let texts = found.take_documents(1).texts;
+            let names: Vec<_> = texts.iter().map(|(name, _)| &**name).collect();
+            assert_eq!(names, ["kubernetes:services/a/x"]);
+        }
     }
 }
