@@ -297,7 +297,8 @@ mod tests {
     #[test]
     fn the_older_object_is_the_earlier_one() {
         let text = |year: u16, label: &str| {
-            let metadata = serde_json::json!({"creationTimestamp": format!("{year}-01-01T00:00:00Z"),
+            let time = format!("{year}-01-01T00:00:00Z");
+            let metadata = serde_json::json!({"creationTimestamp": time,
                 "a": {"creationTimestamp": label}});
             format!("{:#}", serde_json::json!({ "metadata": metadata }))
         };
