@@ -248,3 +248,46 @@ impl AsyncWrite for Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has_ended(place: &mut Place) -> bool {
+        place.ended.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+    }
+
+    #[test]
+    fn the_one_that_matters_least_makes_room() {
+        let room = Arc::default();
+        let begin = Instant::now();
+        let at = |number: usize| begin + Duration::from_millis(number as u64);
+        let take = |number| Place::take(&room, at(number));
+        let mut places: Vec<Place> = (0..CONNECTIONS_MAX).map(take).collect();
+        // The first two had answers, and one of them says more.
+        places[0].is_now(State::Busy, at(300));
+        places[1].is_now(State::Idle, at(301));
+        let mut next = take(400);
+        assert_eq!(lock(&room).seats.len(), CONNECTIONS_MAX);
+        let ended = |places: &mut [Place]| {
+            let ended = places
+                .iter_mut()
+                .enumerate()
+                .filter_map(|(number, it)| has_ended(it).then_some(number));
+            ended.collect::<Vec<_>>()
+        };
+        assert_eq!(ended(&mut places), [2]);
+        for place in &places[2..] {
+            place.is_now(State::Busy, at(500));
+        }
+        next.is_now(State::Busy, at(500));
+        // Only an idle one is left to choose, and then the oldest of the busy ones.
+        let more = take(600);
+        more.is_now(State::Busy, at(600));
+        assert!(has_ended(&mut places[1]) && !has_ended(&mut next));
+        let _last = take(700);
+        assert!(has_ended(&mut places[0]));
+        drop(places);
+        assert_eq!(lock(&room).seats.len(), 3);
+    }
+}
