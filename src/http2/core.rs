@@ -84,6 +84,9 @@ pub(super) enum Leaving {
     No,
     /// We have sent the first GOAWAY and a PING, and wait for the answer.
     Told,
+    /// We wait for the answer to a second PING. A client may send requests that it began earlier
+    /// right after its answer to the first one, as gRPC's C++ core does.
+    Asked,
     /// We have sent the last GOAWAY. Streams after this id are not served.
     After(u32),
 }
@@ -418,6 +421,9 @@ impl Core {
             self.ping_waits = false;
             self.pong = true;
         } else if *payload == PING_LEAVE && self.leaving == Leaving::Told {
+            self.leaving = Leaving::Asked;
+            self.out.frame(Kind::Ping, 0, 0, &PING_LEAVE);
+        } else if *payload == PING_LEAVE && self.leaving == Leaving::Asked {
             // Streams that the client opened before it got the first GOAWAY have arrived by now.
             self.leaving = Leaving::After(self.last_stream);
             self.out.go_away(self.last_stream, Code::NO_ERROR);

@@ -40,8 +40,9 @@ pub const ADMIN_PORT: u16 = 9900;
 /// The name of the ConfigMap and of the Secret.
 pub const CONFIG: &str = "ringway-sidecar";
 
-/// The image of the proxy, with the version of this program.
-pub const IMAGE: &str = concat!("ghcr.io/ringway/ringway:", env!("CARGO_PKG_VERSION"));
+/// The image of the proxy, with the version of this program. No registry is named, because none is
+/// ours: who owns it could run programs in all pods.
+pub const IMAGE: &str = concat!("ringway:", env!("CARGO_PKG_VERSION"));
 
 /// The CPU time and the memory of a container, as quantities of Kubernetes.
 #[derive(Clone, Debug)]

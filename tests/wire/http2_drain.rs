@@ -182,6 +182,28 @@ fn rfc9113_6_8_a_proxy_that_goes_answers_what_was_asked_before() {
     }
 }
 
+/// gRPC's C++ core writes its answer to a PING before requests that it began earlier.
+#[test]
+fn a_request_right_after_the_answer_to_the_ping_is_served() {
+    let (_endpoints, mut proxy, port) = before_nginx();
+    let mut frames = Frames::connect(port);
+    let mut client = Connection::default();
+    client.ask(&mut frames);
+    frames.next_of(kind::HEADERS).expect("an answer");
+    proxy.signal(Signal::SIGTERM);
+    client.take(&frames.next_of(kind::GOAWAY).expect("a goodbye"));
+    assert_eq!(client.goodbye, Some(0x7fff_ffff));
+    // This answers the first PING that follows GOAWAY.
+    frames.next_of(kind::PING).expect("a PING");
+    client.ask(&mut frames);
+    let answer = frames.next_of(kind::HEADERS).expect("an answer");
+    assert_eq!(answer.stream, client.last);
+    client.take(&frames.next_of(kind::GOAWAY).expect("the last goodbye"));
+    assert_eq!(client.goodbye, Some(client.last));
+    drop(frames);
+    assert!(proxy.wait().success());
+}
+
 #[test]
 fn a_client_that_sends_after_the_end_is_not_reset() {
     let (_endpoints, mut proxy, port) = before_nginx();
