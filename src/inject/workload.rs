@@ -39,7 +39,7 @@ const HABITS: [(&str, &str); 12] = [
     ("config.linkerd.io/proxy-cpu-limit", "cpu-limit"),
 ];
 
-/// What happened to an object.
+/// The result for an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It has its sidecar now.
@@ -53,7 +53,7 @@ pub enum Outcome {
 pub struct Report {
     /// Its kind, namespace and name: `Deployment shop/web`.
     pub title: String,
-    /// What happened to it.
+    /// The result.
     pub outcome: Outcome,
 }
 

@@ -32,7 +32,7 @@ pub struct Connection {
     /// Wakes the task that sends the datagrams and handles the events.
     driver: RefCell<Option<Waker>>,
     is_drained: Cell<bool>,
-    /// What the peer may open when it uses its streams. `None` if it may do so already.
+    /// The larger limit for a peer that uses its streams. `None` if it has that already.
     more: Cell<Option<MoreStreams>>,
 }
 

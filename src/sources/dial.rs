@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use pki_types::ServerName;
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
@@ -41,7 +42,9 @@ pub async fn dial(
                 stream.set_nodelay(true).ok();
                 return match tls {
                     None => Ok(Box::new(stream)),
-                    Some(tls) => encrypt(Box::new(stream), tls, host, address).await,
+                    Some(tls) => {
+                        encrypt(Box::new(stream), &tls.config, name(tls, host, address)).await
+                    }
                 };
             }
             Err(error) => last = format!("cannot connect: {}", plain(&error)),
@@ -58,18 +61,24 @@ pub fn authority(host: &str, port: u16) -> String {
     }
 }
 
-async fn encrypt(
-    stream: Connection,
-    tls: &ClientTls,
-    host: &str,
-    address: SocketAddr,
-) -> Result<Connection, String> {
-    let name = match ServerName::try_from(host.to_owned()) {
+/// The name that the certificate must have.
+fn name(tls: &ClientTls, host: &str, address: SocketAddr) -> ServerName<'static> {
+    match ServerName::try_from(host.to_owned()) {
         Ok(name @ ServerName::DnsName(_)) if tls.name.is_none() => name,
         _ => tls.name_for(&Address::Tcp(address)),
-    };
-    let connector = TlsConnector::from(Arc::clone(&tls.config));
-    match connector.connect(name, stream).await {
+    }
+}
+
+/// Makes the handshake with a server whose certificate must have this name.
+///
+/// # Errors
+/// The reason why it fails.
+pub(super) async fn encrypt(
+    stream: Connection,
+    config: &Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> Result<Connection, String> {
+    match TlsConnector::from(Arc::clone(config)).connect(name, stream).await {
         Ok(stream) => Ok(Box::new(stream)),
         Err(error) => Err(format!("the TLS handshake failed: {}", plain(&error))),
     }

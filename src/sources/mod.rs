@@ -8,6 +8,7 @@ pub mod etcd;
 mod fetch;
 pub mod files;
 mod gateway_api;
+mod incoming;
 mod istio;
 mod keys;
 pub mod kubernetes;

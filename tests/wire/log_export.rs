@@ -91,7 +91,7 @@ fn a_collector_of_grpc_may_have_tls() {
     assert_eq!(collector.spans(1).len(), 1);
 }
 
-/// What the proxy is sending when the collector changes, or when the process ends, is not lost.
+/// Lines in flight are not lost when the collector changes, or when the process ends.
 #[test]
 fn lines_in_flight_survive_a_reload_and_the_end() {
     let Some(slow) = Collector::start("slow") else { return skipped(MISSING) };

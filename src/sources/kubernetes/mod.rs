@@ -105,7 +105,7 @@ impl Kubernetes {
     /// are in use. Returns whether it begins with the copy.
     pub fn follow(&mut self, source: Option<&KubernetesSource>, copy: Option<&Documents>) -> bool {
         let before = self.running.take();
-        // What is not taken yet is told again.
+        // Changes that are not taken yet are told again.
         (self.sender, self.changes) = mpsc::unbounded_channel();
         let Some(source) = source else {
             self.status.known().sources.remove(NAME);

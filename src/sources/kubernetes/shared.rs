@@ -29,7 +29,7 @@ pub(super) struct Shared {
     pub(super) copies: Arc<AtomicBool>,
 }
 
-/// What a source begins with.
+/// The beginning of a source.
 #[derive(Default)]
 pub(super) struct Beginning {
     pub(super) store: Store,

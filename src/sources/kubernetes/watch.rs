@@ -41,7 +41,7 @@ const PAGE_OBJECTS: usize = 500;
 /// The maximum number of pages of a list.
 const PAGES_MAX: usize = 1_000;
 
-/// What an API server answers that is busy, or a proxy in front of one that is away.
+/// The answers of an API server that is busy, or of a proxy in front of one that is away.
 const BUSY: [u16; 4] = [429, 502, 503, 504];
 
 /// How long the last objects stay when the API server seems to have lost them all.
@@ -106,7 +106,7 @@ impl Follower {
         loop {
             let began = Instant::now();
             let ended = Box::pin(self.session()).await;
-            // What ends soon after each beginning is asked less and less often.
+            // A kind whose requests end soon after their beginning is asked less and less often.
             if began.elapsed() > STEADY && self.too_old < 2 {
                 pause.reset();
             }
@@ -182,7 +182,7 @@ impl Follower {
         let target = format!("{}/{place}{}?{query}{selector}", kind.path, kind.plural);
         let access = access::load(&self.shared.source)?;
         self.shared.asks(&access);
-        Ok(ask(&self.shared.lookups, &access, &target, None).await?)
+        Ok(ask(&self.shared.lookups, &access, &target).await?)
     }
 
     /// Reads a list, page by page.
