@@ -134,11 +134,11 @@ impl Field {
     }
 
     /// The name of the field as it is written in filters.
-    pub fn name(&self) -> String {
+    pub fn name(&self) -> Cow<'static, str> {
         match self {
-            Self::Plain(plain) => plain.name().to_owned(),
-            Self::Request(name) => format!("request.headers.{name}"),
-            Self::Response(name) => format!("response.headers.{name}"),
+            Self::Plain(plain) => plain.name().into(),
+            Self::Request(name) => format!("request.headers.{name}").into(),
+            Self::Response(name) => format!("response.headers.{name}").into(),
         }
     }
 

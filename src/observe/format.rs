@@ -6,7 +6,8 @@ use super::headers::Wanted;
 use super::operators::{self, Piece};
 use super::parse;
 use super::record::Record;
-use super::text::{put, put_json, put_number, put_time};
+use super::text::{put, put_ip, put_json, put_number, put_socket_address, put_time};
+use crate::net::Address;
 
 /// The maximum length of a format, in bytes.
 pub const FORMAT_BYTES_MAX: usize = 8192;
@@ -134,47 +135,49 @@ impl Format {
     }
 }
 
+/// A key of a JSON object behind another one, with its punctuation.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
 /// Writes a JSON object with all values of `record`, without a line break.
 pub fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
-    out.extend_from_slice(b"{\"time\":\"");
+    put_key(out, "{\"time\":\"");
     put_time(out, record.began_unix_us);
     out.push(b'"');
     let flags = record.flags();
     let texts: [(&str, &[u8]); 14] = [
-        ("listener", record.listener.as_bytes()),
-        ("route", record.route.as_bytes()),
-        ("service", record.service.as_bytes()),
-        ("method", record.method),
-        ("authority", record.authority),
-        ("target", record.target),
-        ("protocol", record.protocol.as_bytes()),
-        ("response_flags", flags.as_bytes()),
-        ("detail", record.detail.as_bytes()),
-        ("policy", record.policy.as_bytes()),
-        ("identity", record.identity.as_bytes()),
-        ("request_id", record.request_id),
-        ("user_agent", record.user_agent),
-        ("x_forwarded_for", record.forwarded_for),
+        (key!("listener"), record.listener.as_bytes()),
+        (key!("route"), record.route.as_bytes()),
+        (key!("service"), record.service.as_bytes()),
+        (key!("method"), record.method),
+        (key!("authority"), record.authority),
+        (key!("target"), record.target),
+        (key!("protocol"), record.protocol.as_bytes()),
+        (key!("response_flags"), flags.as_bytes()),
+        (key!("detail"), record.detail.as_bytes()),
+        (key!("policy"), record.policy.as_bytes()),
+        (key!("identity"), record.identity.as_bytes()),
+        (key!("request_id"), record.request_id),
+        (key!("user_agent"), record.user_agent),
+        (key!("x_forwarded_for"), record.forwarded_for),
     ];
     for (key, value) in texts {
         put_key(out, key);
         put_json(out, value);
     }
-    put_shown(out, "peer", record.peer);
-    put_shown(out, "client", record.client);
-    put_shown(out, "endpoint", record.endpoint);
-    if record.original.is_some() {
-        put_shown(out, "original_destination", record.original);
-    }
+    put_addresses(out, record);
     let numbers = [
-        ("status", Some(u64::from(record.status))),
-        ("received_bytes", Some(record.received_bytes)),
-        ("sent_bytes", Some(record.sent_bytes)),
-        ("duration_us", Some(record.duration_us)),
-        ("endpoint_duration_us", record.endpoint_duration_us),
-        ("suppressed", Some(record.suppressed).filter(|suppressed| *suppressed > 0)),
-        ("attempts", Some(u64::from(record.attempts)).filter(|attempts| *attempts > 1)),
-        ("grpc_status", record.grpc_status.map(u64::from)),
+        (key!("status"), Some(u64::from(record.status))),
+        (key!("received_bytes"), Some(record.received_bytes)),
+        (key!("sent_bytes"), Some(record.sent_bytes)),
+        (key!("duration_us"), Some(record.duration_us)),
+        (key!("endpoint_duration_us"), record.endpoint_duration_us),
+        (key!("suppressed"), Some(record.suppressed).filter(|suppressed| *suppressed > 0)),
+        (key!("attempts"), Some(u64::from(record.attempts)).filter(|attempts| *attempts > 1)),
+        (key!("grpc_status"), record.grpc_status.map(u64::from)),
     ];
     for (key, value) in numbers {
         if let Some(value) = value {
@@ -183,34 +186,49 @@ pub fn write_json(out: &mut Vec<u8>, record: &Record<'_>) {
         }
     }
     if record.tunnel {
-        out.extend_from_slice(b",\"tunnel\":true");
+        put_key(out, key!("tunnel"));
+        out.extend_from_slice(b"true");
     }
     if !record.trace_id.is_empty() {
-        put_key(out, "trace_id");
+        put_key(out, key!("trace_id"));
         put_json(out, record.trace_id.as_bytes());
     }
     out.push(b'}');
 }
 
+#[inline]
 fn put_key(out: &mut Vec<u8>, key: &str) {
-    out.extend_from_slice(b",\"");
     out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":");
 }
 
-/// Writes a value whose text is an address.
-fn put_shown(out: &mut Vec<u8>, key: &str, value: Option<impl std::fmt::Display>) {
+fn put_addresses(out: &mut Vec<u8>, record: &Record<'_>) {
+    put_quoted(out, key!("peer"), record.peer.as_ref(), put_socket_address);
+    put_quoted(out, key!("client"), record.client.as_ref(), put_ip);
+    match record.endpoint {
+        Some(Address::Unix(_)) => {
+            put_key(out, key!("endpoint"));
+            // A path may have any characters.
+            put_json(out, record.endpoint.map(Address::to_string).unwrap_or_default().as_bytes());
+        }
+        Some(Address::Tcp(address)) => {
+            put_quoted(out, key!("endpoint"), Some(address), put_socket_address);
+        }
+        None => put_quoted(out, key!("endpoint"), None, put_socket_address),
+    }
+    if record.original.is_some() {
+        let original = record.original.as_ref();
+        put_quoted(out, key!("original_destination"), original, put_socket_address);
+    }
+}
+
+/// Writes a value whose text needs no escapes.
+fn put_quoted<T>(out: &mut Vec<u8>, key: &str, value: Option<&T>, put: fn(&mut Vec<u8>, &T)) {
     put_key(out, key);
     match value {
         Some(value) => {
-            let start = out.len() + 1;
-            put(out, format_args!("\"{value}\""));
-            // The path of a Unix socket may have any characters.
-            if out[start..out.len() - 1].iter().any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
-                let text = out[start..out.len() - 1].to_vec();
-                out.truncate(start - 1);
-                put_json(out, &text);
-            }
+            out.push(b'"');
+            put(out, value);
+            out.push(b'"');
         }
         None => out.extend_from_slice(b"null"),
     }
@@ -230,7 +248,11 @@ fn write_chosen(out: &mut Vec<u8>, fields: &[Field], record: &Record<'_>) {
             // Milliseconds, as in the text formats.
             Value::Micros(us) => put(out, format_args!("{}.{:03}", us / 1000, us % 1000)),
             Value::Bool(is_so) => put(out, format_args!("{is_so}")),
-            Value::Ip(ip) => put(out, format_args!("\"{ip}\"")),
+            Value::Ip(ip) => {
+                out.push(b'"');
+                put_ip(out, &ip);
+                out.push(b'"');
+            }
             Value::Flags => put_json(out, record.flags().as_bytes()),
         }
     }

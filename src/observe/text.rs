@@ -1,6 +1,8 @@
 //! Writes values into log lines.
 
+use std::cell::RefCell;
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -19,14 +21,27 @@ pub(super) fn put_escaped(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
+thread_local! {
+    /// The last second that was written, and its text: thousands of lines are of one second.
+    static LAST_SECOND: RefCell<(u64, Vec<u8>)> = const { RefCell::new((u64::MAX, Vec::new())) };
+}
+
 /// Writes a time in the format of RFC 3339, with milliseconds.
 pub(super) fn put_time(out: &mut Vec<u8>, unix_us: u64) {
-    let format =
-        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-    if let Some(time) = moment(unix_us) {
-        // Writing to a Vec does not fail.
-        time.format_into(out, &format).ok();
-    }
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].");
+    let (second, ms) = (unix_us / 1_000_000, unix_us / 1000 % 1000);
+    LAST_SECOND.with_borrow_mut(|(last, text)| {
+        if *last != second {
+            let Some(time) = moment(second * 1_000_000) else { return };
+            text.clear();
+            // Writing to a Vec does not fail.
+            time.format_into(text, &format).ok();
+            *last = second;
+        }
+        out.extend_from_slice(text);
+        let digits = [ms / 100, ms / 10 % 10, ms % 10].map(|digit| b'0' + digit as u8);
+        out.extend_from_slice(&[digits[0], digits[1], digits[2], b'Z']);
+    });
 }
 
 /// The time of the calendar.
@@ -34,10 +49,22 @@ pub(super) fn moment(unix_us: u64) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_us) * 1000).ok()
 }
 
+/// The bytes that stand for themselves in a JSON string.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x7f {
+        plain[byte] = byte != b'"' as usize && byte != b'\\' as usize;
+        byte += 1;
+    }
+    plain
+};
+
 /// Writes `text` as a JSON string. Bytes that are not UTF-8 become U+FFFD.
 pub(super) fn put_json(out: &mut Vec<u8>, text: &[u8]) {
-    let is_plain = |byte: &u8| matches!(byte, 0x20..0x7f) && !matches!(byte, b'"' | b'\\');
-    if text.iter().all(is_plain) {
+    // No early end: most texts are short and plain.
+    if text.iter().fold(true, |all, &byte| all & PLAIN[usize::from(byte)]) {
+        out.reserve(text.len() + 2);
         out.push(b'"');
         out.extend_from_slice(text);
         out.push(b'"');
@@ -47,18 +74,37 @@ pub(super) fn put_json(out: &mut Vec<u8>, text: &[u8]) {
     serde_json::to_writer(out, &String::from_utf8_lossy(text)).ok();
 }
 
-pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
+/// Writes an address and a port. Formatting them costs as much as ten short texts.
+pub(super) fn put_socket_address(out: &mut Vec<u8>, address: &SocketAddr) {
+    match address {
+        SocketAddr::V4(address) => {
+            put_ipv4(out, address.ip());
+            out.push(b':');
+            put_number(out, address.port().into());
         }
+        SocketAddr::V6(address) => put(out, format_args!("{address}")),
     }
-    out.extend_from_slice(&digits[start..]);
+}
+
+/// Writes an IP address.
+pub(super) fn put_ip(out: &mut Vec<u8>, ip: &IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => put_ipv4(out, ip),
+        IpAddr::V6(ip) => put(out, format_args!("{ip}")),
+    }
+}
+
+fn put_ipv4(out: &mut Vec<u8>, ip: &Ipv4Addr) {
+    for (index, octet) in ip.octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        put_number(out, octet.into());
+    }
+}
+
+pub(super) fn put_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 pub(super) fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

@@ -32,6 +32,9 @@ pub fn client(
 /// field and do not append to it. So a list may be shorter than the number of trusted proxies, and
 /// its first entry then comes from one of them.
 pub fn scheme(request: HeadView<'_>, trusted_hops: u32) -> Option<&'static str> {
+    if trusted_hops == 0 {
+        return None;
+    }
     let entries = request.values(NAME_PROTO).flat_map(elements).count();
     let entry = from_end(request, NAME_PROTO, trusted_hops.min(entries as u32))?;
     ["https", "http"].into_iter().find(|scheme| entry.eq_ignore_ascii_case(scheme.as_bytes()))

@@ -14,8 +14,7 @@ impl RequestId {
         bytes[8] = (bytes[8] & 0x3f) | 0x80; // the variant of RFC 9562
         let mut text = [b'-'; 36];
         for (byte, at) in bytes.into_iter().zip(PLACES) {
-            text[at] = HEX[usize::from(byte >> 4)];
-            text[at + 1] = HEX[usize::from(byte & 0x0f)];
+            text[at..at + 2].copy_from_slice(&HEX[usize::from(byte)]);
         }
         Self(text)
     }
@@ -29,7 +28,17 @@ impl RequestId {
 /// The position of each byte in the text, which has dashes between some bytes.
 const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+/// The two digits of each byte.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut hex = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        hex[byte] = [digits[byte >> 4], digits[byte & 0x0f]];
+        byte += 1;
+    }
+    hex
+};
 
 #[cfg(test)]
 mod tests {

@@ -103,6 +103,9 @@ impl Table {
     fn rules_of(&self, authority: &[u8], default_port: u16) -> Option<&Rules> {
         let (host, port) = split_authority(authority);
         let port = port.or(Some(default_port));
+        if self.exact.is_empty() && self.wildcard.is_empty() {
+            return self.any.of_port(port);
+        }
         let mut lower = [0; HOST_BYTES_MAX];
         let Some(lower) = lower.get_mut(..host.len()) else { return self.any.of_port(port) };
         lower.copy_from_slice(host);

@@ -39,10 +39,10 @@ impl<I: Io> Private<I> {
         &self,
         service: &LocalService<I>,
         subset: usize,
-        mut upstream: Upstream<Wire<I::Stream>>,
+        upstream: Upstream<Wire<I::Stream>>,
     ) {
         upstream.alarm.clear();
-        upstream.reused = true;
+        let upstream = upstream.again();
         let mut all = self.0.take().unwrap_or_else(|| Box::new(Connections(Vec::new())));
         if all.0.len() == PRIVATE_MAX {
             all.0.remove(0);

@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,26 +86,49 @@ pub struct PoolTerms {
 }
 
 struct Idle<S> {
-    stream: S,
-    alarm: Alarm,
-    open: OpenGuard,
+    link: Box<Link<S>>,
     since: Time,
 }
 
 /// A connection to an endpoint, which one exchange uses.
 pub struct Upstream<S: Stream> {
+    /// The endpoint, with its pool.
+    pub endpoint: Rc<EndpointState<S>>,
+    /// Boxed: a request moves its connection a dozen times between the pool and its future.
+    link: Box<Link<S>>,
+}
+
+/// The state of a connection to an endpoint.
+pub struct Link<S> {
     /// The stream to the endpoint.
     pub stream: S,
     /// The timer for the deadline of the current operation.
     pub alarm: Alarm,
-    /// The endpoint, with its pool.
-    pub endpoint: Rc<EndpointState<S>>,
     /// Whether the connection has already carried an exchange.
     pub reused: bool,
     /// Whether only one client may use the connection. Then it is not returned to the pool.
     pub private: Cell<bool>,
     /// Counts the connection as open. `None` for a stream of a shared connection.
     open: Option<OpenGuard>,
+}
+
+impl<S> Link<S> {
+    fn new(stream: S, alarm: Alarm, reused: bool, open: Option<OpenGuard>) -> Box<Self> {
+        Box::new(Self { stream, alarm, reused, private: Cell::new(false), open })
+    }
+
+    /// Whether the connection should close instead of becoming idle, because its slot is needed.
+    fn is_wanted(&self) -> bool {
+        self.open.as_ref().is_some_and(OpenGuard::is_wanted)
+    }
+}
+
+impl<S: Stream> Deref for Upstream<S> {
+    type Target = Link<S>;
+
+    fn deref(&self) -> &Link<S> {
+        &self.link
+    }
 }
 
 /// Counts a connection as open until it is dropped.
@@ -176,21 +200,12 @@ impl<S: Stream> EndpointState<S> {
     pub fn take(self: &Rc<Self>) -> Taken<S> {
         let mut stale = 0;
         loop {
-            let Some(Idle { stream, alarm, open, .. }) = self.idle.borrow_mut().pop_back() else {
+            let Some(Idle { link, .. }) = self.idle.borrow_mut().pop_back() else {
                 return Taken { upstream: None, stale };
             };
             self.cells().idle.decrement();
-            if stream.quiet() == Quiet::Quiet {
-                let endpoint = Rc::clone(self);
-                let open = Some(open);
-                let upstream = Upstream {
-                    stream,
-                    alarm,
-                    endpoint,
-                    reused: true,
-                    private: Cell::new(false),
-                    open,
-                };
+            if link.stream.quiet() == Quiet::Quiet {
+                let upstream = Upstream { endpoint: Rc::clone(self), link };
                 return Taken { upstream: Some(upstream), stale };
             }
             // The endpoint has closed the connection, or has sent bytes although there is no
@@ -210,14 +225,13 @@ impl<S: Stream> EndpointState<S> {
         self.cells().connections.increment();
         self.cells().active.increment();
         let open = OpenGuard { stats: Arc::clone(&self.stats), worker: self.worker, taken };
-        let (endpoint, open) = (Rc::clone(self), Some(open));
-        Upstream { stream, alarm, endpoint, reused: false, private: Cell::new(false), open }
+        let link = Link::new(stream, alarm, false, Some(open));
+        Upstream { endpoint: Rc::clone(self), link }
     }
 
     /// Wraps a stream of a shared connection.
     pub fn multiplexed(self: &Rc<Self>, stream: S, alarm: Alarm, reused: bool) -> Upstream<S> {
-        let endpoint = Rc::clone(self);
-        Upstream { stream, alarm, endpoint, reused, private: Cell::new(false), open: None }
+        Upstream { endpoint: Rc::clone(self), link: Link::new(stream, alarm, reused, None) }
     }
 
     /// Gives free streams to the requests that wait for one. If requests still wait after that, the
@@ -262,7 +276,7 @@ impl<S: Stream> EndpointState<S> {
         let before = self.idle.borrow().len();
         self.idle
             .borrow_mut()
-            .retain(|idle| idle.stream.quiet() == Quiet::Quiet && !idle.open.is_wanted());
+            .retain(|idle| idle.link.stream.quiet() == Quiet::Quiet && !idle.link.is_wanted());
         let closed = before - self.idle.borrow().len();
         (0..closed).for_each(|_| self.cells().idle.decrement());
     }
@@ -278,7 +292,15 @@ impl<S: Stream> EndpointState<S> {
 impl<S: Stream> Upstream<S> {
     /// Replaces the stream of the connection with the result of `change`.
     pub fn with_stream(self, change: impl FnOnce(S) -> S) -> Self {
-        Self { stream: change(self.stream), ..self }
+        let Self { endpoint, link } = self;
+        let link = *link;
+        Self { endpoint, link: Box::new(Link { stream: change(link.stream), ..link }) }
+    }
+
+    /// The connection for a further exchange.
+    pub fn again(mut self) -> Self {
+        self.link.reused = true;
+        self
     }
 
     /// Whether this is a stream of a shared connection.
@@ -289,17 +311,17 @@ impl<S: Stream> Upstream<S> {
     /// Splits a connection that is going to be shared: its stream, and the guard that counts it as
     /// open.
     pub fn into_parts(self) -> (S, Option<OpenGuard>) {
-        (self.stream, self.open)
+        let link = *self.link;
+        (link.stream, link.open)
     }
 
     /// Returns the connection after a complete exchange: to a request that waits for one, or to the
     /// pool.
-    pub fn release(mut self, now: Time) {
+    pub fn release(self, now: Time) {
         if self.is_stream() || self.endpoint.idle_max.get() == 0 {
             return;
         }
-        self.reused = true;
-        self.supply(now);
+        self.again().supply(now);
     }
 
     /// Passes the connection to a request that waits for one, or else to the pool.
@@ -317,14 +339,15 @@ impl<S: Stream> Upstream<S> {
 
     /// Puts the connection into the pool.
     fn keep(self, now: Time) {
-        let Self { stream, alarm, endpoint, open, .. } = self;
-        let Some(open) = open else { return };
+        let Self { endpoint, mut link } = self;
+        let Some(open) = &link.open else { return };
         if endpoint.gone.get() || endpoint.idle_max.get() == 0 || open.is_wanted() {
             return;
         }
         open.say_idle();
+        (link.reused, link.private) = (true, Cell::new(false));
         endpoint.cells().idle.increment();
-        endpoint.idle.borrow_mut().push_back(Idle { stream, alarm, open, since: now });
+        endpoint.idle.borrow_mut().push_back(Idle { link, since: now });
         if !endpoint.listed.replace(true)
             && let Some(waiting) = endpoint.waiting.upgrade()
         {
