@@ -265,13 +265,14 @@ fn a_wait_at_the_limit_tries_no_other_endpoint() {
         &format!(
             "listeners: {{web: {{bind: 127.0.0.1:{port}}}}}\n\
              routes: {{long: [{{to: app, timeout: none}}], \"*\": [{{to: app}}]}}\n\
-             services: {{app: {{endpoints: [\"{}\", \"{}\"], timeout: 300ms, \
+             services: {{app: {{endpoints: [\"{}\", \"{}\"], timeout: 1s, \
              connect_hedge: 20ms, circuit_breaker: {{max_connections: 1}}}}}}\n",
             one.address(),
             other.address()
         ),
         1,
     );
+    // The second request has to begin to wait before its deadline, also on a busy machine.
     let mut first = Client::connect(port);
     first.send("GET / HTTP/1.1\r\nHost: long\r\n\r\n");
     until(|| one.requests().len() + other.requests().len() == 1);
