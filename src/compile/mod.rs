@@ -56,7 +56,7 @@ pub use self::slips::Validity;
 pub use self::sources::{
     CLUSTER_DOMAIN, ConsulSource, EtcdSource, KubernetesSource, SourcePlan, XdsSource,
 };
-pub use self::suggestion::{key_suggestion, suggestion, value_suggestion};
+pub use self::suggestion::{is_slip, key_suggestion, suggestion, value_suggestion};
 use self::tls::MeshIdentity;
 pub use self::tls::workload::{IssuedBy, WorkloadApi};
 pub use self::tls::{check_certificate, check_roots};

@@ -32,6 +32,11 @@ pub fn value_suggestion(word: &str, known: &[&str]) -> String {
     same(word, known).or_else(habit).unwrap_or_else(|| suggestion(word, known))
 }
 
+/// Whether `word` is `known` with a mistake of spelling.
+pub fn is_slip(word: &str, known: &str) -> bool {
+    near(word, &[known]).is_some()
+}
+
 /// Whether `word` is one of `known` with a mistake of spelling.
 pub(super) fn is_near(word: &str, known: &[&str]) -> bool {
     near(word, known).is_some() || same(word, known).is_some()

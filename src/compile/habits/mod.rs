@@ -91,6 +91,12 @@ const VALUES: &[Word] = &[
     ("reject", "audit", "write `deny`"),
     ("permit", "audit", "write `allow`"),
     ("log", "audit", "write `audit`"),
+    ("*", "tcp_sent_bytes", "write `all_metrics`"),
+    ("*", "TCP_SENT_BYTES", "write `ALL_METRICS`"),
+    ("istio_requests_total", "TCP_SENT_BYTES", "write `REQUEST_COUNT`"),
+    ("istio_request_duration_milliseconds", "TCP_SENT_BYTES", "write `REQUEST_DURATION`"),
+    ("istio_request_bytes", "TCP_SENT_BYTES", "write `REQUEST_SIZE`"),
+    ("istio_response_bytes", "TCP_SENT_BYTES", "write `RESPONSE_SIZE`"),
     ("istio_requests_total", "tcp_sent_bytes", "write `request_count`"),
     ("istio_request_duration_milliseconds", "tcp_sent_bytes", "write `request_duration`"),
     ("istio_request_bytes", "tcp_sent_bytes", "write `request_size`"),
@@ -125,6 +131,16 @@ const VALUES: &[Word] = &[
     ("true", "require", "write `require`"),
     ("required", "require", "write `require`"),
 ];
+
+/// Advice for objects that configure Envoy itself.
+const KINDS: &[(&str, &str)] = &[
+    ("EnvoyFilter", NO_ENVOY),
+    ("WasmPlugin", NO_ENVOY),
+    ("ProxyConfig", "take it out: settings of the process are in the files of Ringway"),
+];
+
+const NO_ENVOY: &str = "Ringway is no Envoy: take it out, and write in a file of Ringway what it \
+    does: `rate_limit`, `headers`, `retries`, `timeout` and others are keys of rules and services";
 
 const REDIRECT_PARTS: &str = "write `redirect: {{urlparts=scheme: https, host: HOST}}`; \
     without `path`, the path stays";
@@ -173,6 +189,17 @@ const SHAPES: &[Word] = &[
     ("Match", "/*", "write `match: {path: {}}`; /api/* is /api and all paths below it"),
     ("Match", "", "write `match: {path: {path|pathmatch=PATH}}`; for several, one rule for each"),
     ("Redirect", "https", advice::HTTPS),
+    ("Redirect", "https://$*", advice::HTTPS_OF_NGINX),
+    ("Redirect", "301 https://$*", advice::HTTPS_OF_NGINX),
+    ("Redirect", "301*", advice::REDIRECT_WITH_STATUS),
+    ("Redirect", "302 https://$*", advice::HTTPS_OF_NGINX),
+    ("Redirect", "302*", advice::REDIRECT_WITH_STATUS),
+    ("Redirect", "303 https://$*", advice::HTTPS_OF_NGINX),
+    ("Redirect", "303*", advice::REDIRECT_WITH_STATUS),
+    ("Redirect", "307 https://$*", advice::HTTPS_OF_NGINX),
+    ("Redirect", "307*", advice::REDIRECT_WITH_STATUS),
+    ("Redirect", "308 https://$*", advice::HTTPS_OF_NGINX),
+    ("Redirect", "308*", advice::REDIRECT_WITH_STATUS),
     ("Redirect", "http*", REDIRECT_PARTS),
     ("Redirect", "/*", "write `redirect: {path: {}}`"),
     ("Redirect", "", "write `redirect: {path: PATH}`, with scheme, host or path"),
@@ -359,6 +386,12 @@ pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
 /// The advice for the wrong value `word`. `known` are the valid values.
 pub fn of_value(word: &str, known: &[&str]) -> Option<&'static str> {
     find(VALUES, word, known)
+}
+
+/// The advice for an object of Kubernetes of this kind, which no source reads.
+pub fn of_kind(kind: &str) -> Option<&'static str> {
+    let (_, advice) = KINDS.iter().find(|(known, _)| *known == kind)?;
+    Some(advice)
 }
 
 /// The advice for the text `found` in the place of the map `shape`. `value` returns the author's

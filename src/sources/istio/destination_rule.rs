@@ -126,8 +126,7 @@ pub(super) fn destination_rule(cx: &mut Context<'_>, object: &Object, hosts: &mu
     let full = hosts.full(&host.value, &object.namespace);
     if cx.reader.count() == before && !hosts.knows(&full) {
         let message = format!("no service has the host {full}");
-        let help = "write a ServiceEntry, or a service of this name in `services`";
-        cx.reader.warn_item(&host, message, help);
+        cx.reader.warn_item(&host, message, hosts.advice(&full));
         return;
     }
     let rule = RuleOfHost { title: object.title(), traffic, subsets };

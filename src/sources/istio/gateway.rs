@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::{Context, at};
+use crate::compile::is_slip;
 use crate::model::{ClientAuth, Item, Listener, Place, ServerCertificate, ServerTls};
 use crate::net::Bind;
 use crate::sources::objects::{Fields, Object};
@@ -105,6 +106,24 @@ impl Gateways {
             }
         }
         Some(served)
+    }
+
+    /// The advice for `name`, which no gateway has: one of this name in another namespace, or one
+    /// that is alike. Istio once accepted the name of a service, `front.ingress.svc.cluster.local`.
+    pub(super) fn advice(&self, name: &str) -> String {
+        let (namespace, short) = name.split_once('/').unwrap_or(("", name));
+        let parts = || short.split_once('.').map(|(short, rest)| (short, rest.split('.').next()));
+        let fits = |known: &&String| {
+            known.split_once('/').is_some_and(|(other, it)| {
+                it == short
+                    || parts().is_some_and(|parts| parts == (it, Some(other)))
+                    || other == namespace && is_slip(short, it)
+            })
+        };
+        match self.0.keys().find(fits) {
+            Some(known) => format!("did you mean {known:?}? the name is NAMESPACE/NAME"),
+            None => "write the Gateway into a file of this source".to_owned(),
+        }
     }
 
     /// A listener for each port.

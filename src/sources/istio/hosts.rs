@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::destination_rule::{Subset, Traffic, apply};
 use super::{Context, Settings};
+use crate::compile::is_slip;
 use crate::model::{
     self, Action, ClientTls, Endpoints, Item, Items, Match, Origin, Routes, Rule, Service,
     ServiceProtocol,
@@ -208,6 +209,26 @@ impl Hosts {
         }
     }
 
+    /// The advice for a host that no service has: one that is alike, or one of this name in another
+    /// namespace.
+    pub(super) fn advice(&self, full: &str) -> String {
+        let parts = |host: &str| {
+            let (name, rest) = host.split_once('.').unwrap_or((host, ""));
+            [name, rest].map(str::to_owned)
+        };
+        let [name, rest] = parts(full);
+        let is_slip = |host: &&String| {
+            let [other, below] = parts(host);
+            below == rest && is_slip(&name, &other)
+        };
+        let is_elsewhere = |host: &&String| parts(host)[0] == name;
+        let known = || self.hosts.keys();
+        match known().find(is_slip).or_else(|| known().find(is_elsewhere)) {
+            Some(host) => format!("did you mean {host:?}?"),
+            None => "write a ServiceEntry, or a service of this name in `services`".to_owned(),
+        }
+    }
+
     /// The rule for a host: its own one, or the one of the longest wildcard.
     fn rule(&self, full: &str) -> Option<&RuleOfHost> {
         if let Some(rule) = self.rules.get(full) {
@@ -274,9 +295,8 @@ impl Hosts {
             return self.own_subset(cx, to, &full, &own.value);
         }
         let message = format!("no service has the host {full}");
-        let help = "its requests get 503, as in Istio; write a ServiceEntry, or a service of this \
-                    name in `services`";
-        self.absent(cx, full, origin, message, help.to_owned())
+        let help = format!("its requests get 503, as in Istio; {}", self.advice(&full));
+        self.absent(cx, full, origin, message, help)
     }
 
     fn subset(

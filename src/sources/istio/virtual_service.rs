@@ -50,7 +50,12 @@ pub(super) fn virtual_service(
             let Some(ports) = known.ports(gateway, &full.value, &object.namespace) else {
                 let message =
                     format!("there is no Gateway {gateway}, so its routes are not served");
-                cx.reader.warn(object.place, message, "write it into a file of this source");
+                let is_named = |it: &&Item<String>| {
+                    gateway_scope(object, &it.value).as_deref() == Some(gateway)
+                };
+                if let Some(named) = gateways.iter().find(is_named) {
+                    cx.reader.warn_item(named, message, known.advice(gateway));
+                }
                 continue;
             };
             for (port, host) in ports {

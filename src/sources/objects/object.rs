@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Fields, Reader};
+use crate::compile::habits;
 use crate::model::{Item, Place};
 use crate::sources::yaml::node::{Kind, Node};
 
@@ -158,7 +159,12 @@ fn known_kind(
     match kinds.iter().find(|(name, _)| *name == kind.value) {
         None => {
             let message = format!("this source does not read the kind {:?}", kind.value);
-            reader.item(kind, message, super::spelling(&kind.value, &names));
+            let advice = habits::of_kind(&kind.value).map(str::to_owned);
+            reader.item(
+                kind,
+                message,
+                advice.unwrap_or_else(|| super::spelling(&kind.value, &names)),
+            );
             false
         }
         Some((_, group)) if *group != object.group => {
