@@ -377,6 +377,8 @@ pub const STREAM_IDLE: Duration = Duration::from_secs(300);
 pub struct Limits {
     /// The maximum number of open connections, over all listeners and workers.
     pub connections: u32,
+    /// The maximum number of bytes of all buffers. `None` means a part of the memory.
+    pub buffer_bytes: Option<usize>,
     /// The maximum number of mirrored requests that one worker has in progress.
     pub mirrored_requests: u32,
     /// Limits on the parts of a message.
@@ -391,6 +393,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 100_000,
+            buffer_bytes: None,
             mirrored_requests: 256,
             message: message::Limits::default(),
             http2: FloodLimits::default(),

@@ -12,6 +12,9 @@ use crate::snapshot::{Drain, Limits, OutboundDrain};
 const HEADER_BYTES_MIN: usize = 256;
 const HEADER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// The minimum of `limits.buffer_bytes`.
+const BUFFER_BYTES_MIN: usize = 1024 * 1024;
+
 /// The default of `dns.gone_after`.
 const GONE_AFTER: Duration = Duration::from_secs(30);
 
@@ -47,6 +50,10 @@ pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {
         let message = format!("this must be from {HEADER_BYTES_MIN} B to 16 MiB");
         compiler.fault(&bytes.origin, message);
     }
+    if let Some(bytes) = written.buffer_bytes.as_ref().filter(|b| b.value < BUFFER_BYTES_MIN) {
+        let help = "without this key, it is a quarter of the memory limit";
+        compiler.fault_with_help(&bytes.origin, "this must be at least 1 MiB", help);
+    }
     if let Some(keys) = written.rate_limit_keys.as_ref().filter(|keys| keys.value == 0) {
         let help = "write a number from 1; the default is 100000";
         compiler.fault_with_help(&keys.origin, "a rate limit needs room for a key", help);
@@ -58,6 +65,7 @@ pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {
     let (of, chunks) = (default.message, written.chunk_extension_bytes);
     Limits {
         connections: connections.unwrap_or(default.connections),
+        buffer_bytes: written.buffer_bytes.as_ref().map(|bytes| bytes.value),
         mirrored_requests: written.mirrored_requests.unwrap_or(default.mirrored_requests),
         message: message::Limits {
             header_bytes: written.header_bytes.as_ref().map_or(of.header_bytes, header_bytes),

@@ -69,10 +69,22 @@ fn groups() -> String {
 
 /// The lowest memory limit of the process's cgroups, in bytes. `None` means no limit.
 pub fn memory_limit() -> Option<u64> {
-    memory(&groups(), Path::new(GROUPS))
+    memory_of(&groups(), Path::new(GROUPS))
 }
 
-fn memory(groups: &str, mounted: &Path) -> Option<u64> {
+/// The memory of the machine, in bytes.
+pub fn memory() -> Option<u64> {
+    memory_total(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+/// `meminfo` is the content of `/proc/meminfo` (proc_meminfo(5)).
+fn memory_total(meminfo: &str) -> Option<u64> {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = total.split_ascii_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+fn memory_of(groups: &str, mounted: &Path) -> Option<u64> {
     let limits = limits(groups, mounted, "memory", memory_v2, memory_v1);
     limits.min().filter(|limit| *limit < UNLIMITED_BYTES)
 }
@@ -225,7 +237,15 @@ mod tests {
             ("4:memory:/\n0::/\n", None),
             ("4:memory:/job\n0::/\n", Some(1 << 20)),
         ] {
-            assert_eq!(memory(groups, root.path()), expected, "{groups}");
+            assert_eq!(memory_of(groups, root.path()), expected, "{groups}");
         }
+    }
+
+    #[test]
+    fn the_memory_of_the_machine_is_read() {
+        let meminfo = "MemTotal:        8132844 kB\nMemFree:          229132 kB\n";
+        assert_eq!(memory_total(meminfo), Some(8_132_844 * 1024));
+        assert_eq!(memory_total("MemFree: 1 kB\n"), None);
+        assert!(memory().is_some());
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource as Limited, UsageWho, getrlimit, getrusage};
 
-use super::cpus::memory_limit;
+use super::cpus::{memory, memory_limit};
 use crate::snapshot::{Level, Overload, OverloadTerms, Pressure, Resource, Watched};
 use crate::telemetry::status::Reading;
 
@@ -18,6 +18,9 @@ pub const READ_INTERVAL: Duration = Duration::from_millis(500);
 /// The weight of the latest reading in the smoothed CPU usage. Smoothing hides short bursts, which
 /// are normal.
 const CPU_SMOOTHING: f64 = 0.25;
+
+/// By default, all buffers together may have one of this many parts of the memory.
+const DEFAULT_BUFFERS_PART: usize = 4;
 
 /// Monitors the resources of the process.
 pub struct Monitor {
@@ -42,6 +45,16 @@ impl Monitor {
     pub fn new(level: Arc<Overload>, cpus: f64) -> Self {
         let cpu = CpuTime { at: Instant::now(), used: cpu_time(), smoothed: 0.0 };
         Self { level, pressures: Default::default(), cpus, cpu }
+    }
+
+    /// Tells each of `workers` its share of the buffers. `bytes` is `limits.buffer_bytes`. The
+    /// default is a quarter of the memory limit, or of the memory of the machine. The heads, the
+    /// tasks, TLS and the sockets of connections need memory, too, and the buffers of HTTP/2.
+    pub fn share_buffers(&self, bytes: Option<usize>, workers: usize) {
+        let quarter = || Some(memory_limit().or_else(memory)? as usize / DEFAULT_BUFFERS_PART);
+        if let Some(bytes) = bytes.or_else(quarter) {
+            self.level.set_buffer_bytes((bytes / workers.max(1)).max(1));
+        }
     }
 
     /// Reads all resources, updates the level for the workers, and logs each change. Also returns

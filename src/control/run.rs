@@ -364,7 +364,12 @@ impl Control {
 
     /// Reads the usage of the resources, for the workers and the admin interface.
     fn watch_overload(&mut self) {
-        let terms = self.applier.status.known().snapshot.as_ref().map(|snapshot| snapshot.overload);
+        let known = self.applier.status.known();
+        let (snapshot, workers) = (known.snapshot.as_ref(), known.drivers.len());
+        let terms = snapshot.map(|snapshot| snapshot.overload);
+        let buffer_bytes = snapshot.and_then(|snapshot| snapshot.limits.buffer_bytes);
+        drop(known);
+        self.monitor.share_buffers(buffer_bytes, workers);
         let (readings, wants_memory) = self.monitor.look(&terms.unwrap_or_default());
         self.applier.status.known().overload = readings;
         if wants_memory {

@@ -113,6 +113,8 @@ pub struct Limits {
     pub chunk_extension_bytes: Option<usize>,
     /// The maximum number of bytes of the trailers of a message.
     pub trailer_bytes: Option<usize>,
+    /// The maximum number of bytes of all buffers.
+    pub buffer_bytes: Option<Item<usize>>,
     /// The maximum number of mirrored requests that one worker may have in progress.
     pub mirrored_requests: Option<u32>,
     /// The maximum number of keys of one rate limit.

@@ -2,7 +2,7 @@
 //! those with the lowest priority first.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// The default of `shed`, in percent of a limit.
 pub const SHED_PERCENT: u8 = 90;
@@ -213,9 +213,14 @@ impl Pressure {
 }
 
 /// The level of the process, the highest of all resources, and whether descriptors are at the level
-/// [`Level::Stop`]. The control thread writes it, and all workers read it.
+/// [`Level::Stop`]. Also each worker's share of the buffers. The control thread writes it, and all
+/// workers read it.
 #[derive(Debug, Default)]
-pub struct Overload(AtomicU8);
+pub struct Overload {
+    level: AtomicU8,
+    /// Zero until it is known.
+    buffer_bytes: AtomicUsize,
+}
 
 /// This bit is set if descriptors are short. The other bits are the level.
 const SHORT_OF_DESCRIPTORS: u8 = 0x80;
@@ -223,20 +228,30 @@ const SHORT_OF_DESCRIPTORS: u8 = 0x80;
 impl Overload {
     /// The current level.
     pub fn level(&self) -> Level {
-        let number = self.0.load(Ordering::Relaxed) & !SHORT_OF_DESCRIPTORS;
+        let number = self.level.load(Ordering::Relaxed) & !SHORT_OF_DESCRIPTORS;
         Level::ALL.get(usize::from(number)).copied().unwrap_or_default()
     }
 
     /// Whether the process should close idle connections and accept few new ones. Only a lack of
     /// descriptors is a reason: it costs memory and CPU time to open connections again.
     pub fn is_short_of_descriptors(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & SHORT_OF_DESCRIPTORS != 0
+        self.level.load(Ordering::Relaxed) & SHORT_OF_DESCRIPTORS != 0
     }
 
     /// Sets the level of the process, and that of its descriptors.
     pub fn set(&self, level: Level, descriptors: Level) {
         let short = if descriptors == Level::Stop { SHORT_OF_DESCRIPTORS } else { 0 };
-        self.0.store(level.number() | short, Ordering::Relaxed);
+        self.level.store(level.number() | short, Ordering::Relaxed);
+    }
+
+    /// Each worker's share of `limits.buffer_bytes`. `None` if it is not known yet.
+    pub fn buffer_bytes(&self) -> Option<usize> {
+        Some(self.buffer_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    /// Sets each worker's share of `limits.buffer_bytes`.
+    pub fn set_buffer_bytes(&self, bytes: usize) {
+        self.buffer_bytes.store(bytes, Ordering::Relaxed);
     }
 }
 

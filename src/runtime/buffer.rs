@@ -46,13 +46,30 @@ pub struct BufferPool(Rc<PoolState>);
 struct PoolState {
     free: Spare<Block>,
     used: Cell<usize>,
+    /// The bytes of the larger buffers in use, without those that a pooled buffer has.
+    larger_bytes: Cell<usize>,
+    /// The number of bytes in use from which bodies are read only while their receivers accept
+    /// bytes.
+    bytes_max: Cell<usize>,
+    /// Like [`READ_AHEAD_BUFFERS_MAX`], or less if `bytes_max` is small.
+    read_ahead_max: Cell<usize>,
+    /// How often a body has waited for its receiver at `bytes_max`.
+    pauses: Cell<u64>,
     /// The number of pooled blocks made so far.
     made: Cell<usize>,
 }
 
 impl Default for PoolState {
     fn default() -> Self {
-        Self { free: Spare::new(POOLED_BUFFERS_MAX), used: Cell::default(), made: Cell::default() }
+        Self {
+            free: Spare::new(POOLED_BUFFERS_MAX),
+            used: Cell::default(),
+            larger_bytes: Cell::default(),
+            bytes_max: Cell::new(usize::MAX),
+            read_ahead_max: Cell::new(READ_AHEAD_BUFFERS_MAX),
+            pauses: Cell::default(),
+            made: Cell::default(),
+        }
     }
 }
 
@@ -66,7 +83,9 @@ impl BufferPool {
     /// pooled buffer is not kept for reuse.
     pub fn take_sized(&self, data_bytes: usize) -> Buf {
         if data_bytes > BUFFER_BYTES - HEADROOM_BYTES {
-            return self.buf(Block::new(data_bytes + HEADROOM_BYTES, HEADROOM_BYTES));
+            let block = Block::new(data_bytes + HEADROOM_BYTES, HEADROOM_BYTES);
+            self.0.larger_bytes.set(self.0.larger_bytes.get() + block.len() - BUFFER_BYTES);
+            return self.buf(block);
         }
         let mut buf = self.take();
         buf.start = buf.start.min(BUFFER_BYTES - data_bytes);
@@ -100,7 +119,35 @@ impl BufferPool {
     /// Whether too many buffers are in use. If so, a connection that waits for bytes holds no
     /// buffer.
     pub fn is_crowded(&self) -> bool {
-        self.used() >= READ_AHEAD_BUFFERS_MAX
+        self.used() >= self.0.read_ahead_max.get()
+    }
+
+    /// The number of bytes in use. A buffer counts whole, even if it has little data.
+    pub fn used_bytes(&self) -> usize {
+        self.used() * BUFFER_BYTES + self.0.larger_bytes.get()
+    }
+
+    /// Limits the bytes in use to about `bytes`. [`BufferPool::take`] never fails: the readers of
+    /// bodies ask [`BufferPool::is_full`] before they take a buffer.
+    pub fn limit(&self, bytes: usize) {
+        self.0.bytes_max.set(bytes);
+        self.0.read_ahead_max.set(READ_AHEAD_BUFFERS_MAX.min(bytes / BUFFER_BYTES));
+    }
+
+    /// Whether the bytes in use are at their limit. If so, a body takes a buffer only if its
+    /// receiver accepts bytes now: then the write does not wait, and the buffer comes back at once.
+    pub fn is_full(&self) -> bool {
+        self.used_bytes() >= self.0.bytes_max.get()
+    }
+
+    /// Counts a body that waits for its receiver while the bytes in use are at their limit.
+    pub fn count_pause(&self) {
+        self.0.pauses.set(self.0.pauses.get() + 1);
+    }
+
+    /// How often a body has waited for its receiver while the bytes in use were at their limit.
+    pub fn pauses(&self) -> u64 {
+        self.0.pauses.get()
     }
 
     /// Drops the buffers that were not needed since the last call.
@@ -282,6 +329,9 @@ impl Drop for Buf {
         state.used.set(state.used.get() - 1);
         if self.data.len() == BUFFER_BYTES {
             state.free.put(std::mem::take(&mut self.data));
+        } else {
+            let larger_bytes = self.data.len() - BUFFER_BYTES;
+            state.larger_bytes.set(state.larger_bytes.get() - larger_bytes);
         }
     }
 }
@@ -363,8 +413,29 @@ mod tests {
     #[test]
     fn a_large_buffer_is_not_kept() {
         let pool = BufferPool::default();
-        drop(pool.take_sized(BUFFER_BYTES + 1));
-        assert_eq!((pool.used(), pool.pooled()), (0, 0));
+        let large = pool.take_sized(BUFFER_BYTES + 1);
+        assert_eq!(pool.used_bytes(), BUFFER_BYTES + 1 + HEADROOM_BYTES);
+        drop(large);
+        assert_eq!((pool.used(), pool.pooled(), pool.used_bytes()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_pool_is_full_at_its_limit_and_still_gives_buffers() {
+        let pool = BufferPool::default();
+        pool.limit(2 * BUFFER_BYTES);
+        let first = pool.take();
+        assert!(!pool.is_full() && !pool.is_crowded());
+        let second = pool.take_sized(2 * BUFFER_BYTES);
+        assert!(pool.is_full() && pool.is_crowded());
+        let third = pool.take();
+        assert_eq!(third.room(), BUFFER_BYTES - third.window().start);
+        drop((second, third));
+        assert!(!pool.is_full());
+        drop(first);
+        pool.limit(usize::MAX);
+        let bufs: Vec<Buf> = (0..READ_AHEAD_BUFFERS_MAX).map(|_| pool.take()).collect();
+        assert!(pool.is_crowded() && !pool.is_full());
+        drop(bufs);
     }
 
     #[test]

@@ -89,6 +89,12 @@ pub struct WorkerCells {
     pub buffers_used: Count,
     /// Buffers kept for reuse (gauge).
     pub buffers_pooled: Count,
+    /// Bytes of the buffers in use (gauge).
+    pub buffer_bytes: Count,
+    /// The limit on the bytes of the buffers in use (gauge).
+    pub buffer_bytes_max: Count,
+    /// Waits of bodies and tunnels for their receivers at this limit.
+    pub buffer_pauses: Count,
     /// Bytes of HTTP/2 frames that are not written yet (gauge).
     pub http2_held_bytes: Count,
 }

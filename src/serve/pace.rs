@@ -3,6 +3,10 @@
 //! A write that waits for a slow receiver holds its buffer. So no more of a body is read than the
 //! receiver accepts without waiting. If it accepts too little, the proxy waits before it takes a
 //! buffer for the read. A read that waits for a slow sender returns its buffer to the pool.
+//!
+//! At the limit of all buffers, no body waits with a buffer: each portion waits for a receiver that
+//! accepts it, and for its sender, before it takes one. Nothing waits for a buffer, so held bytes
+//! are always written, and a fast body goes on beside slow ones.
 
 use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
@@ -11,7 +15,7 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use crate::runtime::alarm::Alarm;
-use crate::runtime::buffer::{BUFFER_BYTES, Buf};
+use crate::runtime::buffer::{BUFFER_BYTES, Buf, BufferPool};
 use crate::runtime::io::{Io, Read, Stream};
 use crate::wire::Wire;
 
@@ -78,14 +82,20 @@ impl Pace {
 
     /// Whether to call [`Pace::renew`] before the next read. The caller must drop its buffer before
     /// that.
-    pub fn is_due(&self) -> bool {
-        self.ahead_bytes.get() < BUFFER_BYTES
+    pub fn is_due(&self, buffers: &BufferPool) -> bool {
+        self.ahead_bytes.get() < BUFFER_BYTES || buffers.is_full()
     }
 
     /// Asks `sink` for its free space, and waits while there is too little. Calls `waits` when it
     /// begins to wait.
-    pub async fn renew(&self, sink: &impl Stream, waits: impl FnOnce()) {
+    pub async fn renew(&self, buffers: &BufferPool, sink: &impl Stream, waits: impl FnOnce()) {
         let room = pin!(sink.room(ROOM_MIN_BYTES));
+        let waits = || {
+            if buffers.is_full() {
+                buffers.count_pause();
+            }
+            waits();
+        };
         let room = noticed(room, waits).await;
         self.ahead_bytes.set(room.max(PORTION_MIN_BYTES));
     }
@@ -162,12 +172,23 @@ mod tests {
 
     #[test]
     fn a_body_of_32_kib_asks_its_sink_nothing() {
-        let pace = Pace::default();
+        let (pace, buffers) = (Pace::default(), BufferPool::default());
         for portion in [31, 1] {
-            assert!(!pace.is_due());
+            assert!(!pace.is_due(&buffers));
             pace.passed(portion * 1024);
         }
         pace.passed(1024);
-        assert!(pace.is_due());
+        assert!(pace.is_due(&buffers));
+    }
+
+    #[test]
+    fn at_the_limit_of_all_buffers_each_portion_asks_its_sink() {
+        let (pace, buffers) = (Pace::default(), BufferPool::default());
+        buffers.limit(BUFFER_BYTES);
+        assert!(!pace.is_due(&buffers));
+        let held = buffers.take();
+        assert!(pace.is_due(&buffers));
+        drop(held);
+        assert!(!pace.is_due(&buffers));
     }
 }

@@ -91,11 +91,13 @@ pub async fn response<I: Io>(
             buf = exchange.downstream.worker.io.buffers().take();
             continue;
         }
-        if pace.is_due() {
+        let buffers = exchange.downstream.worker.io.buffers();
+        if pace.is_due(buffers) {
             drop(buf);
-            let renewed = pace.renew(&exchange.downstream.stream, || free(drafts, outgoing));
+            let free = || free(drafts, outgoing);
+            let renewed = pace.renew(buffers, &exchange.downstream.stream, free);
             patiently(exchange, pin!(renewed)).await?;
-            buf = exchange.downstream.worker.io.buffers().take();
+            buf = buffers.take();
         }
         buf = match read_after(exchange, outgoing, upstream, &pace, (wait, buf)).await {
             Ok(Some(buf)) => buf,

@@ -341,8 +341,9 @@ impl<I: Io> Direction<'_, I> {
 
     /// Waits until the sink accepts more bytes. Returns `None` if the idle timeout passes first.
     async fn await_room(&self) -> Option<()> {
-        match self.pace.is_due() {
-            true => self.patiently(pin!(self.pace.renew(self.to, || ()))).await,
+        let buffers = self.io.buffers();
+        match self.pace.is_due(buffers) {
+            true => self.patiently(pin!(self.pace.renew(buffers, self.to, || ()))).await,
             false => Some(()),
         }
     }

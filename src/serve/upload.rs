@@ -43,10 +43,10 @@ pub async fn run<I: Io>(
     let pace = Pace::to(&upstream.stream);
     let mut buf = io.buffers().take();
     loop {
-        if pace.is_due() {
+        if pace.is_due(io.buffers()) {
             drop(buf);
             connection.alarm.set(io.now() + stalled);
-            let renewed = pin!(pace.renew(&upstream.stream, || ()));
+            let renewed = pin!(pace.renew(io.buffers(), &upstream.stream, || ()));
             if connection.alarm.guard(renewed).await.is_err() {
                 return failed(exchange, between, ENDPOINT_STALLED);
             }

@@ -230,6 +230,12 @@ impl<I: Io> Worker<I> {
         buffers.trim();
         self.cells().buffers_used.set(buffers.used() as u64);
         self.cells().buffers_pooled.set(buffers.pooled() as u64);
+        if let Some(bytes) = self.overload.buffer_bytes() {
+            buffers.limit(bytes);
+            self.cells().buffer_bytes_max.set(bytes as u64);
+        }
+        self.cells().buffer_bytes.set(buffers.used_bytes() as u64);
+        self.cells().buffer_pauses.set(buffers.pauses());
         self.cells().http2_held_bytes.set(held_bytes() as u64);
     }
 }

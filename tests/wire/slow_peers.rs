@@ -262,6 +262,53 @@ fn a_tunnel_whose_sink_does_not_read_costs_no_buffer() {
     }
 }
 
+/// Requests without complete heads. Each holds a buffer: together more than 1 MiB.
+const HEADS: usize = 40;
+
+#[test]
+fn at_the_limit_of_all_buffers_slow_peers_wait_and_fast_ones_go_on() {
+    let speech = Speech::chunked("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let origin = Origin::scripted({
+        let speech = speech.clone();
+        move |peer| {
+            read_head(&mut peer.stream);
+            speech.send(&mut peer.stream, &AtomicUsize::new(0));
+        }
+    });
+    let (port, raw, at) = (free_port(), free_port(), origin.address());
+    let config = format!(
+        "limits: {{buffer_bytes: 1MiB}}\n\
+         listeners:\n  web: {{bind: 127.0.0.1:{port}}}\n\
+         \x20 raw: {{bind: 127.0.0.1:{raw}, protocol: tcp, service: raw}}\n\
+         routes: {{\"*\": [{{to: app}}]}}\n\
+         services:\n  app: {{protocol: http1, endpoints: [\"{at}\"]}}\n\
+         \x20 raw: {{protocol: tcp, endpoints: [\"{at}\"]}}\n"
+    );
+    let proxy = Proxy::start_with(&config, 1);
+    let metric = |name: &str| proxy.metric(&format!("ringway_worker_buffer{name}{{"));
+    let begin = |port, head: &str| {
+        let mut client = connect(port);
+        client.write_all(head.as_bytes()).unwrap();
+        client
+    };
+    let heads = [(); HEADS].map(|()| begin(port, "GET / HTTP/1.1\r\n"));
+    eventually("the share", || (metric("_bytes_max") == 1_048_576.0).then_some(()));
+    eventually("the limit", || (metric("_bytes") >= 1_048_576.0).then_some(()));
+    let ask = |port| begin(port, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let slow = [port, port, port, raw, raw].map(ask);
+    eventually("the slow ones to wait", || (metric("_pauses_total") >= 3.0).then_some(()));
+    [port, raw].into_iter().for_each(|port| speech.hear(&mut ask(port)));
+    let most = HEADS + slow.len() / 2;
+    eventually("few buffers", || (metric("s_used") <= most as f64).then_some(()));
+    std::thread::scope(|scope| {
+        for mut client in slow {
+            let speech = &speech;
+            scope.spawn(move || speech.hear(&mut client));
+        }
+    });
+    drop(heads);
+}
+
 /// A message of two blocks, whose sender pauses between them.
 #[derive(Clone)]
 struct Pausing {

@@ -168,10 +168,49 @@ fn families<T>(page: &mut Page, items: &[T], label: Label<T>, metrics: &[Metric<
     }
 }
 
+/// A worker's number and counters.
+type WorkerItem<'a> = (usize, &'a crate::runtime::core::WorkerCells);
+
+fn buffers<'a>(page: &mut Page, workers: &[WorkerItem<'a>], label: Label<WorkerItem<'a>>) {
+    families(
+        page,
+        workers,
+        label,
+        &[
+            ("gauge", "ringway_worker_buffers_used", "Buffers in use.", |i| {
+                i.1.buffers_used.value()
+            }),
+            ("gauge", "ringway_worker_buffers_pooled", "Buffers kept for reuse.", |i| {
+                i.1.buffers_pooled.value()
+            }),
+            ("gauge", "ringway_worker_buffer_bytes", "Bytes of the buffers in use.", |i| {
+                i.1.buffer_bytes.value()
+            }),
+            (
+                "gauge",
+                "ringway_worker_buffer_bytes_max",
+                "The worker's share of limits.buffer_bytes.",
+                |i| i.1.buffer_bytes_max.value(),
+            ),
+            (
+                "counter",
+                "ringway_worker_buffer_pauses_total",
+                "Waits for a slow peer before a read, at limits.buffer_bytes.",
+                |i| i.1.buffer_pauses.value(),
+            ),
+            (
+                "gauge",
+                "ringway_worker_http2_held_bytes",
+                "Bytes for HTTP/2 peers that are not written yet.",
+                |i| i.1.http2_held_bytes.value(),
+            ),
+        ],
+    );
+}
+
 fn workers(page: &mut Page, known: &Known) {
     let workers: Vec<_> = known.workers.iter().enumerate().collect();
-    type Item<'a> = (usize, &'a crate::runtime::core::WorkerCells);
-    let label: Label<Item<'_>> = |item| vec![("worker", item.0.to_string())];
+    let label: Label<WorkerItem<'_>> = |item| vec![("worker", item.0.to_string())];
     families(
         page,
         &workers,
@@ -210,20 +249,9 @@ fn workers(page: &mut Page, known: &Known) {
                 "Mirrored requests in progress.",
                 |i| i.1.mirrored.value(),
             ),
-            ("gauge", "ringway_worker_buffers_used", "Buffers in use.", |i| {
-                i.1.buffers_used.value()
-            }),
-            ("gauge", "ringway_worker_buffers_pooled", "Buffers kept for reuse.", |i| {
-                i.1.buffers_pooled.value()
-            }),
-            (
-                "gauge",
-                "ringway_worker_http2_held_bytes",
-                "Bytes for HTTP/2 peers that are not written yet.",
-                |i| i.1.http2_held_bytes.value(),
-            ),
         ],
     );
+    buffers(page, &workers, label);
     page.family("ringway_worker_info", "gauge", "The kernel interface of each worker.");
     for (worker, driver) in known.drivers.iter().enumerate() {
         page.sample("ringway_worker_info", &[("worker", &worker), ("driver", driver)], 1);

@@ -84,6 +84,10 @@ pub struct Limits {
     pub chunk_extension_bytes: Option<Size>,
     /// The maximum number of bytes of the trailers of a message. Default 8KiB.
     pub trailer_bytes: Option<Size>,
+    /// The number of bytes of all buffers at which HTTP/1 bodies and tunnels are read only while
+    /// their receivers accept bytes. Default: a quarter of the cgroup's memory limit, or of the
+    /// memory of the machine.
+    pub buffer_bytes: Option<Placed<Size>>,
     /// The maximum number of mirrored requests in progress, for each worker. Default 256.
     pub mirrored_requests: Option<u32>,
     /// The maximum number of keys of one rate limit: header values, identities or addresses. In a

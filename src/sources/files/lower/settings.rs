@@ -65,6 +65,7 @@ fn limits(limits: Limits) -> model::Limits {
         uri_bytes: bytes(limits.uri_bytes),
         chunk_extension_bytes: bytes(limits.chunk_extension_bytes),
         trailer_bytes: bytes(limits.trailer_bytes),
+        buffer_bytes: size(limits.buffer_bytes),
         mirrored_requests: limits.mirrored_requests,
         rate_limit_keys: limits.rate_limit_keys.map(Into::into),
         http2: http2::limits(limits.http2),
