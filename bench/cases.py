@@ -107,17 +107,22 @@ RATE = "rate"
 RATE_CASE = Case(RATE, "latency at a fixed rate", "-c 64")
 RATE_HTTP2 = "h2-rate"
 RATE_HTTP2_CASE = Case(RATE_HTTP2, "latency of HTTP/2 at a fixed rate", "-c 10", listener="h2_h1")
+RATE_HTTP3 = "h3-rate"
+RATE_HTTP3_CASE = Case(RATE_HTTP3, "latency of HTTP/3 at a fixed rate", "--http3 -c 10 -m 10",
+                       listener="h3", tls=True)
+RATE_CASES = [RATE_CASE, RATE_HTTP2_CASE, RATE_HTTP3_CASE]
 #: The case whose saturation gives the rate, by the case of latency.
-SATURATED = {RATE: "h1-64", RATE_HTTP2: "h2-h1"}
+SATURATED = {RATE: "h1-64", RATE_HTTP2: "h2-h1", RATE_HTTP3: "h3-h1"}
 MEMORY = "memory"
 MEMORY_TLS = "memory-tls"
 IDLE_HTTP2 = "idle-h2"
 STARTUP = "startup"
-OTHERS = [RATE, RATE_HTTP2, MEMORY, MEMORY_TLS, IDLE_HTTP2, STARTUP]
+OTHERS = [RATE, RATE_HTTP2, RATE_HTTP3, MEMORY, MEMORY_TLS, IDLE_HTTP2, STARTUP]
 #: Titles of the cases without a burst of load.
 TITLES = {
     RATE: "latency at a fixed rate",
     RATE_HTTP2: "latency of HTTP/2 at a fixed rate",
+    RATE_HTTP3: "latency of HTTP/3 at a fixed rate",
     MEMORY: "resident memory at idle and per idle HTTP/1.1 connection",
     MEMORY_TLS: "memory per idle TLS connection",
     IDLE_HTTP2: "memory per idle HTTP/2 connection",
@@ -310,7 +315,7 @@ class Bench:
         """Sends requests at a fixed rate. Returns a report with latencies."""
         duration_s = self.options.rate_burst
         if not case.is_http2():
-            arguments = ["--rate", str(rate), *case.arguments, *case.target(instance)]
+            arguments = ["--rate", str(rate), *self.arguments(case), *case.target(instance)]
             return self.load(arguments, duration_s)
         connections = int(case.arguments[case.arguments.index("-c") + 1])
         arguments = [*case.host(), *case.target(instance)]

@@ -38,7 +38,7 @@ def figures(results):
     for rate in results.get("rates", []):
         for key, label in (("p50", "p50"), ("p99", "p99"), ("p99_9", "p99.9")):
             values = {name: row[key] for name, row in rate["rows"].items()}
-            protocol = "HTTP/2: " if rate.get("case") == "h2-rate" else ""
+            protocol = {"h2-rate": "HTTP/2: ", "h3-rate": "HTTP/3: "}.get(rate.get("case"), "")
             rows.append((f"{protocol}{label} at {rate['rate']:.0f} requests/s", LATENCY, values))
     memory = results.get("memory") or {}
     if memory:

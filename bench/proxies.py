@@ -257,7 +257,9 @@ class Caddy(Proxy):
     template = "caddy.conf"
 
     def read_version(self):
-        return first(r"v(\S+)", output([self.binary, "version"])) or "unknown"
+        # `caddy version` says `unknown` when `go install` has built it; its build information has the version.
+        said = output([self.binary, "version"]) + output([self.binary, "build-info"])
+        return first(r"\bv(\d+\.\S+)", said.split("\ndep")[0]) or "unknown"
 
     def command(self, config):
         # The scheduler of Go has one thread, as the workers of the others.

@@ -94,12 +94,13 @@ class Client(QuicConnectionProtocol):
 
 
 @asynccontextmanager
-async def client(port, ticket=None, keep_ticket=None, keep_token=None, early=False, name="localhost", **options):
+async def client(port, ticket=None, keep_ticket=None, keep_token=None, early=False, name="localhost",
+                 host="127.0.0.1", **options):
     """A connection to the proxy."""
     configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE,
                                       server_name=name, **options)
     configuration.session_ticket = ticket
-    async with connect("127.0.0.1", port, configuration=configuration, create_protocol=Client,
+    async with connect(host, port, configuration=configuration, create_protocol=Client,
                        session_ticket_handler=keep_ticket, token_handler=keep_token,
                        wait_connected=not early) as connection:
         if early:
@@ -107,11 +108,11 @@ async def client(port, ticket=None, keep_ticket=None, keep_token=None, early=Fal
         yield connection
 
 
-async def await_endpoint(port):
+async def await_endpoint(port, host="127.0.0.1"):
     """Waits until an endpoint answers: UDP has nothing that tells when somebody listens."""
     for _ in range(60):
         try:
-            async with asyncio.timeout(1), client(port) as it:
+            async with asyncio.timeout(1), client(port, host=host) as it:
                 await it.ask("/hello")
                 return
         except (ConnectionError, asyncio.TimeoutError):

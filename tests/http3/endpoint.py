@@ -1,4 +1,5 @@
-"""aioquic as an endpoint of HTTP/3: `python endpoint.py PORT CERTIFICATE KEY`. It answers some paths of origin.py."""
+"""aioquic as an endpoint of HTTP/3: `python endpoint.py PORT CERTIFICATE KEY [ADDRESS]`. It answers some paths of
+origin.py."""
 
 import asyncio
 import hashlib
@@ -48,10 +49,10 @@ class Endpoint(QuicConnectionProtocol):
         self.transmit()
 
 
-async def main(port, certificate, key):
+async def main(port, certificate, key, address="127.0.0.1"):
     configuration = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN)
     configuration.load_cert_chain(certificate, key)
-    await serve("127.0.0.1", port, configuration=configuration, create_protocol=Endpoint)
+    await serve(address, port, configuration=configuration, create_protocol=Endpoint)
     await asyncio.sleep(600)
 
 

@@ -1,4 +1,5 @@
 // quic-go as a client of HTTP/3: `http3-go URL`. It checks the messages of tests/http3/origin.py.
+// `http3-go bodies URL LENGTH SHA-256` compares a body of this length, down and up, with its digest.
 // As an endpoint: `http3-go serve ADDRESS CERTIFICATE KEY` answers some of the same paths.
 package main
 
@@ -70,9 +71,24 @@ func serve(address, certificate, key string) {
 	os.Exit(1)
 }
 
+func bodies(base, length, digest string) {
+	transport := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	client := &http.Client{Transport: transport, Timeout: 3 * time.Minute}
+	_, down := get(client, base+"/bytes/"+length)
+	check("down", fmt.Sprintf("%d %x", len(down), sha256.Sum256(down)), length+" "+digest)
+	request, _ := http.NewRequest("POST", base+"/sum", bytes.NewReader(down))
+	_, up := body(client, request)
+	check("up", string(up), length+" "+digest)
+	transport.Close()
+}
+
 func main() {
 	if os.Args[1] == "serve" {
 		serve(os.Args[2], os.Args[3], os.Args[4])
+	}
+	if os.Args[1] == "bodies" {
+		bodies(os.Args[2], os.Args[3], os.Args[4])
+		return
 	}
 	base := os.Args[1]
 	transport := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
