@@ -153,6 +153,8 @@ impl Outlet {
         }
         queue.bytes += lines.len() + BATCH_COST_BYTES;
         queue.batches.push_back(lines);
+        // The thread that wakes up must not find the lock taken.
+        drop(queue);
         self.0.changed.notify_all();
     }
 

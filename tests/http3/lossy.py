@@ -26,7 +26,7 @@ from peers import await_port, free_port, spawn, stop_all  # noqa: E402
 GO = os.path.join(ROOT, "target/tools/http3-go")
 SECONDS = 150
 # The percentage, the milliseconds of delay, and the bytes of each body.
-QUICK = [(1, 2, 5_000_000), (10, 2, 2_000_000)]
+QUICK = [(1, 2, 2_000_000), (10, 2, 500_000)]
 LONG = [(1, 2, 20_000_000), (10, 2, 4_000_000)]
 CONFIG = """
 admin: {{bind: "off"}}
