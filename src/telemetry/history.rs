@@ -258,6 +258,10 @@ impl History {
 fn of_service(service: &Service) -> Option<Traffic> {
     let stats = &service.stats;
     let requests = (0..6).map(|class| stats.sum(|cells| &cells.status_class[class])).sum();
+    // Most services of a large configuration are idle. They cost no more than this.
+    if requests == 0 {
+        return None;
+    }
     let errors = match service.protocol {
         // A TCP connection has no status. It has failed if it has a flag.
         Protocol::Tcp => {
@@ -269,7 +273,7 @@ fn of_service(service: &Service) -> Option<Traffic> {
         _ => stats.sum(|cells| &cells.status_class[4]),
     };
     let buckets = std::array::from_fn(|bucket| stats.sum(|cells| &cells.duration.buckets[bucket]));
-    (requests > 0).then_some(Traffic { requests, errors, buckets })
+    Some(Traffic { requests, errors, buckets })
 }
 
 /// The counters of the clients of inbound listeners.
