@@ -51,7 +51,7 @@ pub(super) fn limits(compiler: &mut Compiler<'_>) -> Limits {
         compiler.fault(&bytes.origin, message);
     }
     if let Some(bytes) = written.buffer_bytes.as_ref().filter(|b| b.value < BUFFER_BYTES_MIN) {
-        let help = "without this key, it is a quarter of the memory limit";
+        let help = "without this key, it is a quarter of the memory";
         compiler.fault_with_help(&bytes.origin, "this must be at least 1 MiB", help);
     }
     if let Some(keys) = written.rate_limit_keys.as_ref().filter(|keys| keys.value == 0) {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource as Limited, UsageWho, getrlimit, getrusage};
 
 use super::cpus::{memory, memory_limit};
+use crate::runtime::buffer::BUFFER_BYTES;
 use crate::snapshot::{Level, Overload, OverloadTerms, Pressure, Resource, Watched};
 use crate::telemetry::status::Reading;
 
@@ -20,11 +21,16 @@ pub const READ_INTERVAL: Duration = Duration::from_millis(500);
 const CPU_SMOOTHING: f64 = 0.25;
 
 /// By default, all buffers together may have one of this many parts of the memory.
-const DEFAULT_BUFFERS_PART: usize = 4;
+const DEFAULT_BUFFERS_PART: u64 = 4;
+
+/// The least share of a worker. With less, most of its time would go into asking for free space.
+const BUFFER_SHARE_MIN_BYTES: usize = 8 * BUFFER_BYTES;
 
 /// Monitors the resources of the process.
 pub struct Monitor {
     level: Arc<Overload>,
+    /// The default of `limits.buffer_bytes`. `None` if the memory of the machine is not known.
+    default_buffer_bytes: Option<usize>,
     pressures: [Pressure; Resource::ALL.len()],
     /// The number of CPUs that the process may use.
     cpus: f64,
@@ -44,16 +50,19 @@ impl Monitor {
     /// CPUs.
     pub fn new(level: Arc<Overload>, cpus: f64) -> Self {
         let cpu = CpuTime { at: Instant::now(), used: cpu_time(), smoothed: 0.0 };
-        Self { level, pressures: Default::default(), cpus, cpu }
+        // The heads, the tasks, TLS and the sockets of connections need memory, too, and the
+        // frames of HTTP/2.
+        let least = [memory_limit(), memory()].into_iter().flatten().min();
+        let default_buffer_bytes = least.map(|bytes| (bytes / DEFAULT_BUFFERS_PART) as usize);
+        Self { level, default_buffer_bytes, pressures: Default::default(), cpus, cpu }
     }
 
     /// Tells each of `workers` its share of the buffers. `bytes` is `limits.buffer_bytes`. The
-    /// default is a quarter of the memory limit, or of the memory of the machine. The heads, the
-    /// tasks, TLS and the sockets of connections need memory, too, and the buffers of HTTP/2.
+    /// default is a quarter of the memory of the machine, or of the group's limit if that is less.
     pub fn share_buffers(&self, bytes: Option<usize>, workers: usize) {
-        let quarter = || Some(memory_limit().or_else(memory)? as usize / DEFAULT_BUFFERS_PART);
-        if let Some(bytes) = bytes.or_else(quarter) {
-            self.level.set_buffer_bytes((bytes / workers.max(1)).max(1));
+        if let Some(bytes) = bytes.or(self.default_buffer_bytes) {
+            let share = bytes / workers.max(1);
+            self.level.set_buffer_bytes(share.max(BUFFER_SHARE_MIN_BYTES));
         }
     }
 

@@ -51,8 +51,6 @@ struct PoolState {
     /// The number of bytes in use from which bodies are read only while their receivers accept
     /// bytes.
     bytes_max: Cell<usize>,
-    /// Like [`READ_AHEAD_BUFFERS_MAX`], or less if `bytes_max` is small.
-    read_ahead_max: Cell<usize>,
     /// How often a body has waited for its receiver at `bytes_max`.
     pauses: Cell<u64>,
     /// The number of pooled blocks made so far.
@@ -66,7 +64,6 @@ impl Default for PoolState {
             used: Cell::default(),
             larger_bytes: Cell::default(),
             bytes_max: Cell::new(usize::MAX),
-            read_ahead_max: Cell::new(READ_AHEAD_BUFFERS_MAX),
             pauses: Cell::default(),
             made: Cell::default(),
         }
@@ -119,7 +116,7 @@ impl BufferPool {
     /// Whether too many buffers are in use. If so, a connection that waits for bytes holds no
     /// buffer.
     pub fn is_crowded(&self) -> bool {
-        self.used() >= self.0.read_ahead_max.get()
+        self.used() >= READ_AHEAD_BUFFERS_MAX || self.is_full()
     }
 
     /// The number of bytes in use. A buffer counts whole, even if it has little data.
@@ -131,7 +128,6 @@ impl BufferPool {
     /// bodies ask [`BufferPool::is_full`] before they take a buffer.
     pub fn limit(&self, bytes: usize) {
         self.0.bytes_max.set(bytes);
-        self.0.read_ahead_max.set(READ_AHEAD_BUFFERS_MAX.min(bytes / BUFFER_BYTES));
     }
 
     /// Whether the bytes in use are at their limit. If so, a body takes a buffer only if its

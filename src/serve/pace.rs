@@ -4,9 +4,9 @@
 //! receiver accepts without waiting. If it accepts too little, the proxy waits before it takes a
 //! buffer for the read. A read that waits for a slow sender returns its buffer to the pool.
 //!
-//! At the limit of all buffers, no body waits with a buffer: each portion waits for a receiver that
-//! accepts it, and for its sender, before it takes one. Nothing waits for a buffer, so held bytes
-//! are always written, and a fast body goes on beside slow ones.
+//! At the limit of all buffers, no body waits with a buffer after its first portion: each one waits
+//! for a receiver that accepts it, and for its sender, before it takes one. Nothing waits for a
+//! buffer, so held bytes are always written, and a fast body goes on beside slow ones.
 
 use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};

@@ -169,7 +169,9 @@ class Sides:
 def client_there(sides, name, port, directory, length):
     """Runs a client of this file in the other namespace."""
     os.makedirs(directory, exist_ok=True)
-    done = subprocess.run([*sides.within, sys.executable, os.path.abspath(__file__), "--client", name, str(port),
+    # It ends the programs that the client has started, too.
+    within = ["timeout", str(SECONDS - 5), *sides.within]
+    done = subprocess.run([*within, sys.executable, os.path.abspath(__file__), "--client", name, str(port),
                            directory, str(length)], capture_output=True, text=True, timeout=SECONDS)
     if done.returncode:
         raise AssertionError(f"{name}: {done.stdout[-500:]}{done.stderr[-1500:]}")

@@ -109,11 +109,11 @@ pub const METRICS: &str =
 pub const HTTPS: &str = "write `redirect_https: true` in the listener without `tls`, and take this \
     rule out, with its host if it was the only rule there; for some paths alone, \
     `redirect: {scheme: https}` below a host with its port: \"*:PORT\"";
-pub const HTTPS_OF_NGINX: &str = "there are no variables: what is left out stays. Write \
-    `redirect: {scheme: https}`, and `status` for another one; for all of a listener, write \
-    `redirect_https: true` there in place of such rules";
+pub const HTTPS_OF_NGINX: &str = "there are no variables: the other parts of the URL stay. \
+    Write `redirect_https: true` in the listener without `tls`, and take this rule out; for some \
+    paths alone, `redirect: {scheme: https}` below a host with its port: \"*:PORT\"";
 pub const REDIRECT_WITH_STATUS: &str = "write its parts: `redirect: {status: STATUS, \
-    scheme: https, host: HOST, path: PATH}`; what is left out stays";
+    scheme: https, host: HOST, path: PATH}`; the parts that you leave out stay";
 pub const REDIRECT_RULE: &str = "write `redirect_https: true`; for some hosts or paths alone, \
     write rules below a host with its port: routes: {\"*:PORT\": [{redirect: {scheme: https}}]}";
 pub const CLIENTS: &str = "a rule cannot choose by address; to let only it in: authorization: \

@@ -139,8 +139,8 @@ const KINDS: &[(&str, &str)] = &[
     ("ProxyConfig", "take it out: settings of the process are in the files of Ringway"),
 ];
 
-const NO_ENVOY: &str = "Ringway is no Envoy: take it out, and write in a file of Ringway what it \
-    does: `rate_limit`, `headers`, `retries`, `timeout` and others are keys of rules and services";
+const NO_ENVOY: &str = "Ringway has no filters of Envoy: take it out. Most uses of them have keys \
+    in rules and services of Ringway's own files: `rate_limit`, `headers`, `retries`, `timeout`";
 
 const REDIRECT_PARTS: &str = "write `redirect: {{urlparts=scheme: https, host: HOST}}`; \
     without `path`, the path stays";

@@ -113,14 +113,14 @@ impl Gateways {
     pub(super) fn advice(&self, name: &str) -> String {
         let (namespace, short) = name.split_once('/').unwrap_or(("", name));
         let parts = || short.split_once('.').map(|(short, rest)| (short, rest.split('.').next()));
-        let fits = |known: &&String| {
-            known.split_once('/').is_some_and(|(other, it)| {
-                it == short
-                    || parts().is_some_and(|parts| parts == (it, Some(other)))
-                    || other == namespace && is_slip(short, it)
+        let known = || self.0.keys().filter_map(|known| Some((known, known.split_once('/')?)));
+        let slip = known().find(|(_, (other, it))| *other == namespace && is_slip(short, it));
+        let elsewhere = || {
+            known().find(|(_, (other, it))| {
+                *it == short || parts().is_some_and(|parts| parts == (*it, Some(*other)))
             })
         };
-        match self.0.keys().find(fits) {
+        match slip.or_else(elsewhere).map(|(known, _)| known) {
             Some(known) => format!("did you mean {known:?}? the name is NAMESPACE/NAME"),
             None => "write the Gateway into a file of this source".to_owned(),
         }

@@ -221,7 +221,11 @@ impl Hosts {
             let [other, below] = parts(host);
             below == rest && is_slip(&name, &other)
         };
-        let is_elsewhere = |host: &&String| parts(host)[0] == name;
+        // Only services of Kubernetes have namespaces.
+        let cluster = format!(".svc.{}", self.domain);
+        let is_elsewhere = |host: &&String| {
+            full.ends_with(&cluster) && host.ends_with(&cluster) && parts(host)[0] == name
+        };
         let known = || self.hosts.keys();
         match known().find(is_slip).or_else(|| known().find(is_elsewhere)) {
             Some(host) => format!("did you mean {host:?}?"),

@@ -195,7 +195,7 @@ fn buffers<'a>(page: &mut Page, workers: &[WorkerItem<'a>], label: Label<WorkerI
             (
                 "counter",
                 "ringway_worker_buffer_pauses_total",
-                "Waits for a slow peer before a read, at limits.buffer_bytes.",
+                "Waits for a slow peer while the buffers are at limits.buffer_bytes.",
                 |i| i.1.buffer_pauses.value(),
             ),
             (

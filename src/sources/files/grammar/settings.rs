@@ -85,8 +85,8 @@ pub struct Limits {
     /// The maximum number of bytes of the trailers of a message. Default 8KiB.
     pub trailer_bytes: Option<Size>,
     /// The number of bytes of all buffers at which HTTP/1 bodies and tunnels are read only while
-    /// their receivers accept bytes. Default: a quarter of the cgroup's memory limit, or of the
-    /// memory of the machine.
+    /// their receivers accept bytes. Default: a quarter of the memory of the machine, or of the
+    /// cgroup's memory limit if that is less.
     pub buffer_bytes: Option<Placed<Size>>,
     /// The maximum number of mirrored requests in progress, for each worker. Default 256.
     pub mirrored_requests: Option<u32>,
