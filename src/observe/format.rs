@@ -205,10 +205,10 @@ fn put_addresses(out: &mut Vec<u8>, record: &Record<'_>) {
     put_quoted(out, key!("peer"), record.peer.as_ref(), put_socket_address);
     put_quoted(out, key!("client"), record.client.as_ref(), put_ip);
     match record.endpoint {
-        Some(Address::Unix(_)) => {
+        Some(path @ Address::Unix(_)) => {
             put_key(out, key!("endpoint"));
             // A path may have any characters.
-            put_json(out, record.endpoint.map(Address::to_string).unwrap_or_default().as_bytes());
+            put_json(out, path.to_string().as_bytes());
         }
         Some(Address::Tcp(address)) => {
             put_quoted(out, key!("endpoint"), Some(address), put_socket_address);

@@ -6,7 +6,7 @@ use super::headers::{Wanted, is_secret};
 use super::parse;
 use super::record::Record;
 use super::strftime::{self, TimePart};
-use super::text::{put, put_escaped, put_number};
+use super::text::{put, put_escaped, put_ip, put_number, put_socket_address};
 use crate::grpc::Code;
 
 /// A part of a format.
@@ -284,12 +284,12 @@ impl Operator {
             Self::EndpointMs => millis(out, record.endpoint_duration_us),
             Self::RouteName => put_escaped(out, record.route.as_bytes()),
             Self::PeerWithoutPort => match record.peer {
-                Some(peer) => put(out, format_args!("{}", peer.ip().to_canonical())),
+                Some(peer) => put_ip(out, &peer.ip().to_canonical()),
                 None => out.push(b'-'),
             },
             Self::ClientWithPort => match (record.client, record.peer) {
                 (Some(client), Some(peer)) if client == peer.ip().to_canonical() => {
-                    put(out, format_args!("{peer}"));
+                    put_socket_address(out, &peer);
                 }
                 (Some(client), _) => put(out, format_args!("{client}:0")),
                 (None, _) => out.push(b'-'),
@@ -313,7 +313,7 @@ fn put_value(out: &mut Vec<u8>, record: &Record<'_>, value: &Value<'_>) {
         Value::Number(number) => put_number(out, *number),
         Value::Micros(us) => put_number(out, us / 1000),
         Value::Bool(is_so) => put(out, format_args!("{is_so}")),
-        Value::Ip(ip) => put(out, format_args!("{ip}")),
+        Value::Ip(ip) => put_ip(out, ip),
         Value::Flags => out.extend_from_slice(record.flags().as_bytes()),
     }
 }

@@ -146,8 +146,8 @@ const REDIRECT_PARTS: &str = "write `redirect: {{urlparts=scheme: https, host: H
     without `path`, the path stays";
 
 /// Advice for a text in the place of a map: the key of the map, the text, and the advice. A text
-/// that ends with `*` is a prefix; an empty text matches any text. `{}` in the advice is the text;
-/// the module `fill` describes the other placeholders.
+/// that ends with `*` is a prefix, `|` stands between several texts, and an empty text matches any
+/// text. `{}` in the advice is the text; the module `fill` describes the other placeholders.
 const SHAPES: &[Word] = &[
     ("listeners", "", "write `listeners: {{listeners=NAME: {bind: IP:PORT}}}`: each has a name"),
     ("routes", "", "write `routes: {\"*\": [{to: SERVICE}]}`: rules by host"),
@@ -190,22 +190,16 @@ const SHAPES: &[Word] = &[
     ("Match", "", "write `match: {path: {path|pathmatch=PATH}}`; for several, one rule for each"),
     ("Redirect", "https", advice::HTTPS),
     ("Redirect", "https://$*", advice::HTTPS_OF_NGINX),
-    ("Redirect", "301 https://$*", advice::HTTPS_OF_NGINX),
-    ("Redirect", "301*", advice::REDIRECT_WITH_STATUS),
-    ("Redirect", "302 https://$*", advice::HTTPS_OF_NGINX),
-    ("Redirect", "302*", advice::REDIRECT_WITH_STATUS),
-    ("Redirect", "303 https://$*", advice::HTTPS_OF_NGINX),
-    ("Redirect", "303*", advice::REDIRECT_WITH_STATUS),
-    ("Redirect", "307 https://$*", advice::HTTPS_OF_NGINX),
-    ("Redirect", "307*", advice::REDIRECT_WITH_STATUS),
-    ("Redirect", "308 https://$*", advice::HTTPS_OF_NGINX),
-    ("Redirect", "308*", advice::REDIRECT_WITH_STATUS),
+    (
+        "Redirect",
+        "301 https://$*|302 https://$*|303 https://$*|307 https://$*|308 https://$*",
+        advice::HTTPS_OF_NGINX,
+    ),
+    ("Redirect", "301*|302*|303*|307*|308*", advice::REDIRECT_WITH_STATUS),
     ("Redirect", "http*", REDIRECT_PARTS),
     ("Redirect", "/*", "write `redirect: {path: {}}`"),
     ("Redirect", "", "write `redirect: {path: PATH}`, with scheme, host or path"),
-    ("Respond", "2*", "write `respond: {status: {}}`"),
-    ("Respond", "4*", "write `respond: {status: {}}`"),
-    ("Respond", "5*", "write `respond: {status: {}}`"),
+    ("Respond", "2*|4*|5*", "write `respond: {status: {}}`"),
     ("Respond", "", "write `respond: {body: {=TEXT}}`; without `status`, it is 200"),
     ("Rewrite", "/*", "write `rewrite: {path: {}}`, or {prefix: {}} with match {path: PREFIX/*}"),
     ("Rewrite", "", "write `rewrite: {path: PATH}`"),
@@ -405,7 +399,8 @@ pub fn of_shape(
         Some(prefix) => found.starts_with(prefix),
         None => form.is_empty() || form == found,
     };
-    let habit = SHAPES.iter().find(|(known, form, _)| *known == shape && fits(form));
+    let fits_one = |forms: &str| forms.split('|').any(fits);
+    let habit = SHAPES.iter().find(|(known, forms, _)| *known == shape && fits_one(forms));
     habit.map(|(.., advice)| filled(advice, value).replace("{}", found))
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Object;
-use crate::compile::{habits, suggestion};
+use crate::compile::value_suggestion;
 use crate::model::{Item, Origin, Place};
 use crate::sources::yaml::diagnostic::{Diagnostic, SourceMap};
 use crate::sources::yaml::node::{Key, Kind, Node};
@@ -101,9 +101,7 @@ pub fn spelling(word: &str, known: &[&str]) -> String {
         |known: &&&str| word.strip_suffix(**known).is_some_and(|it| it.ends_with('_'));
     match same.or_else(|| known.iter().find(with_prefix)) {
         Some(right) => format!("write `{right}`"),
-        None => {
-            habits::of_value(word, known).map_or_else(|| suggestion(word, known), str::to_owned)
-        }
+        None => value_suggestion(word, known),
     }
 }
 
