@@ -87,7 +87,7 @@ pub(super) fn concurrency(
         compiler.fault_with_help(
             &percentile.origin,
             message,
-            "write a smaller one: the default is 50",
+            "write a number from 1 to 99; the default is 50",
         );
     }
     let mut time = |written: &Option<Item<Duration>>, default, range: (Duration, Duration)| {

@@ -164,26 +164,40 @@ fn serving(
     })
 }
 
+/// The keys that a listener for other bytes than HTTP has, for advice.
+pub(super) fn keys_of_bytes(written: &model::Listener) -> &'static str {
+    match written.service {
+        Some(_) => "`protocol` and `service`",
+        None => "`protocol`",
+    }
+}
+
 /// The reason why a listener cannot serve HTTP/3, and the advice.
-fn fault_of(written: &model::Listener) -> Option<(&'static str, &'static str)> {
+fn fault_of(written: &model::Listener) -> Option<(&'static str, String)> {
+    let fault = |message, help: &str| Some((message, help.to_owned()));
     let http = is_http(written.protocol);
     let addressed = written.binds.iter().any(|bind| matches!(bind.value, Bind::Tcp(_)));
     match () {
-        () if !http => Some((
-            "only a listener for HTTP serves HTTP/3",
-            "leave `http3` out; for HTTP/3 here, leave `protocol` and `service` out, and add `tls`",
-        )),
-        () if written.tls.is_empty() => {
-            Some(("HTTP/3 needs TLS", "add `tls: {cert: FILE, key: FILE}`, or `tls: mesh`"))
+        () if !http => {
+            let tls = match written.tls.is_empty() {
+                true => ", and add `tls: {cert: FILE, key: FILE}`",
+                false => "",
+            };
+            let keys = keys_of_bytes(written);
+            let help = format!("leave `http3` out; for HTTP/3 here, leave {keys} out{tls}");
+            Some(("only a listener for HTTP serves HTTP/3", help))
         }
-        () if !addressed => Some((
+        () if written.tls.is_empty() => {
+            fault("HTTP/3 needs TLS", "add `tls: {cert: FILE, key: FILE}`, or `tls: mesh`")
+        }
+        () if !addressed => fault(
             "HTTP/3 needs an address: QUIC runs over UDP",
             "add a bind such as 0.0.0.0:443, or leave `http3` out",
-        )),
-        () if written.proxy_protocol.is_some() => Some((
+        ),
+        () if written.proxy_protocol.is_some() => fault(
             "there is no PROXY protocol header over QUIC",
             "leave `proxy_protocol` out, or serve HTTP/3 with a listener of its own",
-        )),
+        ),
         () => None,
     }
 }

@@ -8,7 +8,7 @@ use super::rate_limits::{self, Owner};
 use super::routes::Hosts;
 use super::{Compiler, admin, http2, http3, is_token, jwt, mesh, suggestion, tcp, tls};
 use crate::authz::EscapedSlashes;
-use crate::cluster::Service;
+use crate::cluster::{Protocol, Service};
 use crate::mesh::{Direction, Passed};
 use crate::model::{self, Item, ListenerProtocol, Origin};
 use crate::net::{Address, Bind};
@@ -185,8 +185,16 @@ fn serves(
         }
         (ListenerProtocol::Quic, ..) => passed(compiler, item, services, hosts, all),
         (_, Some(service), _) => {
-            let help = "add `protocol: tcp` for bytes that are not HTTP; for HTTP, leave it out: \
-                        the rules in `routes` name services";
+            let is_tcp = |known: &Arc<Service>| {
+                *known.name == *service.value && known.protocol == Protocol::Tcp
+            };
+            let help = match services.iter().any(is_tcp) {
+                true => "add `protocol: tcp`, as in the service",
+                false => {
+                    "add `protocol: tcp` for bytes that are not HTTP; for HTTP, leave `service` \
+                     out: the rules in `routes` name services"
+                }
+            };
             compiler.fault_with_help(&service.origin, "`service` is for tcp listeners", help);
             None
         }
@@ -278,11 +286,12 @@ fn redirecting(
         compiler.fault_with_help(&host.origin, message, help);
         return None;
     }
+    let for_http = format!(
+        "leave `redirect_https` out; for HTTP, leave {} out",
+        http3::keys_of_bytes(written)
+    );
     let (message, help) = match () {
-        () if plain => (
-            "only HTTP can be redirected",
-            "leave `redirect_https` out; for HTTP, leave `protocol` and `service` out",
-        ),
+        () if plain => ("only HTTP can be redirected", for_http.as_str()),
         () if !written.tls.is_empty() => (
             "this listener speaks https already",
             "take it out here, and write it in a listener without `tls`, such as \

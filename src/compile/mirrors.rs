@@ -38,10 +38,12 @@ pub(super) fn mirror(
             "" => "endpoints: [IP:PORT]".to_owned(),
             version => format!("versions: {{{version}: [IP:PORT]}}"),
         };
-        let only = &only.name;
-        let help = format!(
-            "write `services: {{{name}: {{{endpoints}}}}}`, or name another version of {only}"
-        );
+        let versions = only.endpoints.load().subsets.len() > 1;
+        let other = match versions {
+            true => format!(", or name another version of {}", only.name),
+            false => String::new(),
+        };
+        let help = format!("write `services: {{{name}: {{{endpoints}}}}}`{other}");
         compiler.unknown(&to.origin, ("services", name), message, help);
         return None;
     }

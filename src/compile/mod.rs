@@ -418,12 +418,18 @@ impl<'a> Compiler<'a> {
         match material.value.bytes() {
             Ok(bytes) => Some(bytes),
             Err(reason) => {
-                match reason.contains("No such file") {
-                    true => {
-                        let help = "a relative path begins at the directory of this file";
-                        self.fault_with_help(&material.origin, reason, help);
+                let help = match reason {
+                    _ if reason.contains("No such file") => {
+                        "a relative path begins at the directory of this file"
                     }
-                    false => self.fault(&material.origin, reason),
+                    _ if reason.ends_with(" is not set") => {
+                        "set it for this process, or write the name of a file here"
+                    }
+                    _ => "",
+                };
+                match help {
+                    "" => self.fault(&material.origin, reason),
+                    help => self.fault_with_help(&material.origin, reason, help),
                 }
                 None
             }

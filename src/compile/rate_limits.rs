@@ -83,13 +83,29 @@ fn names(compiler: &mut Compiler<'_>, owner: &Owner<'_>, limits: &[&Item<model::
     let all: Vec<_> = limits.iter().enumerate().map(names_of).collect();
     for (index, item) in limits.iter().enumerate() {
         let is_taken = |other: &[Box<str>; 2]| other.iter().zip(&all[index]).any(|(a, b)| a == b);
-        if all[..index].iter().any(is_taken) {
-            let name = item.value.name.as_deref().unwrap_or(&all[index][0]);
-            let message = format!("another limit of this list is called {name:?}, too");
-            let help = "give it another `name`";
-            compiler.fault_with_help(&item.origin, message, help);
-        }
+        let Some(other) = all[..index].iter().position(is_taken) else { continue };
+        let written = |index: usize| limits[index].value.name.as_deref();
+        let name = written(index).or_else(|| written(other)).unwrap_or_default();
+        let message = format!("another limit of this list is called {name:?}, too");
+        let unnamed = [other, index].into_iter().find(|index| written(*index).is_none());
+        let help = match unnamed {
+            Some(unnamed) => called(owner, unnamed, name),
+            None => "give it another `name`".to_owned(),
+        };
+        compiler.fault_with_help(&item.origin, message, help);
     }
+}
+
+/// The advice if the limit number `index`, which has no name, is called `name` like another one.
+fn called(owner: &Owner<'_>, index: usize, name: &str) -> String {
+    let number = index + 1;
+    let after = match owner.scope {
+        _ if name == number.to_string() => ", its number",
+        Scope::Listener => " after its listener",
+        Scope::Route => " after its rule",
+        Scope::Service => " after its service",
+    };
+    format!("limit {number} has no `name`, so it is called {name:?}{after}: give it a `name`")
 }
 
 /// A limit of `owner`, which has `count` of them.

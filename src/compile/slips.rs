@@ -23,8 +23,9 @@ pub(super) fn find(compiler: &mut Compiler<'_>) {
         empty_service(compiler, &service.value);
         unverified(compiler, &service.value);
     }
+    let redirects = only_redirects(model);
     for routes in &model.routes {
-        if routes.value.rules.is_empty() {
+        if routes.value.rules.is_empty() && !redirects {
             let host = &routes.value.host;
             let message = format!("{:?} has no rules: each request to it gets 404", host.value);
             let (to, service) = forward(model);
@@ -38,6 +39,13 @@ pub(super) fn find(compiler: &mut Compiler<'_>) {
     if model.settings.sources.etcd.is_none() {
         nothing_to_serve(compiler);
     }
+}
+
+/// Whether all requests are redirected to https before they reach a rule.
+fn only_redirects(model: &model::Model) -> bool {
+    let redirects =
+        |listener: &std::sync::Arc<Item<model::Listener>>| listener.value.redirect_https.is_some();
+    !model.mesh.captures() && !model.listeners.is_empty() && model.listeners.iter().all(redirects)
 }
 
 fn empty_service(compiler: &mut Compiler<'_>, service: &model::Service) {

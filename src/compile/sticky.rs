@@ -28,16 +28,21 @@ pub(super) fn sticky(
             endpoint for each user, write `balance: {hash: ...}` in the service";
         compiler.fault_with_help(&item.origin, message, help);
     }
-    let mut name_of = |name: &String| -> Box<str> {
-        if !is_token(name) {
-            let message = format!("{name:?} is not the name of a header or a cookie");
-            compiler.fault_with_help(&item.origin, message, "write `sticky: {header: x-user}`");
+    let mut name_of = |name: &Item<String>, is_cookie: bool| -> Box<str> {
+        match is_cookie {
+            true if !is_token(&name.value) => {
+                let message = format!("{:?} is not the name of a cookie", name.value);
+                let help = "a name has letters, digits, `-` and `_`";
+                compiler.fault_with_help(&name.origin, message, help);
+            }
+            true => {}
+            false => compiler.field_name(name),
         }
-        name.as_str().into()
+        name.value.as_str().into()
     };
     match &item.value {
-        model::Sticky::Header(name) => Sticky::Key(HashKey::Header(name_of(name))),
-        model::Sticky::Cookie(name) => Sticky::Key(HashKey::Cookie(name_of(name))),
+        model::Sticky::Header(name) => Sticky::Key(HashKey::Header(name_of(name, false))),
+        model::Sticky::Cookie(name) => Sticky::Key(HashKey::Cookie(name_of(name, true))),
         model::Sticky::Identity => Sticky::Identity,
         model::Sticky::SourceIp => Sticky::Key(HashKey::SourceIp),
         model::Sticky::Set(written) => {

@@ -52,9 +52,14 @@ fn same(word: &str, known: &[&str]) -> Option<String> {
 /// The known name that differs from `word` in only a few letters.
 fn near<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let letters = word.chars().count();
-    // A name of one or two letters is similar to too many names.
+    // A name of one or two letters is similar to too many names. Only a letter may be missing, and
+    // only one name may fit.
     if letters < 3 {
-        return None;
+        let lacks_one = |known: &&&'a str| {
+            letters == 2 && strsim::osa_distance(word, known) == 1 && known.chars().count() == 3
+        };
+        let mut found = known.iter().filter(lacks_one);
+        return found.next().copied().filter(|_| found.next().is_none());
     }
     let distance = |candidate: &&'a str| (strsim::osa_distance(word, candidate), *candidate);
     let nearest = known.iter().map(distance).min_by_key(|(distance, _)| *distance)?;
@@ -76,6 +81,8 @@ mod tests {
             ("max_connections", "max_idle_connections", false),
             ("path", "panic_threshold", false),
             ("ip", "id", false),
+            ("ap", "app", true),
+            ("a", "app", false),
         ] {
             let found = suggestion(word, &[known]);
             assert_eq!(found.starts_with("did you mean"), near, "{word}: {found}");

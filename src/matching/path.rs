@@ -42,12 +42,7 @@ impl PathMatch {
             return path_regex(pattern);
         }
         if !text.starts_with('/') {
-            let plain = !text.is_empty() && !text.starts_with('*') && !text.contains("://");
-            let whole = format!("/{text}");
-            return Err(match plain && Self::parse(&whole).is_ok() {
-                true => PatternError::new(RELATIVE, format!("write {whole}")),
-                false => PatternError::new(RELATIVE, PATHS),
-            });
+            return Err(PatternError::new(RELATIVE, absolute(text)));
         }
         match text.strip_suffix('*') {
             Some("/") => Ok(Self::Any),
@@ -55,6 +50,13 @@ impl PathMatch {
                 Ok(Self::Prefix(prefix.as_bytes().into()))
             }
             None if !text.contains('*') => Ok(Self::Exact(text.as_bytes().into())),
+            Some(part) if !part.contains('*') && part.ends_with('.') => {
+                let below = part.trim_end_matches('.').trim_end_matches('/');
+                let help = format!(
+                    "write '~{text}' for a regex, or {below}/* for {below} and all paths below it"
+                );
+                Err(PatternError::new(WILDCARD, help))
+            }
             Some(part) if !part.contains('*') => {
                 let all = regex::escape(part);
                 let help = format!(
@@ -124,6 +126,33 @@ impl PathMatch {
     }
 }
 
+/// The advice for a path that does not begin with a slash.
+fn absolute(text: &str) -> String {
+    // The signs of nginx before a path.
+    if let Some(below) = text.strip_prefix("^~ ") {
+        return format!("write {}/*", below.trim().trim_end_matches('/'));
+    }
+    if let Some(path) = text.strip_prefix("= ").filter(|path| path.trim().starts_with('/')) {
+        return format!("write {}", path.trim());
+    }
+    if let Some(regex) = text.strip_prefix('^').filter(|regex| regex.starts_with('/')) {
+        let literal = |text: &str| regex::escape(text) == *text;
+        return match regex.strip_suffix('$') {
+            Some(path) if literal(path) => format!("write {path}"),
+            Some(regex) => format!("write '~{regex}'"),
+            None if regex.ends_with(".*") => format!("write '~{regex}'"),
+            // A regex of other proxies is for a part of the path.
+            None => format!("write '~{regex}.*'"),
+        };
+    }
+    let plain = !text.is_empty() && !text.starts_with('*') && !text.contains("://");
+    let whole = format!("/{text}");
+    match plain && PathMatch::parse(&whole).is_ok() {
+        true => format!("write {whole}"),
+        false => PATHS.to_owned(),
+    }
+}
+
 /// Compiles a regex for paths. A path begins with a slash, so a regex that begins with another
 /// literal character would never match. Common mistakes of this kind are refused.
 fn path_regex(pattern: &str) -> Result<PathMatch, PatternError> {
@@ -175,6 +204,23 @@ mod tests {
             (&exact, parse("/foo"), true),
         ] {
             assert_eq!(one.covers(&other), covers, "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn advice_for_paths_of_other_proxies() {
+        for (text, advice) in [
+            ("^/a", "write '~/a.*'"),
+            ("^/a$", "write /a"),
+            ("^/a/[0-9]+$", "write '~/a/[0-9]+'"),
+            ("^/a/.*", "write '~/a/.*'"),
+            ("^~ /a/", "write /a/*"),
+            ("= /a", "write /a"),
+            ("a", "write /a"),
+            ("/a/.*", "write '~/a/.*' for a regex, or /a/* for /a and all paths below it"),
+            ("*.php", PATHS),
+        ] {
+            assert_eq!(PathMatch::parse(text).unwrap_err().help, advice, "{text}");
         }
     }
 

@@ -82,9 +82,9 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sticky {
     /// The value of this header field.
-    Header(String),
+    Header(Item<String>),
     /// The value of this cookie.
-    Cookie(String),
+    Cookie(Item<String>),
     /// The version that this cookie names. The proxy sets it.
     Set(StickyCookie),
     /// The SPIFFE ID of the client.

@@ -198,7 +198,7 @@ fn header(names: &str, at: usize, of: fn(&str) -> Operator) -> Result<Operator, 
 /// Refuses a field that may carry a secret.
 pub(super) fn no_secret(name: &str, at: usize) -> Result<(), TextError> {
     if is_secret(name.as_bytes()) {
-        let message = format!("{name} may carry a secret, so no log has it");
+        let message = format!("{name} may carry a secret, so no log and no trace has it");
         let help = "leave it out; `identity` names the client of a mesh";
         return Err(TextError::new(at, message, help));
     }

@@ -98,7 +98,7 @@ fn each_mistake_of_a_scenario_has_its_place_and_advice() {
             "not HEAD",
         ),
         ("expect: {success: 101%}", "1:19", "\"101%\" is not a part of a whole", "0% to 100%"),
-        ("expect: {attempts: many}", "1:20", "\"many\" is not a number above 0", "1 or 1.9"),
+        ("expect: {attempts: many}", "1:20", "\"many\" is not a number above 0", "such as 1.9"),
     ] {
         let Err(text) = of_texts(&shop(""), scenario) else { panic!("accepted: {scenario}") };
         let first = format!("scenario.yaml:{place}: error: {message}");

@@ -109,7 +109,7 @@ fn group(r: &mut Reader<'_>, object: &Object, groups: &mut Groups) {
         let matches = Match { path: regex, methods, headers, ..Match::default() };
         all.push((name.value, (matches, operation)));
     }
-    if all.is_empty() && !spec.refuse_empty(r) {
+    if spec.lacks("matches") && !spec.refuse_empty(r) {
         r.at(object.place, "this group has no `matches`", "write `matches: [{name: NAME}]`");
     }
     spec.finish(r);
@@ -169,13 +169,20 @@ fn split(
 ) -> Option<Item<Routes>> {
     let mut spec = r.spec(object)?;
     let service = spec.string(r, "service");
-    let mut to = Vec::new();
+    let (mut to, mut first) = (Vec::new(), None);
     for node in spec.list(r, "backends") {
         let Some(mut backend) = Fields::of(r, node, "a backend") else { continue };
         let name = backend.string(r, "service");
-        let weight = backend.number::<u32>(r, "weight").map_or(0, |weight| weight.value);
+        let weight = backend.number::<u32>(r, "weight");
         backend.finish(r);
-        to.extend(name.map(|name| (name, weight)));
+        let here = || Origin::File(node.place);
+        first.get_or_insert_with(|| weight.as_ref().map_or_else(here, |it| it.origin.clone()));
+        to.extend(name.map(|name| (name, weight.map_or(0, |weight| weight.value))));
+    }
+    if let Some(first) = first.filter(|_| to.iter().all(|(_, weight)| *weight == 0)) {
+        let help = "give one of them a `weight` of 1 or more";
+        r.item(&Item::new((), first), "no backend has a weight above 0", help);
+        return None;
     }
     let nodes = spec.list(r, "matches");
     spec.finish(r);

@@ -25,6 +25,8 @@ const NUMBERS: &[&str] = &[
     "nginx/limit_req_zone",
     // 1500 thousandths.
     "envoy/success_rate_stdev_factor",
+    // A ratio as a share, and ten times the retries of a second.
+    "linkerd/retryBudget",
     // The class 5xx.
     "logs/filter-of-words",
     // The rest of 100.

@@ -16,8 +16,16 @@ pub const WORKERS: &str = "write `workers: {#=auto}`; `auto`, the default, is on
 pub const RUNTIME_WORKERS: &str =
     "write `runtime: {workers: {#=auto}}`; `auto`, the default, is one worker per CPU";
 pub const TRACING: &str = "write `tracing: {otlp: http://HOST:4318}`";
+pub const TRACING_SECTION: &str = "write `telemetry: {tracing: {otlp={otlp: http://HOST:4318}}}`";
+pub const TRACING_OF_ALL: &str = "write at the top of the file: \
+    `telemetry: {tracing: {otlp={otlp: http://HOST:4318}}}`; it is for all requests";
 pub const ACCESS_LOG: &str =
     "write `telemetry: {access_log: {path: {|path|output|file|filepath=stdout}}}`";
+pub const LOG_LEVEL: &str = "the level of the messages of the process is a variable of its \
+    environment: {loglevel=RUST_LOG=info}";
+pub const LOG_SECTION: &str = "{logsection=write `telemetry: {access_log: {path: stdout}}`}";
+pub const PROVIDERS: &str = "files are given by -c; `sources` has the others: etcd, consul, \
+    kubernetes and xds; token issuers are in `jwt`";
 pub const HOSTS: &str = "a host is a key of `routes`: routes: {{hostrules=HOST: [{to: SERVICE}]}}";
 pub const HOPS: &str =
     "write `trusted_hops: {#=N}`, the number of trusted proxies in front of this one";
@@ -27,9 +35,10 @@ pub const DEFAULT: &str = "a listener serves all rules of `routes`; \
     write the rule for all hosts: routes: {\"*\": [{{toservice=to: SERVICE}}]}";
 pub const MATCH_PATH: &str = "a path is part of `match`: match: {path: {pathbelow=PATH/*}}, \
     or {path: {pathalone=PATH}} for that path alone";
-pub const PREFIX: &str =
-    "write `path: {pathbelow=PATH/*}`, which is {pathalone=PATH} and all paths below it";
-pub const PATH: &str = "write `path: {pathmatch=PATH/*`, `path: PATH` or `path: ~REGEX}`";
+pub const RULE_OF_TRAEFIK: &str = "{traefik=a path is part of `match`: match: {path: PATH/*}}";
+pub const PREFIX: &str = "write `path: {pathbelow=PATH/*}`, which is {pathalone=PATH} and all \
+    paths below it{orbegins=}";
+pub const PATH: &str = "write `path: {pathwords=PATH/*`, `path: PATH` or `path: ~REGEX`}";
 pub const EXACT: &str = "write `path: {pathalone=PATH}`";
 pub const REGEX: &str = "write `path: {regex=~REGEX}`, which is for the whole path";
 pub const TO: &str = "write `{target=to: NAME`, and `services: {NAME: {endpoints: [IP:PORT]}}}`";
@@ -42,6 +51,7 @@ pub const ANSWER: &str = "write `{answer=respond: {status: STATUS, body: TEXT}` 
 pub const PREFIX_REWRITE: &str = "write `rewrite: {prefix: {pathdir=PATH/}}`; \
     it replaces the part before the * of match {path: {oldpath=PREFIX/*}}";
 pub const HOST_REWRITE: &str = "write `rewrite: {host: {hostname=NAME}}`";
+pub const AUTO_HOST: &str = "write `rewrite: {host: {dnshost=NAME}}`, the host of the service";
 pub const NO_REGEX: &str = "there is no rewriting by regex; `prefix` and `path` replace text";
 pub const REWRITES: &str = "write `rewrite: {prefix: PATH/}` with match {path: PREFIX/*}, \
     `rewrite: {path: PATH}` or `rewrite: {host: NAME}`";
@@ -88,18 +98,19 @@ pub const ACME_FOR_ALL: &str = "write `tls: {cert: FILE, key: FILE}` in the list
     Ringway does not get certificates itself; certbot or cert-manager may write the files";
 pub const TIMES: &str = "write `timeouts: {header: 10s, stream_idle: 5m, keep_alive: 60s}` \
     in a listener, `connect_timeout` and `timeout` in a service, or `timeout` in a rule";
-pub const CLIENT_TIMES: &str = "write `stream_idle: {~ms=TIME}` for silence in both directions, \
-    `request_body: {~ms=TIME}` for a pause within a request, \
+pub const CLIENT_TIMES: &str = "write `stream_idle: {~ms|none=TIME}` for silence in both \
+    directions, `request_body: {~ms|none=TIME}` for a pause within a request, \
     and `keep_alive: {~ms=TIME}` for the time between requests";
-pub const SERVER_TIMES: &str = "write `stream_idle: {~ms=TIME}` for silence in both \
-    directions; `timeout: {~ms=TIME}` of a rule or service limits a whole response";
-pub const READ_TIMES: &str = "write `stream_idle_timeout: {~=TIME}` for silence in both \
+pub const SERVER_TIMES: &str = "write `stream_idle: {~ms|none=TIME}` for silence in both \
+    directions; `timeout: {~ms|none=TIME}` of a rule or service limits a whole response";
+pub const READ_TIMES: &str = "write `stream_idle_timeout: {~|none=TIME}` for silence in both \
     directions; `retries: {attempts: 0, per_try_timeout: {~=TIME}}` limits the wait for a head, \
     and `timeout` all of a response";
-pub const BODY_IDLE: &str = "write `stream_idle_timeout: {~=TIME}` for silence in both \
-    directions, and `request_body_timeout: {~=TIME}` for a pause within a request";
-pub const BODY_IDLES: &str = "write `stream_idle: {~=TIME}` for silence in both directions, \
-    and `request_body: {~=TIME}` for a pause within a request";
+pub const SEND_TIME: &str = "write `stream_idle_timeout: {~|none=TIME}`: it counts both directions";
+pub const BODY_IDLE: &str = "write `stream_idle_timeout: {~|none=TIME}` for silence in both \
+    directions, and `request_body_timeout: {~|none=TIME}` for a pause within a request";
+pub const BODY_IDLES: &str = "write `stream_idle: {~|none=TIME}` for silence in both \
+    directions, and `request_body: {~|none=TIME}` for a pause within a request";
 pub const REQUEST_TIMES: &str = "write `header: {~ms=TIME}` for the head of a request; \
     `timeout` of a rule or service limits a whole request";
 pub const URL_PARTS: &str = "name the parts: {{urlparts=scheme: https, host: HOST, path: PATH}}; \
@@ -110,14 +121,25 @@ pub const HTTPS: &str = "write `redirect_https: true` in the listener without `t
     rule out, with its host if it was the only rule there; for some paths alone, \
     `redirect: {scheme: https}` below a host with its port: \"*:PORT\"";
 pub const HTTPS_OF_NGINX: &str = "there are no variables: the other parts of the URL stay. \
-    Write `redirect_https: true` in the listener without `tls`, and take this rule out; for some \
-    paths alone, `redirect: {scheme: https}` below a host with its port: \"*:PORT\"";
-pub const REDIRECT_WITH_STATUS: &str = "write its parts: `redirect: {status: STATUS, \
-    scheme: https, host: HOST, path: PATH}`; the parts that you leave out stay";
+    Write `redirect_https: true` in the listener without `tls`, and take this rule out, with its \
+    host if it was the only rule there; for some paths alone, `redirect: {scheme: https}` below a \
+    host with its port: \"*:PORT\"";
+pub const REDIRECT_WITH_STATUS: &str = "write `{answer=redirect: {scheme: https, host: HOST, \
+    path: PATH, status: STATUS}}`; the parts that you leave out stay";
 pub const REDIRECT_RULE: &str = "write `redirect_https: true`; for some hosts or paths alone, \
     write rules below a host with its port: routes: {\"*:PORT\": [{redirect: {scheme: https}}]}";
 pub const CLIENTS: &str = "a rule cannot choose by address; to let only it in: authorization: \
     [{clients={action: allow, from: {ips: [CIDR]}, to: {service: SERVICE}}}]";
+pub const ALLOWED: &str = "write at the top of the file: authorization: \
+    [{allowed={action: allow, from: {ips: [CIDR]}, to: {service: SERVICE}}}]";
+pub const DENIED: &str = "{denied=write at the top of the file: authorization: \
+    [{action: deny, from: {ips: [CIDR]}, to: {service: SERVICE}}]}";
+pub const ALLOWED_HERE: &str = "write at the top of the file: authorization: \
+    [{action: allow, from: {ips: [{cidrs=CIDR}]}, to: {ports: [{ownport=PORT}]}}]";
+pub const DENIED_HERE: &str = "{denyall=write at the top of the file: authorization: \
+    [{action: deny, from: {ips: [CIDR]}, to: {ports: [PORT]}}]}";
+pub const WHEN_OF_ISTIO: &str =
+    "{istiowhen=write `headers: {NAME: VALUE}` or `claims: {NAME: VALUE}`}";
 pub const HOST_IS_KEPT: &str =
     "leave it out: Host is passed on; a rule's `rewrite: {host: NAME}` changes it";
 pub const CLIENT_CA: &str = "write `client_ca: FILE`, and `client_auth: optional` if need be";
@@ -151,10 +173,12 @@ pub const RULES_OF_ISTIO: &str = "{norules=each rule is an entry of `authorizati
 /// The advice to hedge the requests of a rule that has `retries`.
 pub const HEDGE: &str = "write `retries: {hedge: {after: p95}}`; a time instead of p95 works, too";
 pub const ON: &str = "write `on: [{*=CONDITION}]`";
+pub const IDLE_CONNECTIONS: &str = "write `max_idle_connections: {#=N}`; keep-alive probes of TCP \
+    are in `tcp: {keepalive: ...}`";
 pub const CLAIMS: &str = "write `jwt: PROVIDER` in the rule or service, \
     and `when: {claims: {sub: NAME}}` here";
-pub const LIMIT_REQ: &str = "write `rate_limit: {{zone=requests: RATE, per: 1s, by: source}}` with \
-    the rate of the zone; `by` gives each client its own";
+pub const LIMIT_REQ: &str = "write `rate_limit: {{zone=requests: RATE, per: 1s, by: source}}`\
+    {ofzone= with the rate of the zone}; `by` gives each client its own";
 pub const BANDWIDTH: &str = "write `rate_limit: {bytes: {size=SIZE}, per: 1s, by: source}`, \
     a limit for each client; without `by`, all share it";
 pub const SLOW: &str = "write `slow_start: {~=TIME}`";

@@ -17,6 +17,8 @@
 //! | `urlparts` | a URL as the keys of a redirect |
 //! | `pathbelow`, `pathalone`, `pathdir` | the path `/a` as `/a/*`, `/a` and `/a/` |
 //! | `pathmatch` | a path, or a map with `exact`, `prefix` or `regex`, as a path of `match` |
+//! | `pathwords`, `orbegins` | the same with words about prefixes, and those words alone |
+//! | `none` | `none`, if the text means that there is no limit |
 //! | `checkpath` | the path in the text of a health check |
 //! | `hostname` | the first name of a host |
 //! | `equal` | the text to compare with, as a value of `match.headers` |
@@ -25,6 +27,7 @@
 //! | `target` | `to: SERVICE` for the name of a service or for an address |
 //! | `toservice` | only the `to: SERVICE` of it |
 //! | `reach` | `endpoints` or `dns` of a service |
+//! | `noshare`, `ofzone` | nothing, if the share of a fault or the rate of a zone is there |
 //! | `rate`, `zone`, `bucket` | nginx's rate and zone, and Envoy's bucket, in `rate_limit` |
 //! | `size`, `kib` | a size such as `100k`, and a number of KiB |
 //! | `fault`, `delay`, `abort`, `bandwidth`, `mirror`, `copies` | the map, with the own share |
@@ -40,6 +43,13 @@
 //! | `key`, `above` | the key, and the one above its map |
 //! | `limits`, `copy`, `fields`, `mirrorshare`, `weighted` | the key with those beside it |
 //! | `to`, `oldpath`, `versions` | `to` and the path of the rule, the versions of the service |
+//! | `allowed`, `denied`, `denyall` | rules of `authorization` for addresses |
+//! | `cidrs`, `ownport`, `tcpports` | addresses, the listener's port, ports of opaque bytes |
+//! | `istiowhen`, `registry`, `budget` | a condition and a mode of Istio, and a budget of Linkerd |
+//! | `traefik` | the entry of `routes` for a rule of Traefik |
+//! | `loglevel`, `logsection` | the variable for the level of messages, and the section for a log |
+//! | `otlp` | a map with the key `otlp` |
+//! | `dnshost` | the host of the service's `dns` |
 //! | `clients` | the authorization rule for a condition on the address of the client |
 //! | `failover`, `localshare` | Istio's zones and the share of the own one |
 //! | `proxyversion` | `v1` or `v2` |

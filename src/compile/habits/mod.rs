@@ -5,14 +5,18 @@ pub mod address;
 mod advice;
 mod breaker;
 mod fill;
+mod kinds;
+mod linkerd;
 mod locality;
 mod outliers;
+mod places;
 mod shifts;
 mod traffic;
 mod words;
 
 pub use self::advice::HEDGE;
 pub use self::fill::filled;
+pub use self::kinds::{of_kind, version_of};
 use self::traffic::TRAFFIC;
 use self::words::WORDS;
 
@@ -87,6 +91,8 @@ const VALUES: &[Word] = &[
     ("envoy", "x-ratelimit", "write `x-ratelimit`"),
     ("off", "x-ratelimit", "write `none`"),
     ("false", "x-ratelimit", "write `none`"),
+    ("REGISTRY_ONLY", "deny", "write `deny`"),
+    ("ALLOW_ANY", "deny", "write `allow`"),
     ("block", "audit", "write `deny`"),
     ("reject", "audit", "write `deny`"),
     ("permit", "audit", "write `allow`"),
@@ -132,16 +138,6 @@ const VALUES: &[Word] = &[
     ("required", "require", "write `require`"),
 ];
 
-/// Advice for objects that configure Envoy itself.
-const KINDS: &[(&str, &str)] = &[
-    ("EnvoyFilter", NO_ENVOY),
-    ("WasmPlugin", NO_ENVOY),
-    ("ProxyConfig", "take it out: settings of the process are in the files of Ringway"),
-];
-
-const NO_ENVOY: &str = "Ringway has no filters of Envoy: take it out. Most uses of them have keys \
-    in rules and services of Ringway's own files: `rate_limit`, `headers`, `retries`, `timeout`";
-
 const REDIRECT_PARTS: &str = "write `redirect: {{urlparts=scheme: https, host: HOST}}`; \
     without `path`, the path stays";
 
@@ -167,7 +163,7 @@ const SHAPES: &[Word] = &[
     ),
     ("to", "", "write `to: SERVICE`, or with weights `to: {{weights=NAME: N, NAME: N}}`"),
     ("address", "", "write `address: {^=IP:PORT}`"),
-    ("path", "", "write `path: /NAME`"),
+    ("path", "", "write `path: {pathwords=/NAME`}"),
     ("cert", "", "write `cert: FILE`, with the certificate and its intermediates"),
     ("key", "", "write `key: FILE`, with the private key of the certificate"),
     ("ListenerTls", "auto", "Ringway does not get certificates itself: {cert: FILE, key: FILE}"),
@@ -230,29 +226,34 @@ const SHAPES: &[Word] = &[
     (
         "Fault",
         "",
-        "write `fault: {fault={abort: {status: 503}}}`; `percent: N` for a share of the requests",
+        "write `fault: {fault={abort: {status: 503}}}`\
+         {noshare=; `percent: N` for a share of the requests}",
     ),
     (
         "Delay",
         "",
-        "write `delay: {delay={duration: TIME}}`; `percent: N` for a share of the requests",
+        "write `delay: {delay={duration: TIME}}`\
+         {noshare=; `percent: N` for a share of the requests}",
     ),
     (
         "Bandwidth",
         "",
-        "write `bandwidth: {bandwidth={bytes_per_second: SIZE}}`; `percent: N` for a share",
+        "write `bandwidth: {bandwidth={bytes_per_second: SIZE}}`\
+         {noshare=; `percent: N` for a share}",
     ),
     (
         "Abort",
         "",
-        "write `abort: {abort={status: STATUS}}`; `percent: N` for a share of the requests",
+        "write `abort: {abort={status: STATUS}}`\
+         {noshare=; `percent: N` for a share of the requests}",
     ),
     ("Mirror", "http*", "write `mirror: {to: OTHER}`, the service that gets the copies"),
     ("Mirror", "/*", "write `mirror: {to: OTHER}`, the service that gets the copies"),
     (
         "Mirror",
         "",
-        "write `mirror: {mirror={to: OTHER}}`; `percent: N` for a share of the requests",
+        "write `mirror: {mirror={to: OTHER}}`\
+         {noshare=; `percent: N` for a share of the requests}",
     ),
     ("Shift", "", "write `shift: {from: v1, to: {=v2}, step: N%, every: TIME}`"),
     ("AbortIf", "", "write `abort_if: {error_rate: N%, p99: TIME, min_requests: N}`"),
@@ -364,6 +365,7 @@ const SWITCHES: &[&str] = &[
     "https_redirect",
     "ip_hash",
     "least_conn",
+    "auto_host_rewrite",
 ];
 
 /// Whether the key `word` of another proxy turns something on that is off without it.
@@ -373,19 +375,15 @@ pub fn is_switch(word: &str) -> bool {
 
 /// The advice for the key `word`. `known` are the valid keys of its map.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
-    let tables = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS, locality::WORDS, shifts::WORDS];
-    tables.into_iter().find_map(|table| find(table, word, known))
+    let own = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS, locality::WORDS, shifts::WORDS];
+    let tables = own.into_iter().chain([linkerd::WORDS]);
+    let habit = tables.into_iter().find_map(|table| find(table, word, known));
+    habit.or_else(|| places::of_key(word, known))
 }
 
 /// The advice for the wrong value `word`. `known` are the valid values.
 pub fn of_value(word: &str, known: &[&str]) -> Option<&'static str> {
     find(VALUES, word, known)
-}
-
-/// The advice for an object of Kubernetes of this kind, which no source reads.
-pub fn of_kind(kind: &str) -> Option<&'static str> {
-    let (_, advice) = KINDS.iter().find(|(known, _)| *known == kind)?;
-    Some(advice)
 }
 
 /// The advice for the text `found` in the place of the map `shape`. `value` returns the author's

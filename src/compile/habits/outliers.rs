@@ -12,8 +12,8 @@ const STDEV: &str =
 const FAILURES: &str = "write `failure_percentage: {}` to eject, or leave it out";
 const FAILURE_HOSTS: &str = "write `failure_percentage: {minimum_hosts: {#=N}}`";
 const FAILURE_VOLUME: &str = "write `failure_percentage: {request_volume: {#=N}}`";
-const ENFORCING: &str = "leave it out: each written limit is enforced; \
-    `consecutive_5xx: 0` switches that one off, and without the others, they are off";
+const ENFORCING: &str = "leave it out: a limit that is written is enforced; `consecutive_5xx: 0` \
+    switches it off; the other limits are off unless they are written";
 
 #[rustfmt::skip] // one line for each word
 /// Each key, the map in which it is written, and the advice.

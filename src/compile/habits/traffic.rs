@@ -14,20 +14,21 @@ const BANDWIDTH_MAP: &str = "bytes_per_second";
 const RATE: &str = "burst";
 const ENTRY: &str = "default";
 const COOKIE: &str = "ttl";
+const BY_MAP: &str = "identity";
 
-const FAULT: &str = "write `fault: {fault={delay: {duration: TIME}, abort: {status: STATUS}}}`; \
-    `percent: N` in a part for a share of the requests";
-const DELAY_RULE: &str = "write `fault: {delay: {delay={duration: TIME}}}`; \
-    `percent: N` beside `duration` for a share of the requests";
-const ABORT_RULE: &str = "write `fault: {abort: {abort={status: STATUS}}}`; \
-    `percent: N` beside `status` for a share of the requests";
-const FAULT_BANDWIDTH: &str = "write `bandwidth: {bandwidth={bytes_per_second: SIZE}}`; \
-    `percent: N` beside it for a share of the responses";
+const FAULT: &str = "write `fault: {fault={delay: {duration: TIME}, abort: {status: STATUS}}}`\
+    {noshare=; `percent: N` in a part for a share of the requests}";
+const DELAY_RULE: &str = "write `fault: {delay: {delay={duration: TIME}}}`\
+    {noshare=; `percent: N` beside `duration` for a share of the requests}";
+const ABORT_RULE: &str = "write `fault: {abort: {abort={status: STATUS}}}`\
+    {noshare=; `percent: N` beside `status` for a share of the requests}";
+const FAULT_BANDWIDTH: &str = "write `bandwidth: {bandwidth={bytes_per_second: SIZE}}`\
+    {noshare=; `percent: N` beside it for a share of the responses}";
 const BANDWIDTH_OF: &str = "write `bytes_per_second: {size=SIZE}`";
 const BANDWIDTH_RULE: &str = "write `fault: {bandwidth: {bandwidth={bytes_per_second: SIZE}}}` to \
     test with slow responses";
-const MIRROR: &str = "write `mirror: {mirror={to: OTHER}}`, one for a rule; \
-    `percent: N` for a share of the requests";
+const MIRROR: &str = "write `mirror: {mirror={to: OTHER}}`, one for a rule\
+    {noshare=; `percent: N` for a share of the requests}";
 const MIRRORING: &str = "write `mirror: {copies={to: NAME}}` with the name in `mirrors`; \
     the main service is `to` of the rule";
 const COPY: &str = "write `to: {copy=OTHER}`";
@@ -117,6 +118,11 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("source_cluster", ENTRY, "write `identity`, the SPIFFE ID of the client"),
     ("skip_if_absent", ENTRY, "write `default: TEXT`, the value without the header"),
     ("key", RATE, BY),
+    ("cookie", BY_MAP, "leave it out: a limit counts by `{header: NAME}`, `identity` or `source`"),
+    ("ip", BY_MAP, "write `by: source`"),
+    ("source_ip", BY_MAP, "write `by: source`"),
+    ("client_ip", BY_MAP, "write `by: source`"),
+    ("remote_address", BY_MAP, "write `by: source`"),
     ("source_criterion", RATE, BY),
     ("nodelay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
     ("delay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),

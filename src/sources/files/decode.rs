@@ -32,6 +32,9 @@ const BATCH: usize = 256;
 /// is missing would confuse the author.
 const NEVER_NULL: [&str; 2] = ["endpoints", "versions"];
 
+/// The end of the message for a key of an entry whose name is missing.
+const NAMELESS: &str = "in the place of a name";
+
 /// Decodes `root`. Returns `None` if there are too many mistakes.
 pub fn decode(root: Node, mistakes: &mut Vec<Diagnostic>) -> Option<Config> {
     let mut config = Config::default();
@@ -106,6 +109,7 @@ fn decode_part<T: de::DeserializeOwned>(
 ) -> Option<T> {
     let mut pruned = Vec::new();
     let mut found: Vec<(Option<Place>, Diagnostic)> = Vec::new();
+    let mut has_empty = false;
     while *tries > 0 {
         let error = match T::deserialize(&root) {
             Ok(config) => {
@@ -116,8 +120,11 @@ fn decode_part<T: de::DeserializeOwned>(
         };
         *tries -= 1;
         let place = error.place.unwrap_or(root.place);
-        let consequence = error.missing && pruned.contains(&place);
+        let consequence = (error.missing || error.whole) && pruned.contains(&place);
         let mut others = Vec::new();
+        let is_empty = |(empty, _): &(Option<Place>, Diagnostic)| empty.is_some();
+        has_empty |= found.iter().any(is_empty);
+        let (error, place) = of_whole_map(&root, error, place, has_empty);
         if !consequence {
             if error.misplaced {
                 // The entry has the wrong indentation: it belongs into the empty map above it. So
@@ -145,6 +152,30 @@ fn decode_part<T: de::DeserializeOwned>(
     }
     mistakes.extend(found.into_iter().map(|(_, mistake)| mistake));
     None
+}
+
+/// The error about the whole map around `place`, if that is wrong, with the place of the map.
+/// `has_empty` is whether there was an empty map, to which misplaced keys may belong.
+fn of_whole_map(
+    root: &Node,
+    error: DecodeError,
+    place: Place,
+    has_empty: bool,
+) -> (DecodeError, Place) {
+    let fields = error.no_map_with.filter(|_| error.misplaced && !has_empty);
+    if let Some((map, help)) = fields.and_then(|fields| own::nameless(root, place, fields)) {
+        let text =
+            error.text.replace("in the column of the names, not below one of them", NAMELESS);
+        return (DecodeError { text, misplaced: false, ..error }.help(help), map);
+    }
+    let is_number = error.text.starts_with("expected a number");
+    match own::destination(root, place).filter(|_| is_number) {
+        Some((map, help)) => {
+            let text = "the keys of `to` are services, and their values are weights".to_owned();
+            (DecodeError { text, ..error }.help(help), map)
+        }
+        None => (error, place),
+    }
 }
 
 /// Whether the node at `place` is a key without a value.

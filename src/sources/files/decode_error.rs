@@ -5,7 +5,6 @@ use std::fmt;
 use serde::de;
 
 use super::diagnostic::Place;
-use super::later;
 use super::node::{Key, Node};
 use super::own;
 use crate::compile::{habits, key_suggestion, value_suggestion};
@@ -49,6 +48,8 @@ pub struct DecodeError {
     pub misplaced: bool,
     /// Whether the help is about an unknown key, and has placeholders for the values around it.
     pub of_unknown_key: bool,
+    /// Whether the error is about a value as a whole, such as a map without one of two keys.
+    pub whole: bool,
     /// The keys of the map that was expected at `place`. `None` if no map was expected.
     pub no_map_with: Option<&'static [&'static str]>,
 }
@@ -63,6 +64,7 @@ impl DecodeError {
             missing: false,
             misplaced: false,
             of_unknown_key: false,
+            whole: false,
             no_map_with: None,
         }
     }
@@ -150,7 +152,7 @@ impl DecodeError {
             let text = format!("{name:?} is in the column of the names, not below one of them");
             let help = Some(format!("indent the line of `{name}` by two more spaces"));
             let place = Some(key.place);
-            return Self { text, help, place, misplaced: true, no_map_with: None, ..self };
+            return Self { text, help, place, misplaced: true, ..self };
         }
         let text = node.text();
         let list = || {
@@ -187,17 +189,14 @@ impl de::Error for DecodeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         let text = message.to_string();
         // The error text of a value type has its advice after a line break.
-        match text.split_once('\n') {
+        let error = match text.split_once('\n') {
             Some((text, help)) => Self::new(text).help(help),
             None => Self::new(text),
-        }
+        };
+        Self { whole: true, ..error }
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        if later::is_later_field(field) {
-            return Self::new(format!("{field:?} is not supported by this version of ringway"))
-                .help(later::help(field));
-        }
         if let Some((name, value)) = lost_space(field, expected) {
             return Self::lost_space(field, name, value);
         }
@@ -229,7 +228,9 @@ impl de::Error for DecodeError {
 /// The name and the value in a text such as `bind:127.0.0.1:80`, if the name is one of `names`.
 fn lost_space<'t>(text: &'t str, names: &[&str]) -> Option<(&'t str, &'t str)> {
     let (name, value) = text.split_once(':')?;
-    (names.contains(&name) && !value.is_empty()).then_some((name, value))
+    // The scheme of a URL is no key.
+    let is_value = !value.is_empty() && !value.starts_with("//");
+    (names.contains(&name) && is_value).then_some((name, value))
 }
 
 /// The description of the expected value, without Rust types.

@@ -6,7 +6,6 @@ mod decode;
 mod decode_error;
 mod follow;
 pub mod grammar;
-mod later;
 mod log_file;
 mod lower;
 mod materials;

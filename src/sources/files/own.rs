@@ -2,17 +2,21 @@
 
 mod addresses;
 mod around;
+mod conditions;
 mod flow;
 mod forms;
 mod limits;
 mod objects;
+mod rules;
 mod shares;
 mod targets;
 mod urls;
+mod whole;
 
 use self::addresses::{Addresses, BEHIND};
 pub(super) use self::around::advice;
-pub(super) use self::objects::of_kubernetes;
+pub(super) use self::objects::{is_of_kubernetes, of_kubernetes};
+pub(super) use self::whole::{destination, nameless};
 use super::node::{Key, Kind, Node};
 use super::values::Time;
 use crate::compile::habits::{self, Names};

@@ -69,6 +69,7 @@ pub(super) fn merge(
     mistakes: &mut Vec<Diagnostic>,
 ) -> Node {
     let mut merged = Node { place: Default::default(), kind: Kind::Map(Vec::new()) };
+    let mut objects = Vec::new();
     for files in layers {
         let mut layer = Node { place: Default::default(), kind: Kind::Map(Vec::new()) };
         for &file in files {
@@ -92,14 +93,15 @@ pub(super) fn merge(
                 mistakes.push(Diagnostic::at(node.place, message).help(help));
                 continue;
             }
-            if let Some(mistake) = own::of_kubernetes(&node) {
-                mistakes.push(mistake);
+            if own::is_of_kubernetes(&node) {
+                objects.push(node);
                 continue;
             }
             join(&mut layer, node, sources, mistakes);
         }
         overlay(&mut merged, layer);
     }
+    mistakes.extend(objects.iter().filter_map(|object| own::of_kubernetes(object, &merged)));
     let nothing = matches!(&merged.kind, Kind::Map(sections) if sections.is_empty());
     if nothing && mistakes.is_empty() && layers.iter().any(|files| !files.is_empty()) {
         let help = "write at least `listeners: {web: {bind: 127.0.0.1:8080}}`";

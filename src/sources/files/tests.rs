@@ -217,7 +217,7 @@ services:
 ";
     let errors = errors(text);
     assert_eq!(errors.matches(": error: ").count(), 10, "{errors}");
-    assert!(errors.contains("\"tracing\" is not supported by this version"), "{errors}");
+    assert!(errors.contains("telemetry: {tracing:"), "{errors}");
     assert!(errors.contains("did you mean \"shop\"?"), "{errors}");
 }
 

@@ -347,7 +347,9 @@ text_value!(
         let number: Option<f64> = text.parse().ok();
         number
             .filter(|number| number.is_finite() && *number > 0.0)
-            .ok_or_else(|| format!("{text:?} is not a number above 0\nwrite 1 or 1.9"))
+            .ok_or_else(|| {
+                format!("{text:?} is not a number above 0\nwrite a number above 0, such as 1.9")
+            })
     },
     { "type": "number", "exclusiveMinimum": 0 }
 );

@@ -74,12 +74,19 @@ impl Gateways {
                 Some(known) => known.join(cx, server),
             }
         }
+        let place = spec.place_of("selector");
         spec.finish(&mut cx.reader);
         let selected = cx.has_labels(&selector);
         if !selected {
-            let help = "write the labels of this workload into `sources.istio.labels`";
+            let pair = |(name, value): &(Item<String>, Item<String>)| {
+                format!("{}: {}", name.value, value.value)
+            };
+            let labels = selector.iter().map(pair).collect::<Vec<_>>().join(", ");
+            let help = format!(
+                "if this proxy is that gateway, write in `sources.istio`: labels: {{{labels}}}"
+            );
             let message = "its selector does not select this workload, so it opens no listener";
-            cx.reader.warn(object.place, message, help);
+            cx.reader.warn(place, message, help);
         }
         let name = format!("{}/{}", object.namespace, object.name);
         self.0.insert(name, if selected { ports } else { Vec::new() });

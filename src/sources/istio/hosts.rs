@@ -11,6 +11,7 @@ use crate::model::{
     ServiceProtocol,
 };
 use crate::net::DnsName;
+use crate::sources::objects::listed;
 
 /// A port of a service.
 #[derive(Clone, Debug)]
@@ -281,7 +282,7 @@ impl Hosts {
             let Some(port) = port else {
                 let known: Vec<String> = ports.iter().map(|it| it.number.to_string()).collect();
                 let message = format!("{full} has no port {}", number.unwrap_or_default());
-                let help = format!("its requests get 503; write one of {}", known.join(", "));
+                let help = format!("requests to it get 503; write one of {}", known.join(", "));
                 let place = to.port.map_or(origin, |port| &port.origin);
                 return self.absent(
                     cx,
@@ -299,7 +300,7 @@ impl Hosts {
             return self.own_subset(cx, to, &full, &own.value);
         }
         let message = format!("no service has the host {full}");
-        let help = format!("its requests get 503, as in Istio; {}", self.advice(&full));
+        let help = format!("requests to it get 503, as in Istio; {}", self.advice(&full));
         self.absent(cx, full, origin, message, help)
     }
 
@@ -321,9 +322,13 @@ impl Hosts {
         let message = format!("no DestinationRule of {full} has the subset {:?}", subset.value);
         let help = match known {
             Some(known) if !known.is_empty() => {
-                format!("its requests get 503, as in Istio; its subsets are {}", known.join(", "))
+                format!(
+                    "requests to this subset get 503, as in Istio; {full} has {}",
+                    listed("subset", &known)
+                )
             }
-            _ => "its requests get 503, as in Istio; write a DestinationRule with it".to_owned(),
+            _ => "requests to this subset get 503, as in Istio; write a DestinationRule with it"
+                .to_owned(),
         };
         self.absent(cx, name, &subset.origin, message, help)
     }
@@ -363,10 +368,14 @@ impl Hosts {
             format!("the service {name:?} has no version for the subset {:?}", subset.value);
         let help = match versions.is_empty() {
             true => format!(
-                "its requests get 503; write services: {{{name}: {{versions: {{{}: [IP:PORT]}}}}}}",
+                "requests to this subset get 503; write services: {{{name}: {{versions: \
+                 {{{}: [IP:PORT]}}}}}}",
                 subset.value
             ),
-            false => format!("its requests get 503; its versions are {}", versions.join(", ")),
+            false => format!(
+                "requests to this subset get 503; {name} has {}",
+                listed("version", &versions)
+            ),
         };
         self.absent(cx, format!("{full}|{}", subset.value), &subset.origin, message, help)
     }

@@ -109,11 +109,12 @@ pub(super) fn service_entry(
     let identities = spec.strings(r, "subjectAltNames");
     let ports = ports(cx, &mut spec);
     let endpoints = endpoints(cx, &mut spec, &object.namespace, workloads);
+    let (no_hosts, no_ports) = (spec.lacks("hosts"), spec.lacks("ports"));
     spec.finish(&mut cx.reader);
-    if names.is_empty() {
+    if no_hosts {
         cx.reader.at(object.place, "there are no `hosts`", "write `hosts: [NAME]`");
     }
-    if ports.is_empty() {
+    if no_ports {
         let help = "write `ports: [{number: 80, name: http, protocol: HTTP}]`";
         cx.reader.at(object.place, "there are no `ports`", help);
     }

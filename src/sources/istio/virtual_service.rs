@@ -32,12 +32,11 @@ pub(super) fn virtual_service(
         "write a listener with `protocol: tcp`, or `addresses` in a ServiceEntry",
     );
     let http = spec.list(r, "http");
-    spec.finish(r);
-    if names.is_empty() {
+    if spec.lacks("hosts") {
         let help = "write `hosts: [NAME]`; a VirtualService for `delegate` is not supported";
-        cx.reader.at(object.place, "there are no `hosts`", help);
-        return Vec::new();
+        r.at(object.place, "there are no `hosts`", help);
     }
+    spec.finish(r);
     let scopes = scopes(object, &gateways);
     let mut all = Vec::new();
     for name in &names {

@@ -105,6 +105,15 @@ pub fn spelling(word: &str, known: &[&str]) -> String {
     }
 }
 
+/// `the version v1`, or `the versions v1, v2 and v3`. `what` is the word for one of them.
+pub fn listed(what: &str, names: &[&str]) -> String {
+    match names {
+        [] => format!("no {what}s"),
+        [one] => format!("the {what} {one}"),
+        [first @ .., last] => format!("the {what}s {} and {last}", first.join(", ")),
+    }
+}
+
 /// Whether two words differ only in their notation, such as `per_try_timeout` and `perTryTimeout`.
 fn is_same(one: &str, other: &str) -> bool {
     let letters = |word: &str| -> String {
@@ -152,6 +161,16 @@ impl<'n> Fields<'n> {
     /// Whether the field `name` is here without a value.
     pub fn is_null(&self, name: &str) -> bool {
         self.entries.iter().any(|(key, node)| key.text == name && node.kind == Kind::Null)
+    }
+
+    /// Whether the list `name` is missing or empty. A value of another kind has its own mistake.
+    pub fn lacks(&self, name: &str) -> bool {
+        let found = self.entries.iter().find(|(key, _)| key.text == name);
+        found.is_none_or(|(_, node)| match &node.kind {
+            Kind::Null => true,
+            Kind::List(items) => items.is_empty(),
+            Kind::Map(_) | Kind::Scalar { .. } => false,
+        })
     }
 
     /// Reports each field whose value is null, an empty list or an empty map. Returns whether there
@@ -226,7 +245,11 @@ impl<'n> Fields<'n> {
             Kind::List(items) => items,
             _ => {
                 let message = format!("`{name}` is a list, not {}", node.describe());
-                reader.at(node.place, message, "begin each element with `- `");
+                let help = match node.text() {
+                    "" => "begin each element with `- `".to_owned(),
+                    text => format!("write `{name}: [{text}]`"),
+                };
+                reader.at(node.place, message, help);
                 &[]
             }
         }

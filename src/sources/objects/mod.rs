@@ -4,5 +4,5 @@
 mod fields;
 mod object;
 
-pub use fields::{Fields, Reader, items, spelling};
+pub use fields::{Fields, Reader, items, listed, spelling};
 pub use object::{Object, objects};

@@ -156,20 +156,20 @@ fn known_kind(
     kinds: &[(&str, &str)],
 ) -> bool {
     let names: Vec<&str> = kinds.iter().map(|(kind, _)| *kind).collect();
+    let groups: Vec<&str> = kinds.iter().map(|(_, group)| *group).collect();
+    let advice = || habits::of_kind(&kind.value, &object.group, &groups).map(str::to_owned);
     match kinds.iter().find(|(name, _)| *name == kind.value) {
         None => {
             let message = format!("this source does not read the kind {:?}", kind.value);
-            let advice = habits::of_kind(&kind.value).map(str::to_owned);
-            reader.item(
-                kind,
-                message,
-                advice.unwrap_or_else(|| super::spelling(&kind.value, &names)),
-            );
+            let help = advice().unwrap_or_else(|| super::spelling(&kind.value, &names));
+            reader.item(kind, message, help);
             false
         }
         Some((_, group)) if *group != object.group => {
             let message = format!("{} is not of {:?}", kind.value, version.value);
-            reader.item(version, message, format!("write `apiVersion: {group}/VERSION`"));
+            let right =
+                || format!("write `apiVersion: {}`", habits::version_of(&kind.value, group));
+            reader.item(version, message, advice().unwrap_or_else(right));
             false
         }
         Some(_) => true,

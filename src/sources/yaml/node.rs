@@ -78,6 +78,13 @@ pub fn parse_all(file: u16, text: &str, mistakes: &mut Vec<Diagnostic>) -> Vec<N
     }
 }
 
+/// Whether a document is an object of Kubernetes.
+fn is_object(document: &Node) -> bool {
+    let Kind::Map(entries) = &document.kind else { return false };
+    let has = |name: &str| entries.iter().any(|(key, _)| key.text == name);
+    has("apiVersion") && has("kind")
+}
+
 struct Reader<'t, 'm> {
     file: u16,
     text: &'t str,
@@ -93,16 +100,36 @@ impl<'t> Reader<'t, '_> {
             match event {
                 Event::StreamEnd => return Ok(root),
                 Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
-                Event::DocumentStart(_) if root.is_some() => {
-                    return Err(Diagnostic::at(place, "a second document in one file").help(
-                        "take this line out; or name a directory with -c, and put the rest \
-                            into a file of its own there",
-                    ));
+                // The caller reports an object of Kubernetes, with all that follow it.
+                Event::DocumentStart(_) if root.as_ref().is_some_and(is_object) => {
+                    return Ok(root);
+                }
+                Event::DocumentStart(_)
+                    if root.as_ref().is_some_and(|root: &Node| root.kind != Kind::Null) =>
+                {
+                    return Err(self.second(place));
                 }
                 Event::DocumentStart(_) => {}
                 event => root = Some(self.node(event, place, 0)?),
             }
         }
+    }
+
+    /// The mistake that there is a second document. It begins at `place`.
+    fn second(&mut self, place: Place) -> Diagnostic {
+        let next = self.next_document();
+        let help = match next.is_ok_and(|next| next.as_ref().is_some_and(is_object)) {
+            true => {
+                "move the objects of Kubernetes to a file of their own, outside of the directory \
+                 of -c, and name it in `sources`: {istio: {files: FILE}} or \
+                 {gateway_api: {files: FILE}}"
+            }
+            false => {
+                "take this line out; or name a directory with -c, and put the rest into a file of \
+                 its own there"
+            }
+        };
+        Diagnostic::at(place, "a second document in one file").help(help)
     }
 
     fn next_document(&mut self) -> Result<Option<Node>, Diagnostic> {

@@ -95,9 +95,9 @@ pub struct To(pub Vec<(Placed<String>, u32)>);
 #[derive(Clone, Debug)]
 pub enum Sticky {
     /// The value of this header field.
-    Header(String),
+    Header(Placed<String>),
     /// The value of this cookie.
-    Cookie(String),
+    Cookie(Placed<String>),
     /// The version that this cookie names. The proxy sets it.
     Set(StickyCookie),
     /// The SPIFFE ID of the client.

@@ -75,8 +75,8 @@ fn destinations(to: Placed<grammar::To>) -> Vec<(Item<String>, u32)> {
 
 fn sticky_of(written: Placed<grammar::Sticky>) -> Item<model::Sticky> {
     let sticky = match written.value {
-        grammar::Sticky::Header(name) => model::Sticky::Header(name),
-        grammar::Sticky::Cookie(name) => model::Sticky::Cookie(name),
+        grammar::Sticky::Header(name) => model::Sticky::Header(name.into()),
+        grammar::Sticky::Cookie(name) => model::Sticky::Cookie(name.into()),
         grammar::Sticky::Set(cookie) => model::Sticky::Set(model::StickyCookie {
             name: cookie.name.map(Into::into),
             ttl: cookie.ttl.map(|ttl| Item::new(ttl.value.0, origin(ttl.place))),

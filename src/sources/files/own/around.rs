@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use super::super::diagnostic::Place;
 use super::super::node::{Key, Kind, Node};
 use super::addresses::Addresses;
-use super::{flow, forms, limits, objects, own_entry, quoted, shares, targets, text, urls};
+use super::{
+    entries_of, flow, forms, limits, objects, own_entry, quoted, rules, shares, targets, text, urls,
+};
 use crate::compile::habits::{self, Names};
 
 /// An unknown key and its map.
@@ -98,6 +100,13 @@ impl<'n> Around<'n> {
             "hostrules" => alone(self.host_rules()),
             "versions" => alone(forms::versions(self.node, self.beside("endpoints"))),
             "copy" => self.copy(),
+            "allowed" => alone(self.members(&rules::cidrs(self.node)?, true)),
+            "denied" => alone(rules::denied(self.node, |ips| self.members(ips, false))),
+            "denyall" => alone(self.denied_here()),
+            "ownport" => alone(self.port()),
+            "istiowhen" => self.condition(),
+            "traefik" => alone(rules::traefik(self.node, self.key, self.all)),
+            "dnshost" => alone(self.dns_host()),
             "clients" => alone(self.clients()),
             "rest" => alone(shares::rest(self.node)),
             "mirrorshare" => alone(self.mirror_share()),
@@ -138,9 +147,16 @@ impl<'n> Around<'n> {
         let weight: u32 = self.node.text().trim_end_matches('%').parse().ok()?;
         let to = text(self.beside("to")?)?;
         let name = to.split('/').next()?;
-        let other =
-            if name.len() < to.len() { format!("{name}/VERSION") } else { "SERVICE".into() };
+        let other = if name.len() < to.len() { format!("{name}/VERSION") } else { "OTHER".into() };
         Some(format!("{to}: {weight}, {other}: {}", 100_u32.checked_sub(weight)?))
+    }
+
+    /// The host in DNS of the service of the rule.
+    fn dns_host(&self) -> Option<String> {
+        let to = self.beside("to")?.text();
+        let (_, keys) = self.names.reached.iter().find(|(name, _)| name == to)?;
+        let (host, _) = keys.strip_prefix("dns: ")?.split_once(':')?;
+        quoted(host)
     }
 
     /// The path in `match` beside the key.
@@ -223,23 +239,36 @@ impl<'n> Around<'n> {
     /// The authorization rule for a condition on the address of the client. It is no wider than the
     /// other conditions of the rule.
     fn clients(&self) -> Option<String> {
-        let ips = super::list(self.node)?;
-        let to = self.of_rule("to").and_then(text);
-        let service = to.as_deref().and_then(|to| to.split('/').next()).unwrap_or("SERVICE");
-        let entries = [("path", "paths"), ("method", "methods")].map(|(name, key)| {
-            let list = super::list(self.beside(name)?)?;
-            Some(format!(", {key}: [{list}]"))
-        });
-        let parts: String = entries.into_iter().flatten().collect();
-        let headers = self.beside("headers").and_then(|all| flow::pair("headers", all));
-        let when = headers.map(|headers| format!(", when: {{{headers}}}")).unwrap_or_default();
-        let (action, key) = match parts.is_empty() && when.is_empty() {
-            true => ("allow", "ips"),
-            // To allow some addresses refuses all other requests to the service.
-            false => ("deny", "not_ips"),
-        };
-        let to = format!("to: {{service: {service}{parts}}}");
-        Some(format!("{{action: {action}, from: {{{key}: [{ips}]}}, {to}{when}}}"))
+        rules::access(&super::list(self.node)?, self.of_rule("to"), self.all, true)
+    }
+
+    /// The same for addresses in a rule, which it lets in or refuses.
+    fn members(&self, ips: &str, allows: bool) -> Option<String> {
+        let conditions = self.beside("match").map_or(&[][..], entries_of);
+        rules::access(ips, self.beside("to"), conditions, allows)
+    }
+
+    /// The port of the listener that the key is in.
+    fn port(&self) -> Option<String> {
+        let port = self.beside("bind")?.text().rsplit_once(':')?.1;
+        port.parse::<u16>().ok().map(|port| port.to_string())
+    }
+
+    /// The advice to refuse clients of a listener.
+    fn denied_here(&self) -> Option<String> {
+        rules::denied(self.node, |ips| {
+            let port = self.port().unwrap_or_else(|| "PORT".to_owned());
+            Some(format!("{{action: deny, from: {{ips: [{ips}]}}, to: {{ports: [{port}]}}}}"))
+        })
+    }
+
+    /// Istio's condition of a policy, in one of its keys.
+    fn condition(&self) -> Found<'n> {
+        let words = "write `headers: {NAME: VALUE}` or `claims: {NAME: VALUE}`".to_owned();
+        let is = |key: &&Key| ["key", "values", "notValues"].contains(&key.text.as_str());
+        let others = self.all.iter().map(|(key, _)| key).filter(is);
+        let others = others.filter(|key| key.place != self.key.place).collect();
+        Some((rules::condition(self.all).unwrap_or(words), others))
     }
 
     /// The mirror beside its share.

@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 
 use super::super::node::{Kind, Node};
 use super::addresses::{Addresses, BEHIND};
-use super::{entries_of, entry, flow, limits, own_entry, quoted, shares, targets, text, urls};
+use super::{
+    conditions, entries_of, entry, flow, limits, own_entry, quoted, rules, shares, targets, text,
+    urls,
+};
 
 /// The value of `node` in the form `name`. `compile::habits::fill` lists the forms.
 pub(super) fn value(node: &Node, name: &str) -> Option<String> {
@@ -14,12 +17,22 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
         "pathalone" => path(node).and_then(|path| quoted(alone(path))),
         "pathdir" => path(node).and_then(|path| quoted(&directory(path))),
         "pathmatch" => path_match(node),
+        "pathwords" => path_words(node),
+        "orbegins" => or_begins(node),
+        "cidrs" => rules::cidrs(node),
+        "budget" => rules::budget(node),
+        "tcpports" => rules::tcp_ports(node),
+        "registry" => rules::registry(node),
+        "loglevel" => rules::log_level(node),
+        "logsection" => rules::log_section(node),
+        "none" => is_none(node.text()).then(|| "none".to_owned()),
         "checkpath" => check_path(node),
         "hostname" => host(node),
-        "equal" => text(node).filter(|_| !node.text().starts_with('~')),
-        "regex" => regex(node.text()),
-        "begins" => regex(&format!("{}.*", regex::escape(some(node)?))),
-        "ends" => regex(&format!(".*{}", regex::escape(some(node)?))),
+        "equal" => conditions::equal(node),
+        "regex" => conditions::matches(node),
+        "begins" => conditions::begins(node),
+        "ends" => conditions::ends(node),
+        "otlp" => own_entry(node, "otlp").and_then(|_| flow::one_line(node)),
         "answer" => answer(node),
         "urlparts" => urls::redirect(node.text()),
         "target" => targets::target(node),
@@ -68,13 +81,6 @@ fn below(path: &str) -> Option<String> {
     quoted(&format!("{}*", directory(path)))
 }
 
-fn regex(text: &str) -> Option<String> {
-    if text.is_empty() {
-        return None;
-    }
-    quoted(&format!("~{}", text.trim_start_matches('~')))
-}
-
 fn path_match(node: &Node) -> Option<String> {
     if let Some(found) = entry(node, "prefix") {
         return path(found).and_then(below);
@@ -83,10 +89,33 @@ fn path_match(node: &Node) -> Option<String> {
         return path(found).and_then(quoted);
     }
     let written = ["regex", "safe_regex"].iter().find_map(|name| entry(node, name));
-    match written.filter(|node| !node.text().is_empty()) {
-        Some(found) => regex(found.text()),
+    match written {
+        Some(found) => conditions::matches(found),
         None => path(node).and_then(quoted),
     }
+}
+
+/// A path as [`path_match`] writes it, with the end of its code, and with words about a prefix.
+fn path_words(node: &Node) -> Option<String> {
+    let path = path_match(node)?;
+    let words = entry(node, "prefix").and_then(|prefix| {
+        let alone = self::path(prefix).map(alone)?;
+        let begins = or_begins(prefix).unwrap_or_default();
+        Some(format!(", which is {alone} and all paths below it{begins}"))
+    });
+    Some(format!("{path}`{}", words.unwrap_or_default()))
+}
+
+/// How to write a prefix that ends within a name, as the prefixes of other proxies do.
+fn or_begins(node: &Node) -> Option<String> {
+    let path = path(node).filter(|path| !path.ends_with('/'))?;
+    let begins = conditions::regex(&format!("{}.*", regex::escape(path.trim_end_matches('*'))))?;
+    Some(format!("; {begins} is for all that begin with {}", path.trim_end_matches('*')))
+}
+
+/// Whether a text in the place of a length of time means that there is no limit.
+fn is_none(text: &str) -> bool {
+    matches!(text.to_ascii_lowercase().as_str(), "none" | "off" | "never" | "infinite" | "infinity")
 }
 
 /// The path of a health check, from a text such as `/up` or `GET /up`.
@@ -103,6 +132,9 @@ pub(super) fn host(node: &Node) -> Option<String> {
     };
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-:*".contains(&byte);
     let name = first.text().split_whitespace().next()?;
+    if matches!(name, "true" | "false" | "on" | "off" | "yes" | "no") {
+        return None;
+    }
     name.bytes().all(letter).then(|| quoted(name)).flatten()
 }
 
@@ -182,6 +214,9 @@ fn pairs(node: &Node) -> Option<String> {
     let named = own_entry(node, "key").or_else(|| own_entry(node, "name"));
     if let Some((name, value)) = named.zip(own_entry(node, "value")) {
         return flow::pair(name.text(), value);
+    }
+    if let Some(name) = named {
+        return Some(format!("{}: {}", text(name)?, conditions::value(node)?));
     }
     match &node.kind {
         Kind::Null => None,

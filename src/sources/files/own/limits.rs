@@ -17,6 +17,7 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
         "rate" => rate(node.text()),
         "bucket" => bucket(node),
         "zone" => zone(node),
+        "ofzone" => zone(node).filter(|keys| !keys.contains("RATE")).map(|_| String::new()),
         "size" => size(node),
         "kib" => kib(node).or_else(|| number_of_kib(node)),
         _ => None,

@@ -3,7 +3,7 @@
 use super::super::diagnostic::Diagnostic;
 use super::super::node::{Kind, Node};
 use super::{entries_of, own_entry, quoted, text};
-use crate::compile::habits::Names;
+use crate::compile::habits::{self, Names};
 
 /// Istio's `match` of an override, `{metric: REQUEST_COUNT, mode: CLIENT}`, in the own words.
 pub(super) fn metric(node: &Node) -> Option<String> {
@@ -49,14 +49,24 @@ pub(super) fn no_rules(rules: &Node, action: Option<&Node>) -> Option<String> {
     })
 }
 
-/// The one mistake of a file that is an object of Kubernetes.
-pub(in super::super) fn of_kubernetes(root: &Node) -> Option<Diagnostic> {
+/// Whether a file is an object of Kubernetes, or several.
+pub(in super::super) fn is_of_kubernetes(root: &Node) -> bool {
+    entries_of(root).iter().any(|(key, _)| key.text == "apiVersion")
+}
+
+/// The one mistake of a file that is an object of Kubernetes. `tree` has all other files.
+pub(in super::super) fn of_kubernetes(root: &Node, tree: &Node) -> Option<Diagnostic> {
     let (key, version) = entries_of(root).iter().find(|(key, _)| key.text == "apiVersion")?;
     let message = match own_entry(root, "kind").map(Node::text) {
         Some(kind) if !kind.is_empty() => format!("this is an object of Kubernetes: {kind}"),
         _ => "this is an object of Kubernetes".to_owned(),
     };
-    let source = match version.text().split('/').next()? {
+    let group = version.text().split('/').next()?;
+    let kind = own_entry(root, "kind").map_or("", Node::text);
+    if let Some(help) = habits::of_kind(kind, group, &[group]) {
+        return Some(Diagnostic::at(key.place, message).help(help));
+    }
+    let source = match group {
         group if group.ends_with("istio.io") => "istio",
         "gateway.networking.k8s.io" => "gateway_api",
         group if group.ends_with("smi-spec.io") => "smi",
@@ -65,10 +75,17 @@ pub(in super::super) fn of_kubernetes(root: &Node) -> Option<Diagnostic> {
             return Some(Diagnostic::at(key.place, message).help(help));
         }
     };
-    let help = format!(
-        "write `sources: {{{source}: {{files: {source}/*.yaml}}}}` in a file of Ringway, and move \
-         this one to {source}/"
-    );
+    let known = own_entry(tree, "sources").and_then(|sources| own_entry(sources, source));
+    let help = match known.and_then(|known| own_entry(known, "files")) {
+        Some(_) => format!(
+            "-c is for files of Ringway: move this one to a place that -c does not name, and \
+             `sources.{source}.files` does"
+        ),
+        None => format!(
+            "write `sources: {{{source}: {{files: {source}/*.yaml}}}}` in a file of Ringway, and \
+             move this one to {source}/"
+        ),
+    };
     Some(Diagnostic::at(key.place, message).help(help))
 }
 

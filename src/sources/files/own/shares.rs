@@ -18,6 +18,7 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
         "mirror" => mirror(node),
         "copies" => mirror(own_entry(node, "mirrors")?),
         "percent" => share(node),
+        "noshare" => (!and_share(node).is_empty()).then(String::new),
         _ => None,
     }
 }

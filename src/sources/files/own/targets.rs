@@ -66,7 +66,18 @@ pub(super) fn target(node: &Node) -> Option<String> {
 
 /// The entry of `routes` for one of Traefik's routers: `Host` and `Path` or `PathPrefix`.
 pub(super) fn router(node: &Node) -> Option<String> {
-    let rule = own_entry(node, "rule")?.text();
+    let (host, path) = parts(own_entry(node, "rule")?.text())?;
+    let to = own_entry(node, "service").and_then(destination);
+    let to = format!("to: {}", to.as_deref().unwrap_or("SERVICE"));
+    let rule = match path {
+        Some(path) => format!("match: {{path: {path}}}, {to}"),
+        None => to,
+    };
+    Some(format!("{}: [{{{rule}}}]", host.unwrap_or_else(|| "\"*\"".to_owned())))
+}
+
+/// The host and the path in a rule of Traefik.
+pub(super) fn parts(rule: &str) -> Option<(Option<String>, Option<String>)> {
     let (mut host, mut path) = (None, None);
     for part in rule.split("&&") {
         let (name, value) = part.trim().split_once("(`")?;
@@ -78,11 +89,5 @@ pub(super) fn router(node: &Node) -> Option<String> {
             _ => return None,
         }
     }
-    let to = own_entry(node, "service").and_then(destination);
-    let to = format!("to: {}", to.as_deref().unwrap_or("SERVICE"));
-    let rule = match path {
-        Some(path) => format!("match: {{path: {path}}}, {to}"),
-        None => to,
-    };
-    Some(format!("{}: [{{{rule}}}]", host.unwrap_or_else(|| "\"*\"".to_owned())))
+    Some((host, path))
 }

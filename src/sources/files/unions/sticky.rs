@@ -6,16 +6,17 @@ use serde::Deserialize;
 use super::TextOrMap;
 use crate::compile::value_suggestion;
 use crate::sources::files::grammar::route::{Sticky, StickyCookie};
+use crate::sources::files::values::Placed;
 
 /// The value that keeps a user on the same version, in its long form.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StickyMap {
     /// The name of a header field. Requests without it are split by weight alone.
-    header: Option<String>,
+    header: Option<Placed<String>>,
     /// The name of a cookie, which the service sets; or a map, and the proxy sets the cookie.
     /// Requests without it are split by weight alone.
-    cookie: Option<Cookie>,
+    cookie: Option<Placed<Cookie>>,
     /// The SPIFFE ID of the client. Requests of clients without one are split by weight alone.
     #[serde(default)]
     identity: bool,
@@ -48,8 +49,10 @@ impl TextOrMap for Sticky {
         let StickyMap { header, cookie, identity, source } = map;
         match (header, cookie, identity, source) {
             (Some(name), None, false, false) => Ok(Self::Header(name)),
-            (None, Some(Cookie::Named(name)), false, false) => Ok(Self::Cookie(name)),
-            (None, Some(Cookie::Set(cookie)), false, false) => Ok(Self::Set(cookie)),
+            (None, Some(Placed { place, value }), false, false) => Ok(match value {
+                Cookie::Named(value) => Self::Cookie(Placed { place, value }),
+                Cookie::Set(cookie) => Self::Set(cookie),
+            }),
             (None, None, true, false) => Ok(Self::Identity),
             (None, None, false, true) => Ok(Self::SourceIp),
             _ => Err("`sticky` has exactly one of header, cookie, identity and source"),

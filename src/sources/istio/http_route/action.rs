@@ -43,6 +43,7 @@ fn forward(
 ) {
     let nodes = fields.list(&mut cx.reader, "route");
     let mut to = Vec::new();
+    let mut first = None;
     for node in nodes {
         let before = cx.reader.count();
         let Some(mut share) = Fields::of(&mut cx.reader, node, "an element of `route`") else {
@@ -67,14 +68,19 @@ fn forward(
             continue;
         };
         let reference = destination_of(cx, hosts, owner, destination);
+        let origin = || weight.as_ref().map_or_else(|| at(node.place), |it| it.origin.clone());
+        first.get_or_insert_with(origin);
         // One destination gets all requests, whatever its weight is.
         let weight = if nodes.len() == 1 { 1 } else { weight.map_or(0, |weight| weight.value) };
         to.extend(reference.map(|reference| (reference, weight)));
     }
     if to.len() == nodes.len() && !nodes.is_empty() {
         // Destinations with the weight 0 get nothing.
-        if to.iter().any(|(_, weight)| *weight > 0) {
-            to.retain(|(_, weight)| *weight > 0);
+        to.retain(|(_, weight)| *weight > 0);
+        if let (true, Some(first)) = (to.is_empty(), first) {
+            let help = "give one of them a `weight` of 1 or more";
+            cx.reader.item(&Item::new((), first), "no destination has a weight above 0", help);
+            return;
         }
         rule.action = Some(Action::Forward(to));
     }
