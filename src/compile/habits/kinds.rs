@@ -19,7 +19,8 @@ const BACKEND_TLS: &str = "Ringway has no BackendTLSPolicy: write `tls: {ca: FIL
 const PROFILE: &str = "Ringway reads no objects of Linkerd: write its routes as rules of \
     `routes`, with their `retries` and `timeout`, in Ringway's own files";
 const POLICY: &str = "Ringway reads no objects of Linkerd: write `authorization: \
-    [{action: allow, from: {identities: [ID]}, to: {ports: [PORT]}}]` in Ringway's own files";
+    [{action: allow, from: {identities: [spiffe://...]}, to: {ports: [PORT]}}]` in Ringway's \
+    own files";
 const RATE: &str = "Ringway reads no objects of Linkerd: write `rate_limit: {requests: N, per: \
     1s}` in the service, in Ringway's own files";
 const LINKERD: &str = "Ringway reads no objects of Linkerd: take it out";
