@@ -16,6 +16,7 @@ mod http2;
 mod http3;
 mod jwt;
 mod listeners;
+mod literals;
 mod locality;
 mod mesh;
 mod mirrors;
@@ -259,6 +260,7 @@ fn compile_all(
     listeners.sort_by(|one, other| one.name.cmp(&other.name));
     reserved::check(&mut compiler);
     slips::find(&mut compiler);
+    literals::find(&mut compiler);
     let admin = admin::plan(&mut compiler);
     let snapshot = Snapshot {
         version,

@@ -56,11 +56,11 @@ pub const NO_REGEX: &str = "there is no rewriting by regex; `prefix` and `path` 
 pub const REWRITES: &str = "write `rewrite: {prefix: PATH/}` with match {path: PREFIX/*}, \
     `rewrite: {path: PATH}` or `rewrite: {host: NAME}`";
 pub const EDIT: &str = "write `headers: {request: {set: {{pairs=NAME: VALUE}}}}`; `add` adds to \
-    values that are there, `remove: [NAME]` removes; `response` is for the way back";
+    values that are there, `remove: [NAME]` removes; `response` is for the way back{novariables=}";
 pub const ADD_TO_REQUEST: &str = "write `headers: {request: {add: {{pairs=NAME: VALUE}}}}`, \
-    or `set` to replace values that are there";
+    or `set` to replace values that are there{novariables=}";
 pub const ADD_TO_RESPONSE: &str = "write `headers: {response: {add: {{pairs=NAME: VALUE}}}}`, \
-    or `set` to replace values that are there";
+    or `set` to replace values that are there{novariables=}";
 pub const EDIT_RESPONSE: &str = "write `headers: {response: {set: {{pairs=NAME: VALUE}}}}`; `add` \
     adds to values that are there, `remove: [NAME]` removes";
 pub const EDIT_SIDE: &str = "write `headers: {request: {{key=set}: {value={NAME: VALUE}}}}`, \

@@ -18,6 +18,7 @@
 //! | `pathbelow`, `pathalone`, `pathdir` | the path `/a` as `/a/*`, `/a` and `/a/` |
 //! | `pathmatch` | a path, or a map with `exact`, `prefix` or `regex`, as a path of `match` |
 //! | `pathwords`, `orbegins` | the same with words about prefixes, and those words alone |
+//! | `novariables` | words about a variable of another proxy, if there is one |
 //! | `none` | `none`, if the text means that there is no limit |
 //! | `checkpath` | the path in the text of a health check |
 //! | `hostname` | the first name of a host |

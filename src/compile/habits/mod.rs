@@ -12,12 +12,14 @@ mod outliers;
 mod places;
 mod shifts;
 mod traffic;
+mod variables;
 mod words;
 
 pub use self::advice::HEDGE;
 pub use self::fill::filled;
 pub use self::kinds::{of_kind, version_of};
 use self::traffic::TRAFFIC;
+pub use self::variables::variable;
 use self::words::WORDS;
 
 /// A word of another proxy, the map in which it is written, and the advice. The map is named by a

@@ -1,7 +1,8 @@
 //! Conditions of other proxies on a value, such as `{prefix: a}`, as values of `match.headers`.
 
-use super::super::node::Node;
+use super::super::node::{Kind, Node};
 use super::{entry, own_entry, quoted, text};
+use crate::compile::habits;
 
 /// The keys of Envoy's conditions, and those of Istio.
 const EXACT: [&str; 2] = ["exact_match", "exact"];
@@ -55,6 +56,24 @@ pub(super) fn regex(text: &str) -> Option<String> {
         return None;
     }
     quoted(&format!("~{}", text.trim_start_matches('~')))
+}
+
+/// Words about the first variable of another proxy in a text below `node`.
+pub(super) fn no_variables(node: &Node) -> Option<String> {
+    let found = variable(node)?;
+    Some(format!(
+        "; {found} would be sent as it is, because there are no variables; `x-forwarded-for` has \
+         the address of the client"
+    ))
+}
+
+fn variable(node: &Node) -> Option<&str> {
+    match &node.kind {
+        Kind::Null => None,
+        Kind::Scalar { text, .. } => habits::variable(text),
+        Kind::List(items) => items.iter().find_map(variable),
+        Kind::Map(entries) => entries.iter().find_map(|(_, value)| variable(value)),
+    }
 }
 
 fn some(node: &Node) -> Option<&str> {

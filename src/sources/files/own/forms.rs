@@ -9,6 +9,7 @@ use super::{
     conditions, entries_of, entry, flow, limits, own_entry, quoted, rules, shares, targets, text,
     urls,
 };
+use crate::compile::habits;
 
 /// The value of `node` in the form `name`. `compile::habits::fill` lists the forms.
 pub(super) fn value(node: &Node, name: &str) -> Option<String> {
@@ -25,6 +26,7 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
         "registry" => rules::registry(node),
         "loglevel" => rules::log_level(node),
         "logsection" => rules::log_section(node),
+        "novariables" => conditions::no_variables(node),
         "none" => is_none(node.text()).then(|| "none".to_owned()),
         "checkpath" => check_path(node),
         "hostname" => host(node),
@@ -213,6 +215,7 @@ fn pairs(node: &Node) -> Option<String> {
     }
     let named = own_entry(node, "key").or_else(|| own_entry(node, "name"));
     if let Some((name, value)) = named.zip(own_entry(node, "value")) {
+        let value = Some(value).filter(|value| habits::variable(value.text()).is_none())?;
         return flow::pair(name.text(), value);
     }
     if let Some(name) = named {
@@ -224,7 +227,7 @@ fn pairs(node: &Node) -> Option<String> {
             let (name, value) = text.split_once([' ', ':'])?;
             let value = value.trim_start_matches([' ', ':']).trim();
             // A variable of another proxy is no text.
-            let value = quoted(value).filter(|_| !value.contains(['$', '%']))?;
+            let value = quoted(value).filter(|_| habits::variable(value).is_none())?;
             Some(format!("{}: {value}", quoted(name)?))
         }
         Kind::List(items) => {
@@ -232,7 +235,8 @@ fn pairs(node: &Node) -> Option<String> {
             all.filter(|all| !all.is_empty()).map(|all| all.join(", "))
         }
         Kind::Map(entries) => {
-            let texts = entries.iter().all(|(_, value)| !value.text().is_empty());
+            let is_text = |text: &str| !text.is_empty() && habits::variable(text).is_none();
+            let texts = entries.iter().all(|(_, value)| is_text(value.text()));
             texts.then(|| flow::pairs(entries.iter()))?.filter(|all| !all.is_empty())
         }
     }
