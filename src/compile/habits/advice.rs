@@ -36,6 +36,14 @@ pub const DEFAULT: &str = "a listener serves all rules of `routes`; \
 pub const MATCH_PATH: &str = "a path is part of `match`: match: {path: {pathbelow=PATH/*}}, \
     or {path: {pathalone=PATH}} for that path alone";
 pub const RULE_OF_TRAEFIK: &str = "{traefik=a path is part of `match`: match: {path: PATH/*}}";
+pub const BELOW: &str =
+    "write `path: {pathbelow=PATH/*}`, which is {pathalone=PATH} and all paths below it";
+pub const PATH_KEYS: &str = "a host has a list of rules, and a path is part of `match`: \
+    [{paths={match: {path: PATH/*}, to: SERVICE}}]";
+pub const RESOLVERS: &str = "leave it out: the servers of /etc/resolv.conf are asked";
+pub const HSTS: &str = "write `headers: {response: {set: {strict-transport-security: max-age=N}}}`";
+pub const NO_REQUESTS_MAX: &str = "leave it out: a connection to an endpoint has no such limit; \
+    `requests_per_connection` of a listener is for clients";
 pub const PREFIX: &str = "write `path: {pathbelow=PATH/*}`, which is {pathalone=PATH} and all \
     paths below it{orbegins=}";
 pub const PATH: &str = "write `path: {pathwords=PATH/*`, `path: PATH` or `path: ~REGEX`}";

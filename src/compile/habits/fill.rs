@@ -19,6 +19,9 @@
 //! | `pathmatch` | a path, or a map with `exact`, `prefix` or `regex`, as a path of `match` |
 //! | `pathwords`, `orbegins` | the same with words about prefixes, and those words alone |
 //! | `novariables` | words about a variable of another proxy, if there is one |
+//! | `toversion`, `paths` | a destination with its version, and rules for keys that are paths |
+//! | `jwts`, `matchparts` | token providers, and Envoy's conditions on fields |
+//! | `anyof`, `anypath` | a regex for all values or paths of a list |
 //! | `none` | `none`, if the text means that there is no limit |
 //! | `checkpath` | the path in the text of a health check |
 //! | `hostname` | the first name of a host |

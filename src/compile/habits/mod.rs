@@ -8,6 +8,7 @@ mod fill;
 mod kinds;
 mod linkerd;
 mod locality;
+mod nginx;
 mod outliers;
 mod places;
 mod shifts;
@@ -155,7 +156,7 @@ const SHAPES: &[Word] = &[
         "write `services: {{services=NAME: {endpoints: [IP:PORT]}}}`: each has a name",
     ),
     ("ConsulServices", "", "write `services: [NAME]`, names in Consul, or `services: all`"),
-    ("jwt", "", "write `jwt: {id: {issuer: https://..., jwks: {url: https://...}}}`"),
+    ("jwt", "", "write `jwt: {{jwts=id: {issuer: https://..., jwks: {url: https://...}}}}`"),
     ("bind", "", "write `bind: {@=IP:PORT}`, IP and port together"),
     ("endpoints", "", "write a list: endpoints: [{^=IP:PORT}]"),
     (
@@ -165,7 +166,8 @@ const SHAPES: &[Word] = &[
     ),
     ("to", "", "write `to: SERVICE`, or with weights `to: {{weights=NAME: N, NAME: N}}`"),
     ("address", "", "write `address: {^=IP:PORT}`"),
-    ("path", "", "write `path: {pathwords=/NAME`}"),
+    ("path", "", "write `path: {pathwords|anypath=/NAME`}"),
+    ("method", "", "write `method: [{exact=GET}]`"),
     ("cert", "", "write `cert: FILE`, with the certificate and its intermediates"),
     ("key", "", "write `key: FILE`, with the private key of the certificate"),
     ("ListenerTls", "auto", "Ringway does not get certificates itself: {cert: FILE, key: FILE}"),
@@ -207,7 +209,7 @@ const SHAPES: &[Word] = &[
         "",
         "write `{set: {{pairs=NAME: VALUE}}}`, add: {NAME: VALUE} or remove: [NAME]",
     ),
-    ("headers", "", "write `headers: {{pairs=NAME: VALUE}}`"),
+    ("headers", "", "write `{matchparts=headers: {NAME: VALUE}}`"),
     ("query", "", "write `query: {NAME: VALUE}`"),
     ("claims", "", "write `claims: {NAME: VALUE}`"),
     ("set", "", "write `set: {{pairs=NAME: VALUE}}`"),
@@ -378,7 +380,7 @@ pub fn is_switch(word: &str) -> bool {
 /// The advice for the key `word`. `known` are the valid keys of its map.
 pub fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
     let own = [WORDS, TRAFFIC, outliers::WORDS, breaker::WORDS, locality::WORDS, shifts::WORDS];
-    let tables = own.into_iter().chain([linkerd::WORDS]);
+    let tables = own.into_iter().chain([linkerd::WORDS, nginx::WORDS]);
     let habit = tables.into_iter().find_map(|table| find(table, word, known));
     habit.or_else(|| places::of_key(word, known))
 }

@@ -1,7 +1,7 @@
 //! Keys of Ringway in the wrong map, and keys of other proxies for features that Ringway does not
 //! have.
 
-use super::advice::NO_FILES;
+use super::advice::{NO_FILES, PATH_KEYS};
 use super::plain;
 use super::words::{LISTENER, RULE, SERVICE, TOP};
 
@@ -85,6 +85,10 @@ const ABSENT: &[(&str, &str)] = &[
 pub(super) fn of_key(word: &str, known: &[&str]) -> Option<&'static str> {
     if !MAPS.iter().any(|map| known.contains(map)) {
         return None;
+    }
+    let is_path = word.starts_with('/') || word.starts_with("location /");
+    if is_path && known.contains(&RULE) {
+        return Some(PATH_KEYS);
     }
     let word = plain(word);
     let has = |(keys, _): &&(&str, &str)| keys.split_whitespace().any(|key| plain(key) == word);

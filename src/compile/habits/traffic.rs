@@ -33,6 +33,8 @@ const MIRRORING: &str = "write `mirror: {copies={to: NAME}}` with the name in `m
     the main service is `to` of the rule";
 const COPY: &str = "write `to: {copy=OTHER}`";
 const BY: &str = "write `by: {header: NAME}`, `by: identity` or `by: source`";
+const NO_COOKIE: &str = "write `header: NAME`, `identity: true` or `source: true`: no limit counts \
+    by a cookie";
 const HEADER_ENTRY: &str = "write `{header: {header_name=NAME}, key: {descriptor_key=KEY}}`";
 const GENERIC_KEY: &str = "write `{value: {descriptor_value=TEXT}}`: its key is generic_key";
 const MIRROR_SHARE: &str = "write `mirror: {mirrorshare={to: OTHER, percent: N}}`; \
@@ -118,11 +120,11 @@ pub(super) const TRAFFIC: &[Word] = &[
     ("source_cluster", ENTRY, "write `identity`, the SPIFFE ID of the client"),
     ("skip_if_absent", ENTRY, "write `default: TEXT`, the value without the header"),
     ("key", RATE, BY),
-    ("cookie", BY_MAP, "leave it out: a limit counts by `{header: NAME}`, `identity` or `source`"),
-    ("ip", BY_MAP, "write `by: source`"),
-    ("source_ip", BY_MAP, "write `by: source`"),
-    ("client_ip", BY_MAP, "write `by: source`"),
-    ("remote_address", BY_MAP, "write `by: source`"),
+    ("cookie", BY_MAP, NO_COOKIE),
+    ("ip", BY_MAP, "write `source: true`"),
+    ("source_ip", BY_MAP, "write `source: true`"),
+    ("client_ip", BY_MAP, "write `source: true`"),
+    ("remote_address", BY_MAP, "write `source: true`"),
     ("source_criterion", RATE, BY),
     ("nodelay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),
     ("delay", RATE, "leave it out: a request waits for nothing, it passes or gets 429"),

@@ -164,8 +164,14 @@ impl DecodeError {
             let item = text.strip_prefix('-').filter(|_| self.text.starts_with("expected a list"));
             item.map(|item| format!("put a space after the dash: `- {}`", item.trim()))
         };
+        let any = || {
+            let is_condition = self.text.starts_with("expected a value, ~regex");
+            let any = own::value(node, "anyof").filter(|_| is_condition)?;
+            Some(format!("write `{name}: {any}`, a regex for all of them"))
+        };
         let help = dash()
             .or_else(|| self.help.clone())
+            .or_else(any)
             .or_else(|| habits::of_shape(name, text, &|name| own::value(node, name)))
             .or_else(list);
         Self { help, ..self }

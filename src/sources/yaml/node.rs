@@ -78,6 +78,21 @@ pub fn parse_all(file: u16, text: &str, mistakes: &mut Vec<Diagnostic>) -> Vec<N
     }
 }
 
+/// The mistake that there is a second document, `next`. It begins at `place`.
+fn second(place: Place, next: &Node) -> Diagnostic {
+    let help = match is_object(next) {
+        true => {
+            "move the objects of Kubernetes to a file of their own, outside of the directory of \
+             -c, and name it in `sources`: {istio: {files: FILE}} or {gateway_api: {files: FILE}}"
+        }
+        false => {
+            "take this line out; or name a directory with -c, and put the rest into a file of \
+             its own there"
+        }
+    };
+    Diagnostic::at(place, "a second document in one file").help(help)
+}
+
 /// Whether a document is an object of Kubernetes.
 fn is_object(document: &Node) -> bool {
     let Kind::Map(entries) = &document.kind else { return false };
@@ -107,29 +122,16 @@ impl<'t> Reader<'t, '_> {
                 Event::DocumentStart(_)
                     if root.as_ref().is_some_and(|root: &Node| root.kind != Kind::Null) =>
                 {
-                    return Err(self.second(place));
+                    // An empty document at the end is only a line.
+                    let next = self.next_document()?.filter(|next| next.kind != Kind::Null);
+                    if let Some(next) = next {
+                        return Err(second(place, &next));
+                    }
                 }
                 Event::DocumentStart(_) => {}
                 event => root = Some(self.node(event, place, 0)?),
             }
         }
-    }
-
-    /// The mistake that there is a second document. It begins at `place`.
-    fn second(&mut self, place: Place) -> Diagnostic {
-        let next = self.next_document();
-        let help = match next.is_ok_and(|next| next.as_ref().is_some_and(is_object)) {
-            true => {
-                "move the objects of Kubernetes to a file of their own, outside of the directory \
-                 of -c, and name it in `sources`: {istio: {files: FILE}} or \
-                 {gateway_api: {files: FILE}}"
-            }
-            false => {
-                "take this line out; or name a directory with -c, and put the rest into a file of \
-                 its own there"
-            }
-        };
-        Diagnostic::at(place, "a second document in one file").help(help)
     }
 
     fn next_document(&mut self) -> Result<Option<Node>, Diagnostic> {

@@ -49,6 +49,7 @@ pub(in super::super) fn advice(
     let others = others.into_inner();
     let advice = around.in_place_of_another(filled, &others);
     let advice = around.in_place_of_all(advice, &others);
+    let advice = around.in_section(advice);
     (objects::with_version(advice, names), others)
 }
 
@@ -100,6 +101,8 @@ impl<'n> Around<'n> {
             "hostrules" => alone(self.host_rules()),
             "versions" => alone(forms::versions(self.node, self.beside("endpoints"))),
             "copy" => self.copy(),
+            "toversion" => alone(self.to_version()),
+            "paths" => self.paths(),
             "allowed" => alone(self.members(&rules::cidrs(self.node)?, true)),
             "denied" => alone(rules::denied(self.node, |ips| self.members(ips, false))),
             "denyall" => alone(self.denied_here()),
@@ -147,8 +150,31 @@ impl<'n> Around<'n> {
         let weight: u32 = self.node.text().trim_end_matches('%').parse().ok()?;
         let to = text(self.beside("to")?)?;
         let name = to.split('/').next()?;
+        if weight >= 100 {
+            return Some(format!("{to}: {weight}"));
+        }
         let other = if name.len() < to.len() { format!("{name}/VERSION") } else { "OTHER".into() };
         Some(format!("{to}: {weight}, {other}: {}", 100_u32.checked_sub(weight)?))
+    }
+
+    /// The destination beside its version.
+    fn to_version(&self) -> Option<String> {
+        let to = self.beside("to")?.text();
+        quoted(&format!("{}/{}", to.split('/').next()?, self.node.text()))
+    }
+
+    /// Paths in the places of keys, such as `/a: app`, as rules.
+    fn paths(&self) -> Found<'n> {
+        let is = |(key, _): &&(Key, Node)| rules::path(&key.text).is_some();
+        let found: Vec<_> = self.all.iter().filter(is).collect();
+        let rule = |(key, node): &&(Key, Node)| {
+            let to = targets::target(node).and_then(|to| Some(to.split_once('`')?.0.to_owned()));
+            let to = to.unwrap_or_else(|| "to: SERVICE".to_owned());
+            Some(format!("{{match: {{path: {}}}, {to}}}", rules::path(&key.text)?))
+        };
+        let all: Option<Vec<_>> = found.iter().map(rule).collect();
+        let others = found.iter().map(|(key, _)| key).filter(|key| key.place != self.key.place);
+        Some((all?.join(", "), others.collect()))
     }
 
     /// The host in DNS of the service of the rule.
@@ -362,6 +388,24 @@ impl<'n> Around<'n> {
             return format!("write `{entry}` in `{name}`{more}");
         }
         format!("leave it out, or write `{new}` in place of `{there}`{more}")
+    }
+
+    /// The advice to write a section that is there already.
+    fn in_section(&self, advice: String) -> String {
+        let has = |name: &str| self.names.sections.iter().any(|section| section == name);
+        let list = advice.split_once("write at the top of the file: authorization: [");
+        if let Some((before, rest)) = list.filter(|_| has("authorization"))
+            && let Some((rules, more)) = rest.rsplit_once(']')
+        {
+            return format!("{before}add to `authorization`: {rules}{more}");
+        }
+        let code = advice.strip_prefix("write `").and_then(|rest| rest.split_once('`'));
+        let Some((code, more)) = code.filter(|_| self.above.is_empty()) else { return advice };
+        let entry = code.split_once(": {").filter(|(name, _)| has(name));
+        match entry.and_then(|(name, entry)| Some((name, entry.strip_suffix('}')?))) {
+            Some((name, entry)) => format!("write `{entry}` in `{name}`{more}"),
+            None => advice,
+        }
     }
 
     /// The advice with the names of all keys whose values it includes.

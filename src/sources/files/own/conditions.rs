@@ -58,6 +58,41 @@ pub(super) fn regex(text: &str) -> Option<String> {
     quoted(&format!("~{}", text.trim_start_matches('~')))
 }
 
+/// The regex for one of the texts in a list of values or paths.
+pub(super) fn any_of(node: &Node) -> Option<String> {
+    let Kind::List(items) = &node.kind else { return None };
+    let one = |item: &Node| {
+        let text = some(item)?;
+        Some(match text.strip_suffix("/*") {
+            _ if text.starts_with('~') => text[1..].to_owned(),
+            Some(path) => format!("{}(/.*)?", regex::escape(path)),
+            None => regex::escape(text),
+        })
+    };
+    let all: Option<Vec<_>> = items.iter().map(one).collect();
+    regex(&all?.join("|"))
+}
+
+/// The conditions of a list such as `[{name: ':method', exact_match: GET}]`, as entries of `match`.
+pub(super) fn match_parts(node: &Node) -> Option<String> {
+    let Kind::List(items) = &node.kind else { return None };
+    let (mut parts, mut headers) = (Vec::new(), Vec::new());
+    for item in items {
+        let name = own_entry(item, "name")?;
+        let value = value(item)?;
+        match name.text() {
+            ":method" => parts.push(format!("method: {value}")),
+            ":path" => parts.push(format!("path: {value}")),
+            name if name.starts_with(':') => return None,
+            _ => headers.push(format!("{}: {value}", text(name)?)),
+        }
+    }
+    if !headers.is_empty() {
+        parts.push(format!("headers: {{{}}}", headers.join(", ")));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
 /// Words about the first variable of another proxy in a text below `node`.
 pub(super) fn no_variables(node: &Node) -> Option<String> {
     let found = variable(node)?;

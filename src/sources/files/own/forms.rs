@@ -42,6 +42,12 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
         "weights" => targets::weights(node),
         "services" => named(node, &service_keys),
         "listeners" => named(node, &listener_keys),
+        "jwts" => named(node, &|it| {
+            flow::pairs(entries_of(it).iter().filter(|(key, _)| key.text != "name"))
+        }),
+        "anyof" => conditions::any_of(node),
+        "anypath" => conditions::any_of(node).map(|all| format!("{all}`, a regex for all of them")),
+        "matchparts" => conditions::match_parts(node),
         "pairs" => pairs(node),
         "level" => level(node),
         "versions" => versions(node, None),

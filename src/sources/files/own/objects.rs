@@ -71,7 +71,7 @@ pub(in super::super) fn of_kubernetes(root: &Node, tree: &Node) -> Option<Diagno
         "gateway.networking.k8s.io" => "gateway_api",
         group if group.ends_with("smi-spec.io") => "smi",
         _ => {
-            let help = "a file of Ringway has the sections listeners, routes and services";
+            let help = "-c is for files of Ringway: keep this one in a place that -c does not name";
             return Some(Diagnostic::at(key.place, message).help(help));
         }
     };

@@ -1,7 +1,7 @@
 //! Rules and conditions of other proxies as entries of Ringway's sections, for the advice about
 //! them.
 
-use super::super::node::{Key, Node};
+use super::super::node::{Key, Kind, Node};
 use super::{entry, flow, list, own_entry, quoted, targets, text};
 
 /// The authorization rule that lets only clients with the addresses `ips` send requests to `to`,
@@ -59,6 +59,9 @@ pub(super) fn traefik(node: &Node, key: &Key, all: &[(Key, Node)]) -> Option<Str
     Some(format!("a host is a key of `routes`; write there: {host}: [{{{}}}]", parts.join(", ")))
 }
 
+/// The end of the advice to write a condition in another key of the rule.
+const BESIDE: &str = " in the rule itself, not in `when`";
+
 /// Istio's condition `{key: 'request.headers[x-a]', values: [b]}` as an entry of `when`.
 pub(super) fn condition(all: &[(Key, Node)]) -> Option<String> {
     let find = |name: &str| all.iter().find(|(key, _)| key.text == name).map(|(_, node)| node);
@@ -66,6 +69,20 @@ pub(super) fn condition(all: &[(Key, Node)]) -> Option<String> {
         return None;
     }
     let key = find("key")?.text();
+    let values = find("values")?;
+    match key {
+        "source.ip" => return Some(format!("write `from: {{ips: [{}]}}`{BESIDE}", list(values)?)),
+        "remote.ip" => {
+            return Some(format!("write `from: {{forwarded_ips: [{}]}}`{BESIDE}", list(values)?));
+        }
+        "source.principal" => {
+            return Some(format!("write `from: {{identities: [spiffe://...]}}`{BESIDE}"));
+        }
+        "destination.port" => {
+            return Some(format!("write `to: {{ports: [{}]}}`{BESIDE}", list(values)?));
+        }
+        _ => {}
+    }
     let (kind, rest) = key.split_once('[')?;
     let name = rest.strip_suffix(']')?.replace("][", ".");
     let kind = match kind {
@@ -73,9 +90,9 @@ pub(super) fn condition(all: &[(Key, Node)]) -> Option<String> {
         "request.auth.claims" => "claims",
         _ => return None,
     };
-    let values = match &find("values")?.kind {
-        super::super::node::Kind::List(items) => items.iter().map(Node::text).collect(),
-        _ => vec![find("values")?.text()],
+    let values = match &values.kind {
+        Kind::List(items) => items.iter().map(Node::text).collect(),
+        _ => vec![values.text()],
     };
     let value = match &values[..] {
         [one] if !one.contains('*') => quoted(one)?,
@@ -87,6 +104,16 @@ pub(super) fn condition(all: &[(Key, Node)]) -> Option<String> {
         }
     };
     Some(format!("write `{kind}: {{{}: {value}}}`", quoted(&name)?))
+}
+
+/// The path of `match` for a location of nginx, such as `/a` or `location /a`.
+pub(super) fn path(key: &str) -> Option<String> {
+    let path = key.strip_prefix("location ").unwrap_or(key).trim();
+    let plain = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-*".contains(&byte));
+    let path = path.trim_end_matches('*').trim_end_matches('/');
+    (key.contains('/') && plain && (path.is_empty() || path.starts_with('/')))
+        .then(|| quoted(&format!("{path}/*")))
+        .flatten()
 }
 
 /// Linkerd's `{retryRatio: 0.2, minRetriesPerSecond: 10}` as the keys of a budget, whose `min` is

@@ -5,7 +5,7 @@ use super::{entry, own_entry, quoted, text};
 use crate::compile::habits::address;
 
 /// The keys with which other proxies name a service.
-const TARGETS: [&str; 6] = ["cluster", "host", "service", "backend", "upstream", "name"];
+pub(super) const TARGETS: [&str; 6] = ["cluster", "host", "service", "backend", "upstream", "name"];
 
 /// The names and weights in a list such as `[{name: a, weight: 90}]` or `[{a: 90}]`, at any depth.
 pub(super) fn weights(node: &Node) -> Option<String> {
@@ -15,7 +15,9 @@ pub(super) fn weights(node: &Node) -> Option<String> {
         Kind::Null | Kind::Scalar { .. } => return None,
     };
     let one = |item: &Node| {
-        let Kind::Map(entries) = &item.kind else { return None };
+        let Kind::Map(entries) = &item.kind else {
+            return Some(format!("{}: N", text(item).filter(|_| items.len() > 1)?));
+        };
         let (name, weight) = match own_entry(item, "weight") {
             Some(weight) => {
                 (TARGETS.iter().find_map(|name| entry(item, name)).and_then(text)?, weight)

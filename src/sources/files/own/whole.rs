@@ -22,17 +22,31 @@ pub(in super::super) fn nameless(root: &Node, place: Place, fields: &[&str]) -> 
         return None;
     }
     let entry = flow::pairs(entries_of(map).iter()).unwrap_or_else(|| "...".to_owned());
-    Some((map.place, format!("write `{section}: {{NAME: {{{entry}}}}}`: each entry has a name")))
+    let advice = match section {
+        "routes" => format!("write `routes: {{\"*\": [{{{entry}}}]}}`: rules by host"),
+        _ => format!("write `{section}: {{NAME: {{{entry}}}}}`: each entry has a name"),
+    };
+    Some((map.place, advice))
 }
 
 /// The map with the value at `place`, if it is a destination such as `{name: app, weight: 10}`.
 pub(in super::super) fn destination(root: &Node, place: Place) -> Whole {
     let is = |entries: &[(Key, Node)]| entries.iter().any(|(_, value)| value.place == place);
     let (section, map) = find(root, &is)?;
-    let weight = own_entry(map, "weight").filter(|_| section == "to")?;
-    let (to, weight) = (targets::destination(map)?, weight.text().trim_end_matches('%'));
-    weight.parse::<u32>().ok()?;
-    Some((map.place, format!("write `to: {{{to}: {weight}}}`, or `to: {to}` for all requests")))
+    let keys = entries_of(map).iter().map(|(key, _)| key.text.as_str());
+    if section != "to" || !keys.clone().any(|key| targets::TARGETS.contains(&key)) {
+        return None;
+    }
+    let to = targets::destination(map)?;
+    let weight = own_entry(map, "weight").map(|weight| weight.text().trim_end_matches('%'));
+    let advice = match weight.filter(|weight| weight.parse::<u32>().is_ok()) {
+        Some(weight) => format!("write `to: {{{to}: {weight}}}`, or `to: {to}` for all requests"),
+        None if keys.clone().any(|key| key == "port") => {
+            format!("write `to: {to}`; the port is in `endpoints` of the service")
+        }
+        None => format!("write `to: {to}`"),
+    };
+    Some((map.place, advice))
 }
 
 /// The first map below `node` whose entries fit, and its key.
