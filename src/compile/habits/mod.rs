@@ -431,7 +431,22 @@ pub fn with_names(advice: &str, names: &mut Names) -> String {
     if let [port] = names.ports[..] {
         text = text.replace("*:PORT", &format!("*:{port}"));
     }
-    text
+    match names.sections.iter().any(|section| section == "services") {
+        true => in_services(text),
+        false => text,
+    }
+}
+
+/// The advice to make a service, if the section `services` is there already: a second one would be
+/// refused.
+fn in_services(advice: String) -> String {
+    let Some((before, rest)) = advice.split_once("`services: {") else { return advice };
+    let Some((entry, after)) = rest.split_once("}`") else { return advice };
+    // Here, the section itself is to be written in another form.
+    if after.starts_with(": each") {
+        return advice;
+    }
+    format!("{before}`{entry}` in `services`{after}")
 }
 
 /// The advice to make the service `app` for an address, if `app` is there already, or if another

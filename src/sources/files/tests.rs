@@ -222,6 +222,15 @@ services:
 }
 
 #[test]
+fn an_empty_document_at_the_end_is_only_a_line() {
+    let text = "---\nlisteners: {a: {bind: 127.0.0.1:80}}\n---\n";
+    assert!(compiled(&[&[("a.yaml", text)]], &[]).is_ok());
+    let object = "---\napiVersion: v1\nkind: Service\n";
+    let errors = errors(&format!("{text}{object}"));
+    assert!(errors.contains("objects of Kubernetes"), "{errors}");
+}
+
+#[test]
 fn each_mistake_has_its_words() {
     for (text, words) in [
         ("a: [", "this [ is not closed"),
