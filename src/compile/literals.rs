@@ -42,6 +42,10 @@ fn of_rule(compiler: &mut Compiler<'_>, rule: &model::Rule) {
     if let Some(path) = &rule.matches.path {
         of_path(compiler, path);
     }
+    for method in rule.matches.methods.iter().filter(|method| method.value == "*") {
+        let help = "leave `method` out: without it, the rule takes all but CONNECT";
+        compiler.warn(&method.origin, "\"*\" is the name of a method here", help);
+    }
     for (name, value) in rule.matches.headers.iter().chain(&rule.matches.query) {
         of_condition(compiler, name, value);
     }
@@ -51,11 +55,25 @@ fn of_rule(compiler: &mut Compiler<'_>, rule: &model::Rule) {
     if let Some(Item { value: rewrite, .. }) = rule.rewrite.as_deref() {
         let paths = [&rewrite.prefix, &rewrite.path];
         paths.into_iter().flatten().for_each(|part| of_url(compiler, part, PATH));
-        rewrite.host.iter().for_each(|part| of_url(compiler, part, HOST));
+        rewrite.host.iter().for_each(|part| of_host(compiler, part, HOST));
     }
     if let Some(Action::Redirect(redirect)) = &rule.action {
-        let parts = [&redirect.value.host, &redirect.value.path];
-        parts.into_iter().flatten().for_each(|part| of_url(compiler, part, REDIRECT));
+        redirect.value.host.iter().for_each(|part| of_host(compiler, part, REDIRECT));
+        redirect.value.path.iter().for_each(|part| of_url(compiler, part, REDIRECT));
+    }
+}
+
+/// Warns of a URL in the place of a host.
+fn of_host(compiler: &mut Compiler<'_>, host: &Item<String>, help: &str) {
+    let (scheme, rest) = host.value.split_once("://").unwrap_or(("", &host.value));
+    match rest.split_once('/') {
+        None if scheme.is_empty() => of_url(compiler, host, help),
+        parts => {
+            let name = parts.map_or(rest, |(name, _)| name);
+            let message = format!("{:?} is sent as the host", host.value);
+            let help = format!("write `host: {name}`; a redirect also has `scheme` and `path`");
+            compiler.warn(&host.origin, message, help);
+        }
     }
 }
 
@@ -96,9 +114,13 @@ fn of_path(compiler: &mut Compiler<'_>, path: &Item<PathMatch>) {
     };
     let text = String::from_utf8_lossy(bytes);
     let end = if below { "(/.*)?" } else { "" };
-    let segment = |part: &str| match part.strip_prefix('{').and_then(|it| it.strip_suffix('}')) {
-        Some(name) if !name.is_empty() => "[^/]+".to_owned(),
-        _ => regex::escape(part),
+    let segment = |part: &str| {
+        let in_braces = part.strip_prefix('{').and_then(|it| it.strip_suffix('}'));
+        let name = in_braces.or_else(|| part.strip_prefix(':'));
+        match name.is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic())) {
+            true => "[^/]+".to_owned(),
+            false => regex::escape(part),
+        }
     };
     let whole = text.trim_end_matches('/');
     let parts: Vec<_> = whole.split('/').map(segment).collect();

@@ -65,7 +65,10 @@ impl PathMatch {
                 );
                 Err(PatternError::new(WILDCARD, help))
             }
-            _ => Err(PatternError::new(WILDCARD, PATHS)),
+            _ => Err(match text.strip_suffix("/**").filter(|begin| !begin.contains('*')) {
+                Some(begin) => PatternError::new(WILDCARD, format!("write {begin}/*")),
+                None => PatternError::new(WILDCARD, PATHS),
+            }),
         }
     }
 
@@ -145,6 +148,9 @@ fn absolute(text: &str) -> String {
             None => format!("write '~{regex}.*'"),
         };
     }
+    if let Some(end) = text.strip_prefix('*').filter(|end| !end.is_empty() && !end.contains('*')) {
+        return format!("write '~.*{}' for all that end with {end}", regex::escape(end));
+    }
     let plain = !text.is_empty() && !text.starts_with('*') && !text.contains("://");
     let whole = format!("/{text}");
     match plain && PathMatch::parse(&whole).is_ok() {
@@ -218,7 +224,9 @@ mod tests {
             ("= /a", "write /a"),
             ("a", "write /a"),
             ("/a/.*", "write '~/a/.*' for a regex, or /a/* for /a and all paths below it"),
-            ("*.php", PATHS),
+            ("*.php", "write '~.*\\.php' for all that end with .php"),
+            ("/a/**", "write /a/*"),
+            ("**", PATHS),
         ] {
             assert_eq!(PathMatch::parse(text).unwrap_err().help, advice, "{text}");
         }

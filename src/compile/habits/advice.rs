@@ -16,6 +16,8 @@ pub const WORKERS: &str = "write `workers: {#=auto}`; `auto`, the default, is on
 pub const RUNTIME_WORKERS: &str =
     "write `runtime: {workers: {#=auto}}`; `auto`, the default, is one worker per CPU";
 pub const TRACING: &str = "write `tracing: {otlp: http://HOST:4318}`";
+pub const OTLP_ALONE: &str = "write `otlp: http://HOST:4318`: spans are sent as OTLP alone, which \
+    Jaeger and most collectors accept";
 pub const TRACING_SECTION: &str = "write `telemetry: {tracing: {otlp={otlp: http://HOST:4318}}}`";
 pub const TRACING_OF_ALL: &str = "write at the top of the file: \
     `telemetry: {tracing: {otlp={otlp: http://HOST:4318}}}`; it is for all requests";

@@ -22,6 +22,7 @@
 //! | `toversion`, `paths` | a destination with its version, and rules for keys that are paths |
 //! | `jwts`, `matchparts` | token providers, and Envoy's conditions on fields |
 //! | `anyof`, `anypath` | a regex for all values or paths of a list |
+//! | `local`, `portvalues` | a port of this machine alone, and ports as keys |
 //! | `none` | `none`, if the text means that there is no limit |
 //! | `checkpath` | the path in the text of a health check |
 //! | `hostname` | the first name of a host |

@@ -37,6 +37,9 @@ pub(in super::super) fn advice(
         return ("leave it out: without it, this is off".to_owned(), Vec::new());
     }
     let around = Around { key, node, all, above, names };
+    if let Some(list) = around.cut_list() {
+        return (list, Vec::new());
+    }
     let others = RefCell::new(Vec::new());
     let value = |name: &str| match around.value(name) {
         Some((value, others_of)) => {
@@ -77,6 +80,10 @@ fn find<'n>(
         }
     }
 }
+
+/// Keys of lists, whose values other proxies separate by commas.
+const LISTS: [&str; 8] =
+    ["on", "retry_on", "method", "methods", "hosts", "ips", "identities", "audiences"];
 
 /// A value for advice, and the other keys that it includes.
 type Found<'n> = Option<(String, Vec<&'n Key>)>;
@@ -121,6 +128,15 @@ impl<'n> Around<'n> {
             "norules" => alone(objects::no_rules(self.node, self.beside("action"))),
             _ => None,
         }
+    }
+
+    /// The advice for `on: 5xx,reset` between braces, where the comma ends the value.
+    fn cut_list(&self) -> Option<String> {
+        let at = self.all.iter().position(|(key, _)| key.place == self.key.place)?;
+        let (before, value) = self.all.get(at.checked_sub(1)?)?;
+        let is_list = LISTS.contains(&before.text.as_str()) && self.node.kind == Kind::Null;
+        let value = text(value).filter(|_| is_list)?;
+        Some(format!("write `{}: [{value}, {}]`", before.text, self.key.text))
     }
 
     fn beside(&self, name: &str) -> Option<&'n Node> {

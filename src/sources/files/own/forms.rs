@@ -27,6 +27,8 @@ pub(super) fn value(node: &Node, name: &str) -> Option<String> {
         "loglevel" => rules::log_level(node),
         "logsection" => rules::log_section(node),
         "novariables" => conditions::no_variables(node),
+        "local" => rules::local(node.text()),
+        "portvalues" => rules::port_values(node),
         "none" => is_none(node.text()).then(|| "none".to_owned()),
         "checkpath" => check_path(node),
         "hostname" => host(node),

@@ -135,6 +135,18 @@ pub(super) fn tcp_ports(node: &Node) -> Option<String> {
     ports.map(|ports| ports.join(", "))
 }
 
+/// The ports in a list, as the keys of a map.
+pub(super) fn port_values(node: &Node) -> Option<String> {
+    let ports = tcp_ports(node)?;
+    Some(ports.replace(": tcp", ": VALUE"))
+}
+
+/// The address for a port alone, which only this machine reaches.
+pub(super) fn local(text: &str) -> Option<String> {
+    let port = text.trim_start_matches('*').trim_start_matches(':');
+    port.parse::<u16>().ok().filter(|port| *port > 0).map(|port| format!("127.0.0.1:{port}"))
+}
+
 /// The advice for Istio's mode of traffic to unknown hosts.
 pub(super) fn registry(node: &Node) -> Option<String> {
     let mode = own_entry(node, "mode").unwrap_or(node);
