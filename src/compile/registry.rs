@@ -176,7 +176,8 @@ impl Registry {
 
     /// The slots of the circuit breaker of a service that are taken.
     pub fn in_use(&mut self, service: &str) -> Arc<InUse> {
-        living(&mut self.of_service(service).in_use, InUse::default)
+        let workers = self.workers();
+        living(&mut self.of_service(service).in_use, || InUse::new(workers))
     }
 
     /// The number of requests in progress of a service with an adaptive concurrency limit.

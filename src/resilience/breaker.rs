@@ -5,7 +5,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::cells::PerWorker;
+use crate::time::Time;
 
 /// The default of `max_connections`, which is also Envoy's.
 pub const MAX_CONNECTIONS: u32 = 1024;
@@ -18,6 +22,10 @@ pub const MAX_REQUESTS: u32 = 1024;
 
 /// The default of `max_retries`, which is also Envoy's.
 pub const MAX_RETRIES: u32 = 3;
+
+/// A request that has waited for a connection so much longer than one of another worker goes first.
+/// The connection of the other worker closes for it, so this is not done for less.
+pub const GOES_FIRST_AFTER: Duration = Duration::from_millis(100);
 
 /// A limit of a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +61,23 @@ impl Limit {
 }
 
 /// The number of taken slots for each limit. The numbers survive reloads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct InUse {
     taken: [Padded; Limit::ALL.len()],
     /// The number of connections that cannot be opened yet, because all connection slots are taken.
     wanting: AtomicU32,
+    /// When the oldest request of each worker began to wait for such a connection.
+    waiting: PerWorker<Since>,
+}
+
+/// A [`Time`] in microseconds, or [`Time::NEVER`].
+#[derive(Debug)]
+struct Since(AtomicU64);
+
+impl Default for Since {
+    fn default() -> Self {
+        Self(AtomicU64::new(Time::NEVER.as_micros()))
+    }
 }
 
 /// A number in a cache line of its own, because all workers write these numbers.
@@ -66,6 +86,12 @@ pub struct InUse {
 struct Padded(AtomicU32);
 
 impl InUse {
+    /// Creates the state of a service, of which nothing is in use, for `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        let (taken, wanting) = Default::default();
+        Self { taken, wanting, waiting: PerWorker::new(workers) }
+    }
+
     fn of(&self, limit: Limit) -> &AtomicU32 {
         &self.taken[limit.index()].0
     }
@@ -108,6 +134,25 @@ impl CircuitBreaker {
     pub fn is_connection_wanted(&self, own: u32) -> bool {
         let is_last = || self.taken(Limit::Connections) >= self.max(Limit::Connections);
         self.workers > 1 && (self.in_use.wanting.load(Ordering::Relaxed) > own || is_last())
+    }
+
+    /// Tells the other workers when the oldest request of `worker` began to wait for a connection
+    /// slot. `None` means that no request waits.
+    pub fn tell_waiting(&self, worker: usize, since: Option<Time>) {
+        let since = since.unwrap_or(Time::NEVER);
+        self.in_use.waiting.worker(worker).0.store(since.as_micros(), Ordering::Relaxed);
+    }
+
+    /// Whether a request of another worker gets the next connection slot before one of `worker`
+    /// that began to wait at `since`. Without this rule, a worker with enough requests would pass
+    /// each connection on to its own requests, and those of the others would wait in vain.
+    pub fn goes_other_first(&self, worker: usize, since: Time) -> bool {
+        if self.in_use.wanting.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let others = self.in_use.waiting.iter().enumerate().filter(|(other, _)| *other != worker);
+        let mut waiting = others.map(|(_, other)| other.0.load(Ordering::Relaxed));
+        waiting.any(|other| since.since(Time::from_micros(other)) >= GOES_FIRST_AFTER)
     }
 
     /// The number of slots that are taken.
@@ -163,9 +208,13 @@ mod tests {
         CircuitBreaker::new([max; Limit::ALL.len()], Arc::clone(in_use), 4)
     }
 
+    fn in_use() -> Arc<InUse> {
+        Arc::new(InUse::new(4))
+    }
+
     #[test]
     fn a_slot_is_given_back_when_it_is_dropped() {
-        let breaker = breaker(2, &Arc::default());
+        let breaker = breaker(2, &in_use());
         let [first, second] = [(), ()].map(|()| breaker.take(Limit::Requests));
         assert!(first.is_some() && second.is_some());
         assert!(breaker.take(Limit::Requests).is_none());
@@ -178,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_reload_keeps_the_slots_and_changes_the_limit() {
-        let in_use = Arc::default();
+        let in_use = in_use();
         let (before, lower, higher) =
             (breaker(3, &in_use), breaker(1, &in_use), breaker(4, &in_use));
         let mut slots: Vec<_> = (0..3).filter_map(|_| before.take(Limit::Requests)).collect();
@@ -194,7 +243,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_closes_for_another_worker() {
-        let in_use = Arc::default();
+        let in_use = in_use();
         let (one, many) = (
             CircuitBreaker::new([2; Limit::ALL.len()], Arc::clone(&in_use), 1),
             CircuitBreaker::new([2; Limit::ALL.len()], in_use, 4),
@@ -215,10 +264,34 @@ mod tests {
     }
 
     #[test]
+    fn a_request_goes_first_that_has_waited_much_longer_in_another_worker() {
+        let ms = |ms: u64| Time::from_micros(ms * 1_000);
+        let breaker = breaker(1, &in_use());
+        breaker.tell_waiting(1, Some(ms(1_000)));
+        assert!(!breaker.goes_other_first(0, ms(2_000)), "no connection is wanted");
+        let _wanting = breaker.want_connection();
+        for (worker, since, goes_first) in [
+            (0, 900, false),
+            (0, 1_000, false),
+            (0, 1_099, false),
+            (0, 1_100, true),
+            (3, 1_100, true),
+            (1, 5_000, false),
+        ] {
+            assert_eq!(breaker.goes_other_first(worker, ms(since)), goes_first, "{worker} {since}");
+        }
+        breaker.tell_waiting(2, Some(ms(4_000)));
+        assert!(breaker.goes_other_first(1, ms(5_000)));
+        breaker.tell_waiting(1, None);
+        assert!(!breaker.goes_other_first(0, ms(3_000)));
+        assert!(breaker.goes_other_first(0, ms(5_000)));
+    }
+
+    #[test]
     fn no_sequence_exceeds_a_limit_or_loses_a_slot() {
         for seed in 0..200 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let in_use = Arc::default();
+            let in_use = in_use();
             let mut max = random.u32(0..5);
             let mut held: [Vec<Slot>; Limit::ALL.len()] = Default::default();
             for _ in 0..500 {
@@ -248,7 +321,7 @@ mod tests {
     fn workers_that_take_at_once_never_exceed_a_limit() {
         const WORKERS: usize = 4;
         const MAX: u32 = 3;
-        let in_use = Arc::default();
+        let in_use = in_use();
         // Count the slots independently: add after a slot is taken, and subtract before it is
         // dropped.
         let (inside, most) = (AtomicU32::new(0), AtomicU32::new(0));

@@ -223,7 +223,8 @@ pub(super) async fn open_own<I: Io>(
     target: &Target<'_, I>,
     endpoint: &LocalEndpoint<I>,
 ) -> Result<Upstream<Wire<I::Stream>>, Refusal> {
-    let taken = limited::take(target, || true).await?;
+    let began = target.core.io.recent();
+    let taken = limited::take(target, || Some(began)).await?;
     if target.bytes {
         return open(target, endpoint, taken).await;
     }

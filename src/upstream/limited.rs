@@ -65,6 +65,7 @@ pub struct ConnectionSlot {
     slot: Option<Slot>,
     breaker: Arc<CircuitBreaker>,
     limited: Rc<Limited>,
+    worker: usize,
 }
 
 impl ConnectionSlot {
@@ -72,6 +73,12 @@ impl ConnectionSlot {
     /// waits for a slot, or if this connection has the last slot.
     pub fn is_wanted(&self) -> bool {
         self.breaker.is_connection_wanted(self.limited.waiting.borrow().len() as u32)
+    }
+
+    /// Whether the slot is owed to a request of another worker, although one of this worker waits
+    /// since `since`.
+    pub fn is_owed(&self, since: Time) -> bool {
+        self.breaker.goes_other_first(self.worker, since)
     }
 
     /// Wakes the connection that waits longest, because this one is idle. The waiting one closes it
@@ -91,11 +98,16 @@ impl Drop for ConnectionSlot {
 /// Removes a waiting connection from the queue when its wait ends.
 struct Wait<'a> {
     limited: &'a Limited,
+    breaker: &'a CircuitBreaker,
+    worker: usize,
     turn: Rc<Turn>,
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
+        if self.limited.is_first(&self.turn) {
+            self.breaker.tell_waiting(self.worker, None);
+        }
         let mut waiting = self.limited.waiting.borrow_mut();
         waiting.retain(|other| !Rc::ptr_eq(other, &self.turn));
         drop(waiting);
@@ -104,23 +116,29 @@ impl Drop for Wait<'_> {
     }
 }
 
-/// Takes the slot of a new connection, or waits for one as long as `is_needed` returns true.
-/// `Ok(None)` means that the service has no limit.
+/// Takes the slot of a new connection, or waits for one. `waits_since` returns when the oldest
+/// request that needs the connection began to wait. `None` from it means that none needs it any
+/// more. `Ok(None)` means that the service has no limit.
 ///
 /// # Errors
 /// If the limit is reached, for a connection of opaque bytes, which does not wait. If the
 /// connection is no longer needed.
 pub async fn take<I: Io>(
     target: &Target<'_, I>,
-    is_needed: impl Fn() -> bool,
+    waits_since: impl Fn() -> Option<Time>,
 ) -> Result<Option<ConnectionSlot>, Refusal> {
     let service = target.service;
     let Some(breaker) = &service.config.breaker else { return Ok(None) };
-    let limited = &service.limited;
+    let (limited, worker) = (&service.limited, target.core.index);
+    let goes_other_first =
+        || waits_since().is_some_and(|since| breaker.goes_other_first(worker, since));
     let slot = || {
+        if goes_other_first() {
+            return None;
+        }
         let slot = Some(breaker.take(Limit::Connections)?);
         let (breaker, limited) = (Arc::clone(breaker), Rc::clone(limited));
-        Some(Some(ConnectionSlot { slot, breaker, limited }))
+        Some(Some(ConnectionSlot { slot, breaker, limited, worker }))
     };
     if !limited.is_any()
         && let Some(taken) = slot()
@@ -128,16 +146,16 @@ pub async fn take<I: Io>(
         return Ok(taken);
     }
     // The requests may already have other connections. Then no idle connection must close.
-    if !is_needed() {
+    if waits_since().is_none() {
         return Err(NOT_NEEDED);
     }
-    let cells = service.config.stats.worker(target.core.index);
+    let cells = service.config.stats.worker(worker);
     cells.overflows[Limit::Connections.index()].increment();
     // The slot of a closed shared connection becomes free a moment later. Until then, no further
     // connection is closed for this request.
     let closing = Cell::new(false);
     let slot_of_idle = || {
-        if closing.get() || !service.close_idle() {
+        if closing.get() || goes_other_first() || !service.close_idle() {
             return None;
         }
         let taken = slot();
@@ -156,13 +174,14 @@ pub async fn take<I: Io>(
     let turn = Rc::new(Turn::default());
     limited.waiting.borrow_mut().push_back(Rc::clone(&turn));
     limited.begun.set(limited.begun.get() + 1);
-    let wait = Wait { limited, turn };
+    let wait = Wait { limited, breaker, worker, turn };
     let io = &target.core.io;
     let alarm = io.alarms().alarm();
     loop {
         let first = limited.is_first(&wait.turn);
-        if !is_needed() {
-            return Err(NOT_NEEDED);
+        let Some(since) = waits_since() else { return Err(NOT_NEEDED) };
+        if first {
+            breaker.tell_waiting(worker, Some(since));
         }
         if first && let Some(taken) = slot().or_else(slot_of_idle) {
             return Ok(taken);
@@ -186,7 +205,7 @@ pub async fn take<I: Io>(
 pub fn take_free<I: Io>(target: &Target<'_, I>) -> Option<Option<ConnectionSlot>> {
     let service = target.service;
     let Some(breaker) = &service.config.breaker else { return Some(None) };
-    let limited = &service.limited;
+    let (limited, worker) = (&service.limited, target.core.index);
     if limited.is_any() {
         return None;
     }
@@ -194,7 +213,7 @@ pub fn take_free<I: Io>(target: &Target<'_, I>) -> Option<Option<ConnectionSlot>
     let slot_of_idle = || if service.close_idle() { slot() } else { None };
     let slot = Some(slot().or_else(slot_of_idle)?);
     let (breaker, limited) = (Arc::clone(breaker), Rc::clone(limited));
-    Some(Some(ConnectionSlot { slot, breaker, limited }))
+    Some(Some(ConnectionSlot { slot, breaker, limited, worker }))
 }
 
 const TOO_MANY_CONNECTIONS: Refusal = Refusal {

@@ -30,7 +30,7 @@ pub struct Place<'a, I: Io> {
 impl<'a, I: Io> Place<'a, I> {
     /// Enters the queue. If `fresh` is set, the request takes only new connections.
     pub fn new(target: &'a Target<'a, I>, endpoint: &LocalEndpoint<I>, fresh: bool) -> Self {
-        let waiter = endpoint.queue.enter(fresh);
+        let waiter = endpoint.queue.enter(fresh, target.core.io.recent());
         Self { target, endpoint: Rc::clone(endpoint), waiter }
     }
 
@@ -139,7 +139,8 @@ impl<I: Io> Opening<I> {
         };
         let counted = Counted::<I>(endpoint);
         let is_needed = || endpoint.queue.opening() <= needed(&target, endpoint);
-        let Ok(taken) = limited::take(&target, is_needed).await else { return };
+        let waits_since = || endpoint.queue.oldest().filter(|_| is_needed());
+        let Ok(taken) = limited::take(&target, waits_since).await else { return };
         let opened = choose::open_as_chosen(&target, endpoint, taken).await;
         drop(counted);
         match opened {

@@ -321,6 +321,10 @@ impl<S: Stream> Upstream<S> {
         if self.is_stream() || self.endpoint.idle_max.get() == 0 {
             return;
         }
+        let next = self.endpoint.queue.oldest();
+        if next.is_some_and(|since| self.open.as_ref().is_some_and(|open| open.is_owed(since))) {
+            return;
+        }
         self.again().supply(now);
     }
 
@@ -364,6 +368,12 @@ impl OpenGuard {
     /// Whether the connection should close instead of becoming idle, because its slot is needed.
     pub(super) fn is_wanted(&self) -> bool {
         self.taken.as_ref().is_some_and(ConnectionSlot::is_wanted)
+    }
+
+    /// Whether the connection should close instead of serving a request that waits since `since`,
+    /// because a request of another worker goes first.
+    fn is_owed(&self, since: Time) -> bool {
+        self.taken.as_ref().is_some_and(|taken| taken.is_owed(since))
     }
 
     /// Takes the slot in the circuit breaker, for another connection. This one remains open.

@@ -35,6 +35,8 @@ pub struct Waiter<S: Stream> {
     waker: RefCell<Option<Waker>>,
     /// Whether the request must be sent on a new connection.
     fresh: bool,
+    /// When the wait began.
+    since: Time,
 }
 
 /// How a wait ends.
@@ -76,9 +78,9 @@ impl<S: Stream> Waiter<S> {
 
 impl<S: Stream> Queue<S> {
     /// Adds a request. If `fresh` is set, the request takes only new connections.
-    pub fn enter(&self, fresh: bool) -> Rc<Waiter<S>> {
-        let waiter = Waiter { given: Cell::new(None), waker: RefCell::default(), fresh };
-        let waiter = Rc::new(waiter);
+    pub fn enter(&self, fresh: bool, now: Time) -> Rc<Waiter<S>> {
+        let (given, waker) = (Cell::new(None), RefCell::default());
+        let waiter = Rc::new(Waiter { given, waker, fresh, since: now });
         self.waiters.borrow_mut().push_back(Rc::clone(&waiter));
         waiter
     }
@@ -102,6 +104,11 @@ impl<S: Stream> Queue<S> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.waiters.borrow().is_empty()
+    }
+
+    /// When the oldest request began to wait. `None` if no request waits.
+    pub fn oldest(&self) -> Option<Time> {
+        self.waiters.borrow().front().map(|waiter| waiter.since)
     }
 
     /// The number of waiting requests.
